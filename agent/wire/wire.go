@@ -1,0 +1,116 @@
+// Package wire defines what a borrownet client and its agent say to each other
+// outside the tunnel's packets: the agent's hello line on standard output, the
+// fixed addresses of both ends on the link, and the messages of the control API
+// that the agent serves over HTTP inside the tunnel.
+//
+// Every message is JSON. Readers ignore fields they do not know; a change that
+// old readers would misunderstand raises [Protocol].
+package wire
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"time"
+)
+
+// Protocol is the version of everything in this package and of the link's
+// framing. Client and agent work together only if theirs are equal.
+const Protocol = 1
+
+// MTU is the largest IP packet on the link, in bytes: a multiple of 16 whose
+// WireGuard message (32 bytes more) still fits the 16-bit frame length.
+const MTU = 65440
+
+// ControlPort is the TCP port of the control API on the agent's address.
+const ControlPort = 80
+
+// MaxMessage bounds one control message or hello line, in bytes.
+const MaxMessage = 1 << 20
+
+// AgentAddr and ClientAddr are the addresses of the agent's and the client's
+// network stacks on the link. They lie in 192.0.0.0/29 (RFC 7335), which no
+// cluster can route, so they never hide a real destination.
+var (
+	AgentAddr  = netip.AddrFrom4([4]byte{192, 0, 0, 1})
+	ClientAddr = netip.AddrFrom4([4]byte{192, 0, 0, 2})
+)
+
+// Paths of the control API.
+const (
+	PathInfo  = "/v1/info"  // GET: Info
+	PathStats = "/v1/stats" // GET: Stats
+	PathStop  = "/v1/stop"  // POST: the agent answers, then ends
+)
+
+// Hello is the first line that an agent prints on standard output. The client
+// reads it through pods/log, so the API server vouches for it.
+type Hello struct {
+	Borrownet string `json:"borrownet"` // always "agent"
+	Protocol  int    `json:"protocol"`
+	Version   string `json:"version"`
+	PublicKey string `json:"publicKey"` // WireGuard, base64
+	Port      uint16 `json:"port"`      // TCP on 127.0.0.1 of the pod
+}
+
+// ErrNotHello reports a line that is not an agent's hello.
+var ErrNotHello = errors.New("not an agent's hello line")
+
+// ParseHello parses one line of an agent's output.
+func ParseHello(line []byte) (Hello, error) {
+	var h Hello
+	if len(line) > MaxMessage || json.Unmarshal(line, &h) != nil || h.Borrownet != "agent" {
+		return Hello{}, ErrNotHello
+	}
+	if h.Protocol != Protocol {
+		return h, fmt.Errorf("agent %s speaks protocol %d, this client speaks %d", h.Version, h.Protocol, Protocol)
+	}
+	if h.PublicKey == "" || h.Port == 0 {
+		return Hello{}, ErrNotHello
+	}
+	return h, nil
+}
+
+// Resolver is the pod's resolv.conf(5).
+type Resolver struct {
+	Nameservers []netip.Addr `json:"nameservers"`
+	Search      []string     `json:"search"`
+	Ndots       int          `json:"ndots"`
+}
+
+// Info describes the agent and its pod. It does not change while the agent
+// lives, except for Expires.
+type Info struct {
+	Protocol int          `json:"protocol"`
+	Version  string       `json:"version"`
+	Hostname string       `json:"hostname"`
+	Addrs    []netip.Addr `json:"addrs"` // the pod's addresses, without loopback and link-local ones
+	Resolver Resolver     `json:"resolver"`
+	Env      []string     `json:"env"`     // the container's environment, KEY=value
+	Ping     string       `json:"ping"`    // "" when ICMP echo works, else why it does not
+	Expires  time.Time    `json:"expires"` // hard end of the agent
+}
+
+// Stats are the agent's counters since its start.
+type Stats struct {
+	TCPFlows    int64             `json:"tcpFlows"`    // open now
+	TCPOpened   uint64            `json:"tcpOpened"`   // connected to their destination
+	TCPFailed   uint64            `json:"tcpFailed"`   // dial failed; the program got that errno
+	UDPSockets  int64             `json:"udpSockets"`  // open now
+	UDPSent     uint64            `json:"udpSent"`     // datagrams into the pod's network
+	UDPReceived uint64            `json:"udpReceived"` // datagrams out of it
+	Echoes      uint64            `json:"echoes"`      // ICMP echo requests sent
+	Denied      map[string]uint64 `json:"denied"`      // refused by policy, by reason
+	Dropped     map[string]uint64 `json:"dropped"`     // packets dropped, by reason
+}
+
+// Decode reads one control message from r into v.
+func Decode(r io.Reader, v any) error {
+	d := json.NewDecoder(io.LimitReader(r, MaxMessage))
+	if err := d.Decode(v); err != nil {
+		return fmt.Errorf("decode control message: %w", err)
+	}
+	return nil
+}
