@@ -73,21 +73,14 @@ func ParseHello(line []byte) (Hello, error) {
 	return h, nil
 }
 
-// Resolver is the pod's resolv.conf(5).
-type Resolver struct {
-	Nameservers []netip.Addr `json:"nameservers"`
-	Search      []string     `json:"search"`
-	Ndots       int          `json:"ndots"`
-}
-
 // Info describes the agent and its pod. It does not change while the agent
 // lives, except for Expires.
 type Info struct {
 	Protocol int          `json:"protocol"`
 	Version  string       `json:"version"`
 	Hostname string       `json:"hostname"`
-	Addrs    []netip.Addr `json:"addrs"` // the pod's addresses, without loopback and link-local ones
-	Resolver Resolver     `json:"resolver"`
+	Addrs    []netip.Addr `json:"addrs"`   // the pod's addresses, without loopback and link-local ones
+	Resolv   string       `json:"resolv"`  // text of the pod's resolv.conf(5)
 	Env      []string     `json:"env"`     // the container's environment, KEY=value
 	Ping     string       `json:"ping"`    // "" when ICMP echo works, else why it does not
 	Expires  time.Time    `json:"expires"` // hard end of the agent
