@@ -1,0 +1,73 @@
+# borrownet: `make` lists what there is. Recipes longer than three lines live in hack/*.sh.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+GO      ?= go
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+BUILD   := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)'
+REF     ?= lab.local/borrownet-agent:1
+export VERSION REF
+
+.PHONY: help build agent-image setup test test-fast test-race test-hook test-lab lint fmt fuzz bench
+.PHONY: demo-cluster lab-build lab-up lab-down lab-run docs clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+build: ## bin/borrownet and bin/borrownet-agent, static
+	$(BUILD) -o bin/ ./cmd/borrownet ./cmd/borrownet-agent
+
+agent-image: ## bin/borrownet-agent-image.tar, reproducible, no docker needed (REF=registry/name:tag)
+	@hack/agent-image.sh
+
+setup: ## install the Debian packages that the race and lab tests use (says which; needs root)
+	@hack/setup.sh
+
+test: ## every test tier this machine can run, fast ones first
+	@hack/test.sh
+
+test-fast: ## unit tests, fuzz seeds, repository rules, vet
+	@hack/test.sh -tiers fast
+
+test-race: ## the fast tests of the packet path under the race detector (needs a C compiler)
+	@hack/test.sh -tiers race
+
+test-hook: ## namespaces and seccomp, as an unprivileged user
+	@hack/test.sh -tiers hook
+
+test-lab: ## end to end in a real Kubernetes on this machine (needs root; compiles Kubernetes once)
+	@hack/test.sh -tiers lab
+
+lint: ## gofmt, go vet, staticcheck, shellcheck
+	@hack/lint.sh
+
+fmt: ## gofmt everything
+	gofmt -l -w $$(git ls-files --cached --others --exclude-standard '*.go')
+
+fuzz: ## fuzz every parser, FUZZTIME each (default 20s)
+	@hack/fuzz.sh
+
+bench: ## Go benchmarks of every package (COUNT=6 BENCH=regexp)
+	@hack/bench.sh
+
+demo-cluster: ## the whole story on a real Kubernetes: the lab, or your cluster if KUBECONFIG is set
+	@hack/demo-cluster.sh
+
+lab-build: ## compile the lab (Kubernetes, CoreDNS, images) into its cache
+	@hack/lab-build.sh
+
+lab-up: ## start a single-node Kubernetes to play with; prints how to enter its laptop
+	@hack/lab-up.sh
+
+lab-down: ## stop the lab that lab-up started
+	@hack/lab-down.sh
+
+lab-run: ## run CMD='…' in a fresh lab, as an unprivileged user on its laptop
+	@hack/lab-run.sh
+
+docs: build ## regenerate docs/cli from the program's own help
+	@hack/docs-cli.sh
+
+clean: ## remove bin and test leftovers
+	rm -rf bin

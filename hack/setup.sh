@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# usage: hack/setup.sh [-n]
+#
+# Installs the Debian packages the race and lab tiers use and this machine lacks,
+# after saying which. -n only says. Nothing is needed for `make build` and the fast tier.
+set -euo pipefail
+case "${1-}" in -h | --help) sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"; exit 0 ;; esac
+
+# command -> package
+needs=(cc=gcc containerd=containerd runc=runc nft=nftables iptables=iptables conntrack=conntrack ip=iproute2
+  curl=curl python3=python3 node=nodejs shellcheck=shellcheck)
+missing=()
+PATH=$PATH:/usr/sbin:/sbin
+for need in "${needs[@]}"; do
+  command -v "${need%%=*}" >/dev/null || missing+=("${need#*=}")
+done
+[ -e /usr/include/stdio.h ] || missing+=(libc6-dev)
+[ -x /usr/lib/cni/bridge ] || missing+=(containernetworking-plugins)
+
+if [ ${#missing[@]} -eq 0 ]; then
+  echo "setup: nothing to install"
+  exit 0
+fi
+install=(apt-get install -y --no-install-recommends "${missing[@]}")
+if [ "${1-}" = -n ] || ! command -v apt-get >/dev/null; then
+  echo "setup: missing: ${missing[*]}"
+  echo "setup: on Debian or Ubuntu: sudo ${install[*]}"
+  exit 0
+fi
+sudo=()
+[ "$(id -u)" = 0 ] || sudo=(sudo)
+echo "setup: ${install[*]}"
+export DEBIAN_FRONTEND=noninteractive
+# The package lists may be missing or stale on a fresh machine: refresh them once and try again.
+"${sudo[@]}" "${install[@]}" || { "${sudo[@]}" apt-get update -q && "${sudo[@]}" "${install[@]}"; }

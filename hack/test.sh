@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# usage: hack/test.sh [-tiers fast,race,hook,lab,bench] [-list] [-v]
+#
+# Runs the test tiers in order, fast ones first, with one summary line each.
+# The last line is always "N passed, N failed, N skipped", also when interrupted.
+#
+#   BORROWNET_REQUIRE=all       whatever is skipped or left out is a failure (CI)
+#   BORROWNET_REQUIRE=lab,hook  the same for these tiers only
+#   BORROWNET_TEST_LOGS=DIR     where the raw `go test -json` goes (default bin/test-logs)
+set -euo pipefail
+case "${1-}" in -h | --help) sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"; exit 0 ;; esac
+cd "$(dirname "$0")/.."
+
+${GO:-go} build -o bin/tiers ./hack/tiers
+# exec, so that a signal to this process reaches the runner and the summary is printed.
+exec bin/tiers "$@"
