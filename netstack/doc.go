@@ -1,0 +1,20 @@
+// Package netstack is a userspace IP host on gVisor's netstack, and the only
+// package that knows gVisor.
+//
+// A Stack is joined to the world by raw IP packets: Deliver takes one in,
+// ReadPackets hands those out that leave. Above it are conns, listeners and
+// forwarders that speak netip and net; every error wraps the errno that a
+// kernel socket would have given, so errors.Is(err, syscall.ECONNREFUSED)
+// holds.
+//
+// # Back-pressure
+//
+// The link under a stack is a reliable stream, so what leaves a stack is never
+// dropped for TCP data: a segment that finds no room in the link's byte budget
+// blocks its sender. Segments without data, and everything that Deliver may
+// cause inline (resets, ICMP), never block: they have a reserve, and are
+// dropped and counted when that is full. Deliver therefore never waits for
+// ReadPackets, and two stacks whose readers have both stalled cannot block
+// each other. UDP and ICMP are dropped and counted when their own budget is
+// full, as at any interface.
+package netstack
