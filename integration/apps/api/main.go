@@ -1,0 +1,19 @@
+// Command api is a sample app of the lab: the pod that is borrowed. It answers what
+// it saw over HTTP on port 8080 and over HTTPS on port 8443.
+package main
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/borrownet/borrownet/integration/apps/internal/observe"
+)
+
+func main() {
+	servers, err := observe.Web("api")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "api:", err)
+		os.Exit(1)
+	}
+	os.Exit(observe.Run("api", servers...))
+}
