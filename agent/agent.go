@@ -1,0 +1,276 @@
+// Package agent is the pod's half of borrownet: it ends the tunnel of one
+// client and turns each of its flows into an ordinary socket in the pod's
+// network namespace, so that the pod's mesh, policies and identity treat it
+// exactly like the application's own.
+//
+// The agent listens on one loopback port that only the API server's
+// port-forward reaches. A carrier must prove the client's static key before
+// it gets a single byte. Behind it run a link, one WireGuard device and one
+// network stack per client session; a new session of the same client replaces
+// the old one, whose flows are reset.
+//
+// Run owns every goroutine and returns after they have ended.
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/borrownet/borrownet/agent/wire"
+	"github.com/borrownet/borrownet/netstack/link"
+	"github.com/borrownet/borrownet/netstack/wg"
+)
+
+// Defaults of Config.
+const (
+	DefaultIdleTTL  = 15 * time.Minute
+	DefaultHardTTL  = 8 * time.Hour
+	DefaultMaxFlows = 1024
+)
+
+// Config configures an agent. Only ClientKey and Network are required.
+type Config struct {
+	ClientKey wg.PublicKey // the one peer that is served
+	Network   Network      // the pod's network
+	Listener  net.Listener // where carriers arrive; the agent closes it
+	Hello     io.Writer    // gets the hello line; nil = discarded
+	Version   string       // of the agent, for people
+	Env       []string     // environment that the client may borrow
+
+	IdleTTL  time.Duration // without a client the agent ends; 0 = DefaultIdleTTL
+	HardTTL  time.Duration // the agent ends in any case; 0 = DefaultHardTTL
+	MaxFlows int           // open TCP flows and UDP sockets, each; 0 = DefaultMaxFlows
+
+	Policy Policy       // destinations that are refused; the zero value refuses the pod's own loopback and the like
+	Logger *slog.Logger // nil = discarded
+}
+
+// Agent serves one client. It is made by New and lives in Run.
+type Agent struct {
+	cfg      Config
+	log      *slog.Logger
+	private  wg.PrivateKey
+	verifier *link.Verifier
+	counters *counters
+	expires  time.Time
+	addrs    []netip.Addr
+	stop     context.CancelCauseFunc // set by Run
+
+	mu      sync.Mutex
+	current *session // nil before the first carrier and after the end
+}
+
+// The reasons for which Run returns without an error.
+var (
+	errIdle    = errors.New("no client for the idle time")
+	errExpired = errors.New("hard lifetime is over")
+	errStopped = errors.New("stopped by the client")
+)
+
+// New checks cfg and makes the agent's key. It starts nothing.
+func New(cfg Config) (*Agent, error) {
+	if cfg.ClientKey.IsZero() {
+		return nil, errors.New("client key is missing")
+	}
+	if cfg.Network == nil || cfg.Listener == nil {
+		return nil, errors.New("network or listener is missing")
+	}
+	if cfg.IdleTTL == 0 {
+		cfg.IdleTTL = DefaultIdleTTL
+	}
+	if cfg.HardTTL == 0 {
+		cfg.HardTTL = DefaultHardTTL
+	}
+	if cfg.MaxFlows == 0 {
+		cfg.MaxFlows = DefaultMaxFlows
+	}
+	if cfg.Hello == nil {
+		cfg.Hello = io.Discard
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	addrs, err := cfg.Network.Addrs()
+	if err != nil {
+		return nil, fmt.Errorf("read the pod's addresses: %w", err)
+	}
+	if len(addrs) == 0 {
+		return nil, errors.New("the pod has no address")
+	}
+	private := wg.NewPrivateKey()
+	verifier, err := link.NewVerifier(private, cfg.ClientKey)
+	if err != nil {
+		return nil, fmt.Errorf("client key: %w", err)
+	}
+	return &Agent{
+		cfg:      cfg,
+		log:      cfg.Logger,
+		private:  private,
+		verifier: verifier,
+		counters: newCounters(),
+		expires:  time.Now().Add(cfg.HardTTL),
+		addrs:    addrs,
+	}, nil
+}
+
+// Run says hello and serves until ctx is cancelled, a lifetime is over or the
+// client stops the agent; then it returns nil.
+func (a *Agent) Run(ctx context.Context) error {
+	ctx, stop := context.WithCancelCause(ctx)
+	a.stop = stop
+	defer stop(nil)
+	if err := a.hello(); err != nil {
+		return err
+	}
+
+	var wg sync.WaitGroup
+	wg.Go(func() { a.expire(ctx) })
+	wg.Go(func() {
+		<-ctx.Done()
+		a.cfg.Listener.Close()
+	})
+	err := a.accept(ctx)
+	stop(err)
+	a.mu.Lock()
+	last := a.current
+	a.current = nil
+	a.mu.Unlock()
+	if last != nil {
+		last.close()
+	}
+	wg.Wait()
+
+	cause := context.Cause(ctx)
+	a.log.Info("agent ends", "reason", cause)
+	switch {
+	case errors.Is(cause, errIdle), errors.Is(cause, errExpired), errors.Is(cause, errStopped), errors.Is(cause, context.Canceled):
+		return nil
+	default:
+		return err
+	}
+}
+
+func (a *Agent) hello() error {
+	addr, err := netip.ParseAddrPort(a.cfg.Listener.Addr().String())
+	if err != nil {
+		return fmt.Errorf("listener's address %s: %w", a.cfg.Listener.Addr(), err)
+	}
+	line, err := json.Marshal(wire.Hello{
+		Borrownet: "agent",
+		Protocol:  wire.Protocol,
+		Version:   a.cfg.Version,
+		PublicKey: a.private.Public().String(),
+		Port:      addr.Port(),
+	})
+	if err != nil {
+		return fmt.Errorf("encode hello: %w", err)
+	}
+	if _, err := fmt.Fprintf(a.cfg.Hello, "%s\n", line); err != nil {
+		return fmt.Errorf("write hello: %w", err)
+	}
+	return nil
+}
+
+// accept takes carriers until the listener is closed.
+func (a *Agent) accept(ctx context.Context) error {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	for {
+		conn, err := a.cfg.Listener.Accept()
+		if err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return fmt.Errorf("accept carrier on %s: %w", a.cfg.Listener.Addr(), err)
+		}
+		wg.Go(func() { a.admit(ctx, conn) })
+	}
+}
+
+// admit gives a carrier that proves the client's key to its session.
+func (a *Agent) admit(ctx context.Context, conn net.Conn) {
+	id, err := a.verifier.Verify(ctx, conn)
+	if err != nil {
+		a.counters.drop("carrier without proof")
+		a.log.Warn("carrier refused", "err", err)
+		conn.Close()
+		return
+	}
+	if err := a.attach(ctx, id, conn); err != nil {
+		a.log.Error("carrier lost", "err", err)
+		conn.Close()
+	}
+}
+
+// attach hands conn to the session id, which replaces any other session.
+func (a *Agent) attach(ctx context.Context, id [16]byte, conn net.Conn) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if a.current != nil && a.current.id == id && !a.current.ended() {
+		a.current.link.Attach(conn)
+		return nil
+	}
+	if a.current != nil {
+		// The old session's stack may be waiting for nothing else than this
+		// lock's holder, so it is closed without the lock by its own goroutine.
+		go a.current.close()
+		a.current = nil
+	}
+	s, err := a.newSession(id)
+	if err != nil {
+		return fmt.Errorf("start session: %w", err)
+	}
+	a.current = s
+	s.link.Attach(conn)
+	a.log.Info("session starts", "session", fmt.Sprintf("%x", id[:4]))
+	return nil
+}
+
+// expire ends the agent when its client has been away for IdleTTL or when
+// HardTTL is over.
+func (a *Agent) expire(ctx context.Context) {
+	hard := time.NewTimer(time.Until(a.expires))
+	defer hard.Stop()
+	idle := time.NewTimer(a.cfg.IdleTTL)
+	defer idle.Stop()
+	for lastSeen := time.Now(); ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-hard.C:
+			a.stop(errExpired)
+			return
+		case <-idle.C:
+			if t := a.lastReceive(); t.After(lastSeen) {
+				lastSeen = t
+			}
+			left := a.cfg.IdleTTL - time.Since(lastSeen)
+			if left <= 0 {
+				a.stop(errIdle)
+				return
+			}
+			idle.Reset(left)
+		}
+	}
+}
+
+// lastReceive reports when the current session last heard of its client.
+func (a *Agent) lastReceive() time.Time {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.current == nil {
+		return time.Time{}
+	}
+	return a.current.link.Stats().LastReceive
+}

@@ -1,0 +1,78 @@
+package agenttest
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/borrownet/borrownet/agent"
+	"github.com/borrownet/borrownet/agent/wire"
+	"github.com/borrownet/borrownet/netstack/wg"
+)
+
+// Agent is a running agent.
+type Agent struct {
+	Hello wire.Hello
+	Key   wg.PublicKey
+
+	addr string
+	done chan error // receives Run's result once
+}
+
+// Start runs an agent with cfg, whose Listener and Hello it sets, until the
+// test ends. A test that ends it earlier reads the result with Wait.
+func Start(tb testing.TB, cfg agent.Config) *Agent {
+	tb.Helper()
+	ln, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	hello, out := io.Pipe()
+	cfg.Listener, cfg.Hello = ln, out
+	a, err := agent.New(cfg)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	running := &Agent{addr: ln.Addr().String(), done: make(chan error, 1)}
+	go func() { running.done <- a.Run(ctx) }()
+	tb.Cleanup(func() {
+		cancel()
+		if err := running.Wait(10 * time.Second); err != nil {
+			tb.Errorf("agent: %v", err)
+		}
+	})
+
+	line, err := bufio.NewReader(hello).ReadBytes('\n')
+	if err != nil {
+		tb.Fatalf("read hello: %v", err)
+	}
+	if running.Hello, err = wire.ParseHello(line); err != nil {
+		tb.Fatalf("parse hello %q: %v", line, err)
+	}
+	if running.Key, err = wg.ParsePublicKey(running.Hello.PublicKey); err != nil {
+		tb.Fatalf("parse key: %v", err)
+	}
+	return running
+}
+
+// Dial opens a carrier that has proven nothing yet.
+func (a *Agent) Dial(ctx context.Context) (io.ReadWriteCloser, error) {
+	var d net.Dialer
+	return d.DialContext(ctx, "tcp", a.addr)
+}
+
+// Wait returns Run's result, or an error when the agent still runs after so
+// long. It may be called again.
+func (a *Agent) Wait(limit time.Duration) error {
+	select {
+	case err := <-a.done:
+		a.done <- err
+		return err
+	case <-time.After(limit):
+		return context.DeadlineExceeded
+	}
+}

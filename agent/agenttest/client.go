@@ -1,0 +1,100 @@
+package agenttest
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/borrownet/borrownet/agent/wire"
+	"github.com/borrownet/borrownet/netstack"
+	"github.com/borrownet/borrownet/netstack/link"
+	"github.com/borrownet/borrownet/netstack/wg"
+)
+
+// Client is a client of an agent whose programs are a network stack: it dials
+// from the pod's addresses as a program of the session does.
+type Client struct {
+	Stack *netstack.Stack
+	Link  *link.Link
+	HTTP  *http.Client // to the control API
+}
+
+// Connect opens a session with the agent until the test ends. addrs are the
+// session's addresses.
+func Connect(tb testing.TB, a *Agent, private wg.PrivateKey, addrs ...netip.Addr) *Client {
+	tb.Helper()
+	id := link.Identity{Private: private, Peer: a.Key}
+	rand.Read(id.Session[:])
+	c := &Client{Link: link.New(link.Config{Dial: func(ctx context.Context) (io.ReadWriteCloser, error) {
+		conn, err := a.Dial(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if err := link.Prove(ctx, conn, id); err != nil {
+			conn.Close()
+			return nil, fmt.Errorf("prove identity: %w", err)
+		}
+		return conn, nil
+	}})}
+	var err error
+	c.Stack, err = netstack.New(netstack.Config{
+		Name:  "client",
+		MTU:   wire.MTU,
+		Addrs: append([]netip.Addr{wire.ClientAddr}, addrs...),
+		IPv6:  true,
+	})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	device, err := wg.New(wg.Config{
+		Private:  private,
+		Peer:     a.Key,
+		MTU:      wire.MTU,
+		Packets:  packets{c.Stack},
+		Link:     c.Link,
+		Initiate: true,
+	})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- c.Link.Run(ctx) }()
+	c.HTTP = &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return c.Stack.DialTCP(ctx, netip.AddrPortFrom(wire.ClientAddr, 0), netip.AddrPortFrom(wire.AgentAddr, wire.ControlPort))
+		},
+	}}
+	tb.Cleanup(func() {
+		cancel()
+		device.Close()
+		c.Link.Close()
+		c.Stack.Close()
+		<-ended
+	})
+	return c
+}
+
+// packets joins a stack to a WireGuard device.
+type packets struct{ stack *netstack.Stack }
+
+func (p packets) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
+	return p.stack.ReadPackets(bufs, sizes, offset)
+}
+
+func (p packets) Write(bufs [][]byte, offset int) (int, error) {
+	for _, b := range bufs {
+		p.stack.Deliver(b[offset:])
+	}
+	return len(bufs), nil
+}
+
+func (packets) BatchSize() int { return 16 }
+func (p packets) Close() error { return p.stack.Close() }

@@ -1,0 +1,104 @@
+package agent
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"time"
+
+	"github.com/borrownet/borrownet/agent/wire"
+)
+
+// serveControl serves the control API to the client's stack. Programs cannot
+// reach it: guardedPackets drops their packets to the agent's address.
+func (s *session) serveControl() error {
+	ln, err := s.stack.ListenTCP(netip.AddrPortFrom(wire.AgentAddr, wire.ControlPort))
+	if err != nil {
+		return err
+	}
+	srv := &http.Server{
+		Handler:           s.agent.control(),
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    16 << 10,
+	}
+	s.wg.Go(func() {
+		if err := srv.Serve(ln); err != nil && !errors.Is(err, net.ErrClosed) && !errors.Is(err, http.ErrServerClosed) {
+			s.agent.log.Error("control API ends", "err", err)
+		}
+	})
+	s.wg.Go(func() {
+		<-s.ctx.Done()
+		srv.Close()
+	})
+	return nil
+}
+
+func (a *Agent) control() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET "+wire.PathInfo, func(w http.ResponseWriter, r *http.Request) {
+		info, err := a.info()
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		a.answer(w, info)
+	})
+	mux.HandleFunc("GET "+wire.PathStats, func(w http.ResponseWriter, r *http.Request) {
+		a.answer(w, a.counters.snapshot())
+	})
+	mux.HandleFunc("POST "+wire.PathStop, func(w http.ResponseWriter, r *http.Request) {
+		a.answer(w, struct{}{})
+		// The answer still has to cross the tunnel that the stop takes down.
+		if err := http.NewResponseController(w).Flush(); err != nil {
+			a.log.Debug("flush answer to stop", "err", err)
+		}
+		time.AfterFunc(stopDelay, func() { a.stop(errStopped) })
+	})
+	return mux
+}
+
+// stopDelay lets the answer to a stop request reach the client.
+const stopDelay = 200 * time.Millisecond
+
+func (a *Agent) answer(w http.ResponseWriter, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	if err := json.NewEncoder(w).Encode(v); err != nil {
+		a.log.Debug("write control answer", "err", err)
+	}
+}
+
+func (a *Agent) info() (wire.Info, error) {
+	hostname, err := os.Hostname()
+	if err != nil {
+		return wire.Info{}, fmt.Errorf("read host name: %w", err)
+	}
+	resolv, err := a.cfg.Network.Resolv()
+	if err != nil {
+		return wire.Info{}, fmt.Errorf("read resolv.conf: %w", err)
+	}
+	return wire.Info{
+		Protocol: wire.Protocol,
+		Version:  a.cfg.Version,
+		Hostname: hostname,
+		Addrs:    a.addrs,
+		Resolv:   resolv,
+		Env:      a.cfg.Env,
+		Ping:     a.ping(),
+		Expires:  a.expires,
+	}, nil
+}
+
+// ping says why ICMP echo does not work in the pod, or "".
+func (a *Agent) ping() string {
+	e, err := a.cfg.Network.ListenEcho(a.addrs[0])
+	if err != nil {
+		return err.Error()
+	}
+	e.Close()
+	return ""
+}

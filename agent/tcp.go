@@ -1,0 +1,71 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"syscall"
+	"time"
+
+	"github.com/borrownet/borrownet/netstack"
+	"github.com/borrownet/borrownet/netstack/relay"
+)
+
+const (
+	// maxDialing bounds the connections being opened at once.
+	maxDialing = 512
+	// dialTimeout is a little more than Linux spends on SYN retries with the
+	// default tcp_syn_retries of 6 (127 s): the program's own timeout comes first.
+	dialTimeout = 130 * time.Second
+	// flowIdle closes a connection without a byte for so long. The stack's
+	// keep-alives find dead clients much earlier.
+	flowIdle = 24 * time.Hour
+)
+
+// forwardTCP opens the flow's connection in the pod first and completes the
+// program's handshake after, so that connect() in the program fails as it
+// would in the pod.
+func (s *session) forwardTCP(req *netstack.TCPRequest) {
+	f := req.Flow()
+	c := s.agent.counters
+	if reason := s.agent.cfg.Policy.Refuses(f.Dst); reason != "" {
+		c.deny(reason)
+		s.agent.log.Info("flow denied", "flow", f.String(), "reason", reason)
+		req.Reject(syscall.EACCES)
+		return
+	}
+	if c.tcpFlows.Add(1) > int64(s.agent.cfg.MaxFlows) {
+		c.tcpFlows.Add(-1)
+		c.drop("too many TCP flows")
+		req.Reject(syscall.ECONNREFUSED)
+		return
+	}
+	defer c.tcpFlows.Add(-1)
+
+	upstream, err := s.dial(f.Dst)
+	if err != nil {
+		c.tcpFailed.Add(1)
+		s.agent.log.Debug("dial failed", "flow", f.String(), "err", err)
+		req.Reject(err)
+		return
+	}
+	c.tcpOpened.Add(1)
+	conn, err := req.Accept()
+	if err != nil {
+		upstream.Close()
+		s.agent.log.Debug("program gone before its connection stood", "flow", f.String(), "err", err)
+		return
+	}
+	stats := relay.Copy(s.ctx, conn, upstream, relay.Options{Idle: flowIdle})
+	s.agent.log.Debug("flow ends", "flow", f.String(), "out", stats.AToB, "in", stats.BToA, "err", stats.Err)
+}
+
+func (s *session) dial(dst netip.AddrPort) (relay.Conn, error) {
+	ctx, cancel := context.WithTimeout(s.ctx, dialTimeout)
+	defer cancel()
+	conn, err := s.agent.cfg.Network.DialTCP(ctx, dst)
+	if err != nil {
+		return nil, fmt.Errorf("dial %s: %w", dst, err)
+	}
+	return conn, nil
+}

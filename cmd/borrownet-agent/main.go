@@ -1,0 +1,116 @@
+// Command borrownet-agent is borrownet's half in the pod: it runs in an
+// ephemeral container and gives one client's programs the pod's network.
+//
+// It prints one JSON line for its client on standard output and logs JSON
+// lines after it, so that the cluster's log collection keeps the record.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/borrownet/borrownet/agent"
+	"github.com/borrownet/borrownet/netstack/wg"
+)
+
+// version is set by the linker.
+var version = "devel"
+
+// memoryLimit keeps the agent small beside the application: they share the
+// pod's memory limit.
+const memoryLimit = 48 << 20 // bytes
+
+func main() {
+	if err := run(); err != nil {
+		fmt.Fprintln(os.Stderr, "error:", err)
+		os.Exit(1)
+	}
+}
+
+func run() error {
+	var (
+		clientKey = flag.String("client-key", "", "the client's WireGuard public key, base64")
+		idleTTL   = flag.Duration("idle-ttl", agent.DefaultIdleTTL, "end after so long without a client")
+		hardTTL   = flag.Duration("hard-ttl", agent.DefaultHardTTL, "end after so long in any case")
+		verbose   = flag.Bool("v", false, "log every flow")
+	)
+	flag.Parse()
+	key, err := wg.ParsePublicKey(*clientKey)
+	if err != nil {
+		return fmt.Errorf("-client-key: %w", err)
+	}
+	level := slog.LevelInfo
+	if *verbose {
+		level = slog.LevelDebug
+	}
+	log := slog.New(slog.NewJSONHandler(os.Stdout, &slog.HandlerOptions{Level: level}))
+
+	debug.SetMemoryLimit(memoryLimit)
+	if err := yieldToApplication(); err != nil {
+		log.Warn("oom_score_adj", "err", err)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	ln, err := agent.Listen()
+	if err != nil {
+		return fmt.Errorf("listen for carriers: %w", err)
+	}
+	a, err := agent.New(agent.Config{
+		ClientKey: key,
+		Network:   agent.Kernel{},
+		Listener:  ln,
+		Hello:     os.Stdout,
+		Version:   version,
+		Env:       podEnv(os.Environ()),
+		IdleTTL:   *idleTTL,
+		HardTTL:   *hardTTL,
+		Policy:    agent.Policy{HostIPs: hostIPs(os.Getenv("BORROWNET_HOST_IP"))},
+		Logger:    log,
+	})
+	if err != nil {
+		ln.Close()
+		return err
+	}
+	context.AfterFunc(ctx, func() { time.AfterFunc(termination, func() { os.Exit(0) }) })
+	return a.Run(ctx)
+}
+
+// termination bounds the clean end after SIGTERM: as process 1 of its
+// container the agent would otherwise delay the pod's deletion.
+const termination = 800 * time.Millisecond
+
+// yieldToApplication makes the kernel kill the agent before the application
+// when the pod runs out of memory (proc_pid_oom_score_adj(5)).
+func yieldToApplication() error {
+	return os.WriteFile("/proc/self/oom_score_adj", []byte("1000"), 0)
+}
+
+// podEnv leaves out the agent's own variables.
+func podEnv(env []string) []string {
+	var pod []string
+	for _, kv := range env {
+		if !strings.HasPrefix(kv, "BORROWNET_") {
+			pod = append(pod, kv)
+		}
+	}
+	return pod
+}
+
+func hostIPs(list string) []netip.Addr {
+	var ips []netip.Addr
+	for s := range strings.SplitSeq(list, ",") {
+		if ip, err := netip.ParseAddr(s); err == nil {
+			ips = append(ips, ip)
+		}
+	}
+	return ips
+}
