@@ -1,0 +1,11 @@
+//go:build !linux
+
+package main
+
+import "context"
+
+const linuxOnly = "needs Linux"
+
+func probeHook(context.Context) string { return linuxOnly }
+func probeLab(context.Context) string  { return linuxOnly }
+func probeChild() int                  { return 1 }
