@@ -1,0 +1,110 @@
+// Package rundir is the directory in memory where a user's borrownet keeps its
+// sockets, locks, keys and log: $XDG_RUNTIME_DIR/borrownet, or
+// /tmp/borrownet-UID where there is none. It belongs to the user and is closed
+// to everyone else; a directory that is not so is refused.
+package rundir
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/borrownet/borrownet/cmd/internal/fault"
+)
+
+// The names of the fixed files.
+const (
+	SocketName = "daemon.sock"
+	LogName    = "daemon.log"
+	StartLock  = "start.lock"  // held by who starts or ends the daemon
+	DaemonLock = "daemon.lock" // held by the daemon for its lifetime
+)
+
+// maxSocketPath is the room for a path in sockaddr_un, unix(7), less its NUL.
+const maxSocketPath = 107
+
+// longestName bounds the names of sockets in the directory.
+const longestName = len("session-0123456789abcdef.sock")
+
+// Dir is a checked runtime directory.
+type Dir struct{ path string }
+
+// Open returns the calling user's directory; it makes it if need be.
+func Open() (*Dir, error) {
+	uid := os.Getuid()
+	if base := os.Getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(base) && ownedBy(base, uid) {
+		return At(filepath.Join(base, "borrownet"))
+	}
+	return At(filepath.Join(os.TempDir(), "borrownet-"+strconv.Itoa(uid)))
+}
+
+func ownedBy(path string, uid int) bool {
+	info, err := os.Stat(path)
+	if err != nil {
+		return false
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	return ok && int(st.Uid) == uid
+}
+
+// At returns the directory at path, which it makes if need be.
+func At(path string) (*Dir, error) {
+	if len(path)+1+longestName > maxSocketPath {
+		return nil, refuse(path, "too long for a socket's address", "set XDG_RUNTIME_DIR to a shorter path, usually /run/user/"+strconv.Itoa(os.Getuid()))
+	}
+	if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, refuse(path, err.Error(), "set XDG_RUNTIME_DIR to a directory of your own")
+	}
+	info, err := os.Lstat(path)
+	if err != nil {
+		return nil, refuse(path, err.Error(), "")
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	switch {
+	case !info.IsDir():
+		return nil, refuse(path, "not a directory", "remove it: rm "+path)
+	case !ok || int(st.Uid) != os.Getuid():
+		return nil, refuse(path, "belongs to someone else", "set XDG_RUNTIME_DIR to a directory of your own")
+	case info.Mode().Perm() != 0o700:
+		return nil, refuse(path, fmt.Sprintf("mode is %#o, must be 0700", info.Mode().Perm()), "chmod 700 "+path)
+	}
+	return &Dir{path: path}, nil
+}
+
+func refuse(path, reason, hint string) error {
+	return &fault.Error{Code: fault.Laptop, Op: "use runtime directory", Object: path, Reason: reason, Hint: hint}
+}
+
+// String returns the directory's path.
+func (d *Dir) String() string { return d.path }
+
+// Path returns the path of the file name in the directory.
+func (d *Dir) Path(name string) string { return filepath.Join(d.path, name) }
+
+// Sweep removes what earlier daemons and shells left: every file but locks and
+// those that keep reports. Only the holder of both locks may call it.
+func (d *Dir) Sweep(keep func(name string) bool) error {
+	entries, err := os.ReadDir(d.path)
+	if err != nil {
+		return fmt.Errorf("sweep runtime directory: %w", err)
+	}
+	var errs []error
+	for _, e := range entries {
+		if strings.HasSuffix(e.Name(), ".lock") || keep(e.Name()) {
+			continue
+		}
+		errs = append(errs, os.RemoveAll(d.Path(e.Name())))
+	}
+	return errors.Join(errs...)
+}
+
+// Remove removes the directory if nothing is in it.
+func (d *Dir) Remove() {
+	// Keys of parked agents keep it: that is the only reason it stays.
+	_ = os.Remove(d.path)
+}
