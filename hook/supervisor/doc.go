@@ -1,0 +1,15 @@
+// Package supervisor runs one command with its network sockets taken from
+// somewhere else: a seccomp filter stops the command, and every process it
+// starts, at socket(2), and the supervisor answers with a socket made by a
+// Sockets, normally one of the session's network namespace. Everything after
+// socket(2) is native kernel behaviour, so static binaries, every runtime,
+// epoll, sendmmsg and debuggers work unchanged.
+//
+// Run starts the command through a shim (ShimMain, the same executable run
+// again) that installs the filter and hands the notification descriptor back,
+// then answers notifications on one locked thread until the last process under
+// the filter has gone. It makes the calling process a subreaper and reaps every
+// child of it, so it belongs in a process of its own.
+//
+// The package is for Linux.
+package supervisor
