@@ -2,22 +2,37 @@
 //
 // Programs keep the laptop's resolv.conf, so the proxy applies the pod's search list and ndots to the names that they
 // ask, and forwards the queries to the pod's nameservers through a Dial function that leads into the pod. It keeps
-// no cache.
+// no cache; identical queries that are in flight at the same time are asked once.
+//
+// It says SERVFAIL when it failed itself and NXDOMAIN only when a nameserver said so. EDNS is handled hop by hop (RFC
+// 6891 §6.1.1): options of the client do not travel on.
 //
 // A Proxy owns one goroutine per upstream query and those of ServeTCP; Close ends and joins them all.
 package dnsproxy
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net"
 	"net/netip"
+	"sync"
 	"time"
+
+	"github.com/miekg/dns"
+)
+
+const (
+	defaultTimeout = 5 * time.Second
+
+	maxClients = 1024 // queries being answered
+	maxCalls   = 1024 // upstream queries in flight, those that nobody waits for any more included
+	maxConns   = 256  // connections of ServeTCP
 )
 
 // Config configures a Proxy.
 type Config struct {
-	// Pod is the resolver configuration of the pod.
+	// Pod is the resolver configuration of the pod. Ndots is used as it is: ParseResolvConf has put in the default.
 	Pod ResolvConf
 	// Dial connects to a nameserver from inside the pod; network is "udp" or "tcp".
 	Dial func(ctx context.Context, network string, addr netip.AddrPort) (net.Conn, error)
@@ -30,19 +45,123 @@ type Config struct {
 
 // Proxy is a DNS server for the programs of one session.
 type Proxy struct {
-	cfg Config
+	dial    func(ctx context.Context, network string, addr netip.AddrPort) (net.Conn, error)
+	timeout time.Duration
+	log     *slog.Logger
+	rules   searchRules
+	servers []*upstream
+
+	ctx    context.Context // alive until Close
+	cancel context.CancelFunc
+	wg     sync.WaitGroup // Answer, ServeTCP and the goroutines of calls; added to under mu while not closed
+
+	stats counters
+
+	mu      sync.Mutex
+	closed  bool
+	clients int
+	calls   map[query]*call
+	conns   map[net.Conn]struct{}
 }
 
 // New returns a Proxy. It does no I/O.
-func New(cfg Config) *Proxy { return &Proxy{cfg: cfg} }
+func New(cfg Config) *Proxy {
+	p := &Proxy{
+		dial:    cfg.Dial,
+		timeout: cfg.Timeout,
+		log:     cfg.Logger,
+		rules:   newSearchRules(cfg.Pod),
+		calls:   make(map[query]*call),
+		conns:   make(map[net.Conn]struct{}),
+	}
+	if p.timeout <= 0 {
+		p.timeout = defaultTimeout
+	}
+	if p.log == nil {
+		p.log = slog.New(slog.DiscardHandler)
+	}
+	for _, a := range cfg.Pod.Nameservers[:min(len(cfg.Pod.Nameservers), maxServers)] {
+		p.servers = append(p.servers, &upstream{addr: netip.AddrPortFrom(a.Unmap(), 53)})
+	}
+	p.ctx, p.cancel = context.WithCancel(context.Background())
+	return p
+}
 
 // Answer returns the reply to the DNS message query, at most as long as the client can take when it came over UDP,
-// or nil if it must be dropped.
-func (p *Proxy) Answer(ctx context.Context, query []byte, udp bool) []byte { return nil }
+// or nil if it must be dropped. It returns within Config.Timeout, sooner if ctx ends.
+func (p *Proxy) Answer(ctx context.Context, query []byte, udp bool) []byte {
+	p.stats.queries.Add(1)
+	if !p.enter() {
+		p.stats.dropped.Add(1)
+		return nil
+	}
+	defer p.leave()
 
-// ServeTCP answers the queries that arrive on c (RFC 7766: several per connection, answered in any order) and
-// returns when c is done, idle or ctx ends. It closes c.
-func (p *Proxy) ServeTCP(ctx context.Context, c net.Conn) { c.Close() }
+	req, reply := parseRequest(query, udp)
+	switch {
+	case req == nil:
+		p.stats.dropped.Add(1)
+		return nil
+	case reply == nil:
+		ctx, cancel := context.WithTimeout(ctx, p.timeout)
+		defer cancel()
+		reply = p.answer(ctx, req)
+	}
+	p.stats.countReply(reply)
+	return req.pack(reply)
+}
+
+// answer resolves a well-formed query.
+func (p *Proxy) answer(ctx context.Context, req *request) *dns.Msg {
+	q := req.query()
+	found, err := p.resolve(ctx, q)
+	if err != nil {
+		p.stats.failed.Add(1)
+		p.log.LogAttrs(ctx, slog.LevelDebug, "query failed", slog.String("qname", q.name),
+			slog.String("qtype", dns.TypeToString[q.qtype]), slog.Any("err", err))
+		return req.refuse(dns.RcodeServerFailure)
+	}
+	return req.reply(found.msg, found.name)
+}
 
 // Close aborts the queries in flight, closes the connections of ServeTCP and waits for both to end.
-func (p *Proxy) Close() error { return nil }
+func (p *Proxy) Close() error {
+	p.mu.Lock()
+	if p.closed {
+		p.mu.Unlock()
+		return net.ErrClosed
+	}
+	p.closed = true
+	conns := p.conns
+	p.conns = nil
+	p.mu.Unlock()
+
+	p.cancel()
+	var errs []error
+	for c := range conns {
+		if err := c.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, err)
+		}
+	}
+	p.wg.Wait()
+	return errors.Join(errs...)
+}
+
+// enter takes a place among the queries being answered and reports whether there was one.
+func (p *Proxy) enter() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed || p.clients >= maxClients {
+		return false
+	}
+	p.clients++
+	p.wg.Add(1)
+	return true
+}
+
+func (p *Proxy) leave() {
+	p.mu.Lock()
+	p.clients--
+	p.mu.Unlock()
+	p.wg.Done()
+}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
-	"strconv"
 	"strings"
 )
 
@@ -89,14 +88,14 @@ func suffixes(words []string) []string {
 	return out
 }
 
-// ndots reads the number of an ndots option as glibc does: capped, and 0 if it is none.
+// ndots reads the number of an ndots option: capped, and 0 if it does not start with a digit.
 func ndots(s string) int {
-	n, err := strconv.ParseUint(s, 10, 31)
-	switch {
-	case err != nil && strings.HasPrefix(s, "-"), err != nil && n == 0:
-		return 0
-	case n > maxNdots:
-		return maxNdots
+	n := 0
+	for _, c := range []byte(s) {
+		if c < '0' || c > '9' || n > maxNdots {
+			break
+		}
+		n = n*10 + int(c-'0')
 	}
-	return int(n)
+	return min(n, maxNdots)
 }

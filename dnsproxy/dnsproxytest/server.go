@@ -1,0 +1,227 @@
+// Package dnsproxytest provides nameservers in memory for tests.
+//
+// A Server answers from records in zone file syntax over connections that its Dial makes. It uses no sockets, so it
+// works inside a testing/synctest bubble.
+package dnsproxytest
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/miekg/dns"
+)
+
+// Query is a question as a nameserver got it.
+type Query struct {
+	Server  netip.Addr
+	Network string // "udp" or "tcp"
+	Msg     *dns.Msg
+}
+
+// String returns q as "udp 192.0.2.53 orders.example.org. A".
+func (q Query) String() string {
+	name := "?"
+	if len(q.Msg.Question) == 1 {
+		name = q.Msg.Question[0].Name + " " + dns.TypeToString[q.Msg.Question[0].Qtype]
+	}
+	return fmt.Sprintf("%s %v %s", q.Network, q.Server, name)
+}
+
+// Server is any number of nameservers with the same records. It is safe for concurrent use.
+type Server struct {
+	wg sync.WaitGroup // one per connection
+
+	mu      sync.Mutex
+	records map[string][]dns.RR // by lower-case owner
+	handle  func(q Query, reply *dns.Msg) []*dns.Msg
+	asked   []string
+	conns   map[net.Conn]struct{}
+	closed  bool
+}
+
+// New returns a Server that knows records, one per string in zone file syntax. Names in the zone of an SOA record get
+// it in negative answers. The server ends with the test.
+func New(tb testing.TB, records ...string) *Server {
+	tb.Helper()
+	s := &Server{records: make(map[string][]dns.RR), conns: make(map[net.Conn]struct{})}
+	for _, text := range records {
+		rr, err := dns.NewRR(text)
+		if err != nil || rr == nil {
+			tb.Fatalf("record %q: %v", text, err)
+		}
+		name := strings.ToLower(rr.Header().Name)
+		s.records[name] = append(s.records[name], rr)
+	}
+	tb.Cleanup(s.Close)
+	return s
+}
+
+// Close ends all connections and waits for them. Later dials are refused.
+func (s *Server) Close() {
+	s.mu.Lock()
+	s.closed = true
+	conns := slices.Collect(maps.Keys(s.conns))
+	s.mu.Unlock()
+	for _, c := range conns {
+		c.Close()
+	}
+	s.wg.Wait()
+}
+
+// Handle makes f decide what is sent for a query instead of reply, the answer from the records: nothing, or several
+// messages one after the other. f may block, and is called by several goroutines.
+func (s *Server) Handle(f func(q Query, reply *dns.Msg) []*dns.Msg) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.handle = f
+}
+
+// Asked returns the queries since the last call, as Query.String has them.
+func (s *Server) Asked() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	asked := s.asked
+	s.asked = nil
+	return asked
+}
+
+// Dial connects to the nameserver at addr; every address is one. It has the type of dnsproxy.Config.Dial.
+func (s *Server) Dial(ctx context.Context, network string, addr netip.AddrPort) (net.Conn, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, net.ErrClosed
+	}
+	client, server := net.Pipe()
+	s.conns[server] = struct{}{}
+	s.wg.Go(func() { s.serve(server, network, addr.Addr()) })
+	return client, nil
+}
+
+// serve answers what arrives on c until either side closes it.
+func (s *Server) serve(c net.Conn, network string, addr netip.Addr) {
+	defer func() {
+		c.Close()
+		s.mu.Lock()
+		delete(s.conns, c)
+		s.mu.Unlock()
+	}()
+	for {
+		q, err := read(c, network)
+		if err != nil {
+			return
+		}
+		for _, reply := range s.replies(Query{Server: addr, Network: network, Msg: q}) {
+			if err := write(c, network, reply); err != nil {
+				return
+			}
+		}
+	}
+}
+
+func (s *Server) replies(q Query) []*dns.Msg {
+	s.mu.Lock()
+	s.asked = append(s.asked, q.String())
+	handle := s.handle
+	s.mu.Unlock()
+	reply := s.reply(q.Msg)
+	if q.Network == "udp" {
+		size := dns.MinMsgSize
+		if opt := q.Msg.IsEdns0(); opt != nil {
+			size = int(opt.UDPSize())
+		}
+		reply.Truncate(size)
+	}
+	if handle != nil {
+		return handle(q, reply)
+	}
+	return []*dns.Msg{reply}
+}
+
+// reply answers q from the records.
+func (s *Server) reply(q *dns.Msg) *dns.Msg {
+	m := new(dns.Msg).SetReply(q)
+	m.RecursionAvailable = true
+	if opt := q.IsEdns0(); opt != nil {
+		m.SetEdns0(4096, opt.Do())
+	}
+	name, qtype := q.Question[0].Name, q.Question[0].Qtype
+	for range 8 { // CNAMEs in a chain
+		rrs, exists := s.find(name)
+		if !exists {
+			m.Rcode = dns.RcodeNameError
+		}
+		target := ""
+		for _, rr := range rrs {
+			if t := rr.Header().Rrtype; t == qtype || t == dns.TypeCNAME || qtype == dns.TypeANY {
+				m.Answer = append(m.Answer, rr)
+			}
+			if cname, ok := rr.(*dns.CNAME); ok && qtype != dns.TypeCNAME {
+				target = cname.Target
+			}
+		}
+		if target == "" {
+			break
+		}
+		name = target
+	}
+	if len(m.Answer) == 0 || m.Rcode == dns.RcodeNameError {
+		m.Ns = s.authority(name)
+	}
+	return m
+}
+
+// find returns the records of name, and whether it exists: itself, above another name, or by a wildcard.
+func (s *Server) find(name string) (rrs []dns.RR, exists bool) {
+	lower := strings.ToLower(name)
+	if rrs, ok := s.records[lower]; ok {
+		return rename(rrs, name), true
+	}
+	for owner := range s.records {
+		if dns.IsSubDomain(lower, owner) {
+			return nil, true
+		}
+	}
+	if _, parent, ok := strings.Cut(lower, "."); ok {
+		if rrs, ok := s.records["*."+parent]; ok {
+			return rename(rrs, name), true
+		}
+	}
+	return nil, false
+}
+
+// rename returns copies of rrs that name owns, in the case of the question as real servers do.
+func rename(rrs []dns.RR, name string) []dns.RR {
+	out := make([]dns.RR, len(rrs))
+	for i, rr := range rrs {
+		out[i] = dns.Copy(rr)
+		out[i].Header().Name = name
+	}
+	return out
+}
+
+// authority returns the SOA record of the zone that name is in, if known.
+func (s *Server) authority(name string) []dns.RR {
+	for name = strings.ToLower(name); ; {
+		for _, rr := range s.records[name] {
+			if rr.Header().Rrtype == dns.TypeSOA {
+				return []dns.RR{dns.Copy(rr)}
+			}
+		}
+		i, end := dns.NextLabel(name, 0)
+		if end {
+			return nil
+		}
+		name = name[i:]
+	}
+}

@@ -1,0 +1,199 @@
+package dnsproxy
+
+import (
+	"encoding/binary"
+
+	"github.com/miekg/dns"
+)
+
+const (
+	headerLen = 12 // RFC 1035 §4.1.1
+
+	// The UDP payload size that we offer, to clients and nameservers alike: what passes unfragmented almost
+	// everywhere (DNS flag day 2020). Clients that can take more get more.
+	offeredSize = 1232
+	maxUDPSize  = 4096 // most that a client gets over UDP, whatever it offers
+
+	// How long a client may keep the alias that stands for a search, at most. The list can change with the target.
+	maxAliasTTL = 30
+)
+
+// request is a query of a client.
+type request struct {
+	msg *dns.Msg
+	opt *dns.OPT // nil if the client does not speak EDNS
+	udp bool
+}
+
+// query is what is asked upstream; equal queries have equal answers, so they are asked once.
+type query struct {
+	name           string // as the client wrote it, dot at the end
+	qtype          uint16
+	rd, ad, cd, do bool
+}
+
+// parseRequest reads a query. It returns the reply if that is clear from the query alone, and a nil request if it must
+// be dropped without one: too short to have an ID, or not a query (two servers must not answer each other for ever).
+func parseRequest(buf []byte, udp bool) (*request, *dns.Msg) {
+	if len(buf) < headerLen || buf[2]&0x80 != 0 {
+		return nil, nil
+	}
+	r := &request{msg: new(dns.Msg), udp: udp}
+	if opcode := int(buf[2]>>3) & 0xf; opcode != dns.OpcodeQuery {
+		r.msg.Id, r.msg.Opcode = binary.BigEndian.Uint16(buf), opcode
+		return r, r.refuse(dns.RcodeNotImplemented)
+	}
+	if err := r.msg.Unpack(buf); err != nil {
+		id, rd := r.msg.Id, r.msg.RecursionDesired
+		r.msg = &dns.Msg{MsgHdr: dns.MsgHdr{Id: id, RecursionDesired: rd}}
+		return r, r.refuse(dns.RcodeFormatError)
+	}
+	return r, r.check()
+}
+
+// check returns the reply to a query that is not for us to resolve.
+func (r *request) check() *dns.Msg {
+	signed := false
+	for _, rr := range r.msg.Extra {
+		switch rr := rr.(type) {
+		case *dns.OPT:
+			if r.opt != nil {
+				return r.refuse(dns.RcodeFormatError) // RFC 6891 §6.1.1
+			}
+			r.opt = rr
+		case *dns.TSIG, *dns.SIG:
+			signed = true
+		}
+	}
+	switch {
+	case len(r.msg.Question) != 1:
+		return r.refuse(dns.RcodeFormatError) // RFC 9619
+	case r.opt != nil && r.opt.Version() != 0:
+		return r.refuse(dns.RcodeBadVers)
+	case signed, r.msg.Question[0].Qclass != dns.ClassINET:
+		return r.refuse(dns.RcodeRefused)
+	}
+	switch r.msg.Question[0].Qtype {
+	case dns.TypeAXFR, dns.TypeIXFR, dns.TypeTKEY, dns.TypeTSIG, dns.TypeOPT, dns.TypeMAILA, dns.TypeMAILB:
+		return r.refuse(dns.RcodeRefused)
+	}
+	return nil
+}
+
+// query returns what to ask upstream.
+func (r *request) query() query {
+	q := r.msg.Question[0]
+	return query{
+		name:  q.Name,
+		qtype: q.Qtype,
+		rd:    r.msg.RecursionDesired,
+		ad:    r.msg.AuthenticatedData,
+		cd:    r.msg.CheckingDisabled,
+		do:    r.opt != nil && r.opt.Do(),
+	}
+}
+
+// refuse returns a reply of ours without records.
+func (r *request) refuse(rcode int) *dns.Msg {
+	return r.finish(&dns.Msg{MsgHdr: dns.MsgHdr{Rcode: rcode, RecursionAvailable: true}})
+}
+
+// reply turns the answer of a nameserver about name into the reply to the client, who may have asked for a shorter
+// name. It takes msg over.
+func (r *request) reply(msg *dns.Msg, name string) *dns.Msg {
+	out := &dns.Msg{
+		MsgHdr: dns.MsgHdr{
+			Authoritative:      msg.Authoritative,
+			Truncated:          msg.Truncated,
+			RecursionAvailable: msg.RecursionAvailable,
+			AuthenticatedData:  msg.AuthenticatedData,
+			Rcode:              msg.Rcode,
+		},
+		Answer: msg.Answer,
+		Ns:     msg.Ns,
+	}
+	for _, rr := range msg.Extra {
+		switch rr.(type) {
+		case *dns.OPT, *dns.TSIG, *dns.SIG: // of the hop between us and the nameserver
+		default:
+			out.Extra = append(out.Extra, rr)
+		}
+	}
+	if asked := r.msg.Question[0].Name; name != asked && msg.Rcode == dns.RcodeSuccess {
+		// The expanded name was proven, if at all; the alias is ours.
+		out.AuthenticatedData = false
+		out.Answer = append([]dns.RR{&dns.CNAME{
+			Hdr:    dns.RR_Header{Name: asked, Rrtype: dns.TypeCNAME, Class: dns.ClassINET, Ttl: aliasTTL(msg)},
+			Target: name,
+		}}, out.Answer...)
+	}
+	return r.finish(out)
+}
+
+// aliasTTL returns how long the alias of an answer may be kept: as long as all of it.
+func aliasTTL(msg *dns.Msg) uint32 {
+	ttl := uint32(maxAliasTTL)
+	for _, rr := range msg.Answer {
+		ttl = min(ttl, rr.Header().Ttl)
+	}
+	if len(msg.Answer) == 0 {
+		for _, rr := range msg.Ns {
+			if soa, ok := rr.(*dns.SOA); ok {
+				ttl = min(ttl, soa.Hdr.Ttl, soa.Minttl) // RFC 2308 §5
+			}
+		}
+	}
+	return ttl
+}
+
+// finish gives out the ID, question and EDNS of r.
+func (r *request) finish(out *dns.Msg) *dns.Msg {
+	out.Id = r.msg.Id
+	out.Response = true
+	out.Opcode = r.msg.Opcode
+	out.RecursionDesired = r.msg.RecursionDesired
+	out.CheckingDisabled = r.msg.CheckingDisabled
+	if len(r.msg.Question) == 1 {
+		out.Question = r.msg.Question
+	}
+	if r.opt != nil {
+		opt := &dns.OPT{Hdr: dns.RR_Header{Name: ".", Rrtype: dns.TypeOPT}}
+		opt.SetUDPSize(offeredSize)
+		opt.SetDo(r.opt.Do())
+		out.Extra = append(out.Extra, opt)
+	} else if out.Rcode > 0xf {
+		out.Rcode = dns.RcodeServerFailure // extended codes need an OPT record
+	}
+	return out
+}
+
+// limit returns how many bytes of reply the client can take.
+func (r *request) limit() int {
+	switch {
+	case !r.udp:
+		return dns.MaxMsgSize
+	case r.opt == nil:
+		return dns.MinMsgSize
+	}
+	return min(max(int(r.opt.UDPSize()), dns.MinMsgSize), maxUDPSize) // RFC 6891 §6.2.3
+}
+
+// pack returns out in wire format, truncated to what the client can take.
+func (r *request) pack(out *dns.Msg) []byte {
+	limit := r.limit()
+	out.Truncate(limit)
+	out.Compress = true
+	buf, err := out.Pack()
+	if err == nil && len(buf) <= limit {
+		return buf
+	}
+	// A record of the nameserver that the library reads but cannot write again.
+	empty := r.refuse(dns.RcodeServerFailure)
+	if err == nil {
+		empty.Rcode, empty.Truncated = out.Rcode, true
+	}
+	if buf, err = empty.Pack(); err != nil {
+		return nil
+	}
+	return buf
+}
