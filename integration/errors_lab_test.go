@@ -1,0 +1,294 @@
+//go:build lab
+
+package integration
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// failsWith runs `borrownet up` and wants a failure that says all of want,
+// gives a hint, and leaves nothing on the laptop.
+func failsWith(t *testing.T, c command, want ...string) result {
+	t.Helper()
+	c.argv = append([]string{"borrownet", "up", "-d"}, c.argv...)
+	r := c.run(t)
+	if r.code == 0 {
+		command{argv: []string{"borrownet", "down", "--all"}}.run(t)
+		t.Fatalf("up %q succeeded: %v", c.argv, r)
+	}
+	for _, w := range append(want, "error:", "hint:") {
+		if !strings.Contains(r.stderr, w) {
+			t.Errorf("stderr does not say %q:\n%s", w, r.stderr)
+		}
+	}
+	var left []string
+	waitFor(t, "nothing is left on the laptop", 10*time.Second, func() bool { left = leftovers(t); return len(left) == 0 })
+	return r
+}
+
+// kubeconfig is the part of a kubeconfig that the tests rewrite.
+type kubeconfig struct {
+	Clusters []struct {
+		Name    string         `json:"name"`
+		Cluster map[string]any `json:"cluster"`
+	} `json:"clusters"`
+	Contexts []struct {
+		Name    string         `json:"name"`
+		Context map[string]any `json:"context"`
+	} `json:"contexts"`
+	Users []struct {
+		Name string         `json:"name"`
+		User map[string]any `json:"user"`
+	} `json:"users"`
+	CurrentContext string `json:"current-context"`
+	APIVersion     string `json:"apiVersion"`
+	Kind           string `json:"kind"`
+}
+
+// rewrite saves a changed copy of the user's kubeconfig and returns its path.
+func rewrite(t *testing.T, change func(*kubeconfig)) string {
+	t.Helper()
+	r := command{argv: []string{"kubectl", "config", "view", "--raw", "-o", "json"}}.run(t)
+	var k kubeconfig
+	decode(t, r.stdout, &k)
+	change(&k)
+	text, err := json.Marshal(k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "config")
+	if err := os.WriteFile(path, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestBadInputBeforeTheCluster(t *testing.T) {
+	closed, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := "https://" + closed.Addr().String()
+	closed.Close()
+	unreachable := rewrite(t, func(k *kubeconfig) { k.Clusters[0].Cluster["server"] = server })
+	expired := rewrite(t, func(k *kubeconfig) { k.Users[0].User = map[string]any{"token": "expired"} })
+	plugin := rewrite(t, func(k *kubeconfig) {
+		k.Users[0].User = map[string]any{"exec": map[string]any{
+			"apiVersion": "client.authentication.k8s.io/v1", "command": "no-such-auth-plugin", "interactiveMode": "Never",
+		}}
+	})
+	tests := []struct {
+		name string
+		c    command
+		want []string
+	}{
+		{"no_kubeconfig", command{argv: []string{"--pod", "api"}, env: []string{"KUBECONFIG=/nonexistent/config", "HOME=/nonexistent"}}, []string{"kubeconfig"}},
+		{"unknown_context", command{argv: []string{"--pod", "api", "--context", "mars"}}, []string{"mars"}},
+		{"unreachable", command{argv: []string{"--pod", "api", "-n", "shop", "--kubeconfig", unreachable}}, []string{closed.Addr().String()}},
+		{"expired", command{argv: []string{"--pod", "api", "-n", "shop", "--kubeconfig", expired}}, []string{"credentials"}},
+		{"no_auth_plugin", command{argv: []string{"--pod", "api", "-n", "shop", "--kubeconfig", plugin}}, []string{"no-such-auth-plugin"}},
+		{"no_pod_flag", command{argv: nil}, []string{"--pod"}},
+		{"no_image", command{argv: []string{"--pod", "api", "-n", "shop"}, env: []string{"BORROWNET_AGENT_IMAGE="}}, []string{"--agent-image"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) { failsWith(t, tt.c, tt.want...) })
+	}
+}
+
+func TestBadInputOfObjects(t *testing.T) {
+	kubectl(t, "apply", "-f", writeFile(t, `
+apiVersion: v1
+kind: Pod
+metadata: {name: never-runs, namespace: shop, labels: {app: never-runs}}
+spec:
+  securityContext: {runAsNonRoot: true, runAsUser: 10001, seccompProfile: {type: RuntimeDefault}}
+  nodeSelector: {no-such: node}
+  containers:
+  - name: app
+    image: lab.local/pause:1
+    securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}
+`))
+	t.Cleanup(func() { kubectl(t, "-n", "shop", "delete", "pod", "never-runs", "--grace-period=0", "--force") })
+	tests := []struct {
+		name string
+		argv []string
+		want []string
+	}{
+		{"unknown_namespace", []string{"-n", "mars", "--pod", "api"}, []string{"mars"}},
+		{"unknown_pod", []string{"-n", "shop", "--pod", "no-such-app"}, []string{"no-such-app", "shop"}},
+		{"unknown_workload", []string{"-n", "shop", "--pod", "deploy/no-such-app"}, []string{"no-such-app"}},
+		{"unknown_container", []string{"-n", "shop", "--pod", "api", "-c", "no-such-container"}, []string{"no-such-container"}},
+		{"not_running", []string{"-n", "shop", "--pod", "never-runs"}, []string{"never-runs", "Pending"}},
+		{"workload_without_pods", []string{"-n", "shop", "--pod", "svc/void"}, []string{"void"}},
+		{"bad_reference", []string{"-n", "shop", "--pod", "a/b/c"}, []string{"a/b/c"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) { failsWith(t, command{argv: tt.argv}, tt.want...) })
+	}
+}
+
+func writeFile(t *testing.T, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "object.yaml")
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// TestImageThatCannotBePulled fails within 15 s and names the image.
+func TestImageThatCannotBePulled(t *testing.T) {
+	const image = "registry.example.org/borrownet/agent:none"
+	start := time.Now()
+	failsWith(t, command{argv: []string{"-n", "shop", "--pod", "orders", "--agent-image", image}}, image)
+	if d := time.Since(start); d > 15*time.Second {
+		t.Errorf("took %v, want less than 15 s", d)
+	}
+}
+
+// verb is one permission that up needs.
+type verb struct{ verb, resource string }
+
+// verbs are the minimum with which up works on a pod named exactly.
+var verbs = []verb{
+	{"get", "pods"}, {"list", "pods"}, {"watch", "pods"},
+	{"patch", "pods/ephemeralcontainers"},
+	{"get", "pods/log"},
+	{"create", "pods/portforward"},
+}
+
+// userWith makes a user who has only these verbs and returns a kubeconfig.
+func userWith(t *testing.T, name string, allowed []verb) string {
+	t.Helper()
+	var rules strings.Builder
+	for _, v := range allowed {
+		fmt.Fprintf(&rules, "- {apiGroups: [''], resources: [%s], verbs: [%s]}\n", v.resource, v.verb)
+	}
+	kubectl(t, "apply", "-f", writeFile(t, fmt.Sprintf(`
+apiVersion: v1
+kind: ServiceAccount
+metadata: {name: %[1]s, namespace: shop}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {name: %[1]s, namespace: shop}
+rules:
+%[2]s---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {name: %[1]s, namespace: shop}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: %[1]s}
+subjects: [{kind: ServiceAccount, name: %[1]s, namespace: shop}]
+`, name, rules.String())))
+	t.Cleanup(func() { kubectl(t, "-n", "shop", "delete", "serviceaccount,role,rolebinding", name) })
+	token := strings.TrimSpace(kubectl(t, "-n", "shop", "create", "token", name))
+	return rewrite(t, func(k *kubeconfig) { k.Users[0].User = map[string]any{"token": token} })
+}
+
+// TestMissingVerbIsNamed takes away one verb at a time.
+func TestMissingVerbIsNamed(t *testing.T) {
+	podName := podOf(t, "orders").Metadata.Name
+	t.Run("all", func(t *testing.T) {
+		config := userWith(t, "rbac-all", verbs)
+		mustBorrownet(t, "up", "-d", "-n", "shop", "--pod", podName, "--kubeconfig", config)
+		mustBorrownet(t, "down", "--all", "--stop-agent")
+	})
+	for i, v := range verbs {
+		name := "without_" + v.verb + "_" + strings.ReplaceAll(v.resource, "/", "_")
+		if v.verb == "list" {
+			continue // only bare names need it: tested below
+		}
+		t.Run(name, func(t *testing.T) {
+			config := userWith(t, fmt.Sprintf("rbac-%d", i), slices.Delete(slices.Clone(verbs), i, i+1))
+			failsWith(t, command{argv: []string{"-n", "shop", "--pod", podName, "--kubeconfig", config}}, v.verb, v.resource)
+		})
+	}
+	t.Run("bare_name_without_list", func(t *testing.T) {
+		config := userWith(t, "rbac-bare", slices.DeleteFunc(slices.Clone(verbs), func(v verb) bool { return v.verb == "list" }))
+		failsWith(t, command{argv: []string{"-n", "shop", "--pod", "orders", "--kubeconfig", config}}, "list")
+	})
+}
+
+// TestPolicyRefusalNamesThePolicy lets a ValidatingAdmissionPolicy forbid
+// ephemeral containers.
+func TestPolicyRefusalNamesThePolicy(t *testing.T) {
+	kubectl(t, "apply", "-f", writeFile(t, `
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicy
+metadata: {name: no-debugging-here}
+spec:
+  matchConstraints:
+    resourceRules:
+    - {apiGroups: [""], apiVersions: [v1], operations: [UPDATE], resources: [pods/ephemeralcontainers]}
+  validations:
+  - {expression: "false", message: ephemeral containers are not welcome}
+---
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicyBinding
+metadata: {name: no-debugging-here}
+spec:
+  policyName: no-debugging-here
+  validationActions: [Deny]
+  matchResources:
+    namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: shop}}
+`))
+	t.Cleanup(func() {
+		kubectl(t, "delete", "validatingadmissionpolicy,validatingadmissionpolicybinding", "no-debugging-here")
+	})
+	orders := podOf(t, "orders")
+	waitFor(t, "the policy is in force", 30*time.Second, func() bool {
+		r := command{argv: []string{
+			"kubectl", "--kubeconfig", os.Getenv("LAB_ADMIN_KUBECONFIG"), "-n", "shop", "debug", orders.Metadata.Name,
+			"--image", "lab.local/pause:1", "--profile", "restricted", "--image-pull-policy", "Never", "--container", "policy-check",
+		}}.run(t)
+		return strings.Contains(r.stderr, "no-debugging-here")
+	})
+	before := podOf(t, "orders")
+	failsWith(t, command{argv: []string{"-n", "shop", "--pod", orders.Metadata.Name}}, "no-debugging-here", "not welcome")
+	if after := podOf(t, "orders"); len(after.Spec.EphemeralContainers) != len(before.Spec.EphemeralContainers) {
+		t.Error("the refused attach changed the pod")
+	}
+}
+
+// TestAuthPluginRuns logs in through an exec credential plugin, as users of
+// managed clusters do.
+func TestAuthPluginRuns(t *testing.T) {
+	token := strings.TrimSpace(kubectl(t, "-n", "shop", "create", "token", "default"))
+	plugin := filepath.Join(t.TempDir(), "auth-plugin")
+	script := fmt.Sprintf("#!/bin/sh\necho '{\"apiVersion\":\"client.authentication.k8s.io/v1\",\"kind\":\"ExecCredential\",\"status\":{\"token\":\"%s\"}}'\n", token)
+	if err := os.WriteFile(plugin, []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	config := rewrite(t, func(k *kubeconfig) {
+		k.Users[0].User = map[string]any{"exec": map[string]any{
+			"apiVersion": "client.authentication.k8s.io/v1", "command": plugin, "interactiveMode": "Never",
+		}}
+	})
+	// The plugin's user has no rights: the answer proves that it was asked.
+	failsWith(t, command{argv: []string{"-n", "shop", "--pod", "api", "--kubeconfig", config}}, "system:serviceaccount:shop:default")
+}
+
+// TestDryRunChangesNothing prints the patch and leaves pod and laptop alone.
+func TestDryRunChangesNothing(t *testing.T) {
+	before := podOf(t, "orders")
+	r := mustBorrownet(t, "up", "--dry-run", "-n", "shop", "--pod", "orders")
+	for _, want := range []string{"ephemeralContainers", "allowPrivilegeEscalation: false", "--client-key"} {
+		if !strings.Contains(r.stdout, want) {
+			t.Errorf("no %q in:\n%s", want, r.stdout)
+		}
+	}
+	if after := podOf(t, "orders"); len(after.Spec.EphemeralContainers) != len(before.Spec.EphemeralContainers) {
+		t.Error("the dry run changed the pod")
+	}
+	if left := leftovers(t); len(left) != 0 {
+		t.Errorf("left on the laptop: %q", left)
+	}
+}

@@ -1,0 +1,160 @@
+//go:build lab
+
+package integration
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// terminal is a program on a pseudo-terminal, as a person sees it.
+type terminal struct {
+	t      *testing.T
+	master *os.File
+	cmd    *exec.Cmd
+
+	mu  sync.Mutex
+	out bytes.Buffer // guarded by mu; all that was printed
+}
+
+// openTerminal starts argv on a terminal of its own.
+func openTerminal(t *testing.T, dir string, argv ...string) *terminal {
+	t.Helper()
+	fd, err := unix.Open("/dev/ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0); err != nil {
+		t.Fatal(err)
+	}
+	n, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	slave, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer slave.Close()
+	term := &terminal{t: t, master: os.NewFile(uintptr(fd), "ptmx")}
+	term.cmd = exec.Command(argv[0], argv[1:]...)
+	term.cmd.Dir = dir
+	term.cmd.Env = append(os.Environ(), "TERM=dumb", "SHELL=/bin/bash")
+	term.cmd.Stdin, term.cmd.Stdout, term.cmd.Stderr = slave, slave, slave
+	term.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	if err := term.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		buf := make([]byte, 4096)
+		for {
+			n, err := term.master.Read(buf)
+			term.mu.Lock()
+			term.out.Write(buf[:n])
+			term.mu.Unlock()
+			if err != nil {
+				return // EIO: the last program on the terminal has ended
+			}
+		}
+	}()
+	t.Cleanup(func() { term.master.Close(); term.cmd.Process.Kill(); term.cmd.Wait() })
+	return term
+}
+
+// screen returns all that was printed so far.
+func (term *terminal) screen() string {
+	term.mu.Lock()
+	defer term.mu.Unlock()
+	return term.out.String()
+}
+
+func (term *terminal) await(what string, limit time.Duration) {
+	term.t.Helper()
+	end := time.Now().Add(limit)
+	for tick := time.NewTicker(20 * time.Millisecond); !strings.Contains(term.screen(), what); <-tick.C {
+		if time.Now().After(end) {
+			term.t.Fatalf("no %q on the terminal within %v:\n%s", what, limit, term.screen())
+		}
+	}
+}
+
+// enter types line and waits until its own marker is printed.
+func (term *terminal) enter(line string, limit time.Duration) string {
+	term.t.Helper()
+	start := len(term.screen())
+	marker := fmt.Sprintf("done-%d", time.Now().UnixNano())
+	fmt.Fprintf(term.master, "%s; echo %s''%s\n", line, marker[:6], marker[6:])
+	term.await(marker, limit)
+	return term.screen()[start:]
+}
+
+const staticMain = `package main
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+)
+
+func main() {
+	resp, err := http.Get("http://orders/" + os.Args[1])
+	if err != nil {
+		fmt.Println("failed:", err)
+		os.Exit(1)
+	}
+	io.Copy(os.Stdout, resp.Body)
+}
+`
+
+// TestBorrowedShell types programs as they are into the shell that up opens.
+func TestBorrowedShell(t *testing.T) {
+	ip := podOf(t, "api").Status.PodIP
+	dir := t.TempDir()
+	for name, text := range map[string]string{"main.go": staticMain, "go.mod": "module example.org/call\n\ngo 1.26\n"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Cleanup(func() { exec.Command("borrownet", "down", "--all").Run() })
+	term := openTerminal(t, dir, "borrownet", "up", "-n", "shop", "--pod", "api")
+	term.await("(borrownet:api)", 30*time.Second)
+	for _, line := range []string{
+		"curl -sS http://orders/curl",
+		"go run . go-run",
+		"CGO_ENABLED=0 go build -o static . && ./static static",
+		"node -e \"fetch('http://orders/node').then(r => r.text()).then(console.log)\"",
+	} {
+		if out := term.enter(line, 2*time.Minute); !strings.Contains(out, `"remote": "`+ip+":") {
+			t.Errorf("%s: orders did not see the pod's address %s:\n%s", line, ip, out)
+		}
+	}
+	// Another terminal stays outside.
+	if r := (command{argv: []string{"curl", "-sS", "--max-time", "5", "http://orders/"}}).run(t); r.code == 0 {
+		t.Errorf("another terminal reaches orders: %v", r)
+	}
+	// Ctrl-C ends the program, not the shell.
+	fmt.Fprint(term.master, "sleep 600\n")
+	waitFor(t, "sleep runs", 10*time.Second, func() bool { return exec.Command("pgrep", "-f", "^sleep 600$").Run() == nil })
+	fmt.Fprint(term.master, "\x03")
+	if out := term.enter("echo still $((40+2))", 10*time.Second); !strings.Contains(out, "still 42") {
+		t.Errorf("after Ctrl-C:\n%s", out)
+	}
+	fmt.Fprint(term.master, "exit\n")
+	if err := term.cmd.Wait(); err != nil {
+		t.Errorf("up after the shell's exit: %v", err)
+	}
+	if left := leftovers(t); len(left) != 0 {
+		t.Errorf("left on the laptop after exit: %q", left)
+	}
+}
