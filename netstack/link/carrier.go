@@ -1,0 +1,181 @@
+package link
+
+import (
+	"encoding/binary"
+	"errors"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+var (
+	errSilent   = errors.New("nothing heard from the peer")
+	errReplaced = errors.New("replaced by a newer carrier")
+)
+
+// carrier is a proven stream and its liveness.
+//
+// A carrier is dead when a Read has waited for Config.Dead and no byte came. Any byte counts as life, not only
+// a pong: while data is queued before the pong the peer is alive, and that a Write of ours is blocked says nothing, it is how
+// a peer that cannot follow slows us down. Time in which we do not read does not count either: then it is
+// we who do not listen. Both ends ping on their own account, so an end that listens hears something at each
+// heartbeat as long as the other end and everything between live.
+type carrier struct {
+	rwc   io.ReadWriteCloser
+	epoch time.Time // of the times below
+
+	reading  atomic.Bool  // a Read is in progress
+	heard    atomic.Int64 // when it began or bytes came last
+	lastByte atomic.Int64 // when bytes came last, 0 = never
+
+	kick chan struct{} // wakes the keeper; holds one
+	done chan struct{} // closed by close
+	over atomic.Bool   // close was called
+	err  error         // why; valid once done is closed
+
+	writeMu sync.Mutex // held across a Write, however long it blocks
+	torn    bool       // a Write failed, perhaps within a frame: nothing may follow
+
+	controlMu sync.Mutex // guards the fields below; never held while blocking
+	pingSeq   uint64
+	pingSent  time.Time // zero when the last ping was answered
+	pingDue   bool
+	pong      [tokenLen]byte // what the peer's last ping carried
+	pongDue   bool
+}
+
+func newCarrier(rwc io.ReadWriteCloser) *carrier {
+	return &carrier{
+		rwc:   rwc,
+		epoch: time.Now(),
+		kick:  make(chan struct{}, 1),
+		done:  make(chan struct{}),
+	}
+}
+
+// Read reads from the stream and keeps the times by which it is judged.
+func (c *carrier) Read(p []byte) (int, error) {
+	c.heard.Store(int64(time.Since(c.epoch)))
+	c.reading.Store(true)
+	n, err := c.rwc.Read(p)
+	c.reading.Store(false)
+	if n > 0 {
+		c.lastByte.Store(int64(time.Since(c.epoch)))
+	}
+	return n, err
+}
+
+// received returns when bytes last came; zero if never.
+func (c *carrier) received() time.Time {
+	at := time.Duration(c.lastByte.Load())
+	if at == 0 {
+		return time.Time{}
+	}
+	return c.epoch.Add(at)
+}
+
+// silent returns for how long a reader has been waiting in vain.
+func (c *carrier) silent() time.Duration {
+	if !c.reading.Load() {
+		return 0
+	}
+	return time.Since(c.epoch) - time.Duration(c.heard.Load())
+}
+
+// write writes whole frames. After an error the carrier must be closed.
+func (c *carrier) write(frames []byte) error {
+	c.writeMu.Lock()
+	defer c.writeMu.Unlock()
+	return c.writeLocked(frames)
+}
+
+// writeDue writes the control frames that are due, and what before appends, ahead of the data that waits.
+func (c *carrier) writeDue(b []byte, before func([]byte) []byte) error {
+	c.writeMu.Lock()
+	defer c.writeMu.Unlock()
+	b = c.appendDue(before(b))
+	if len(b) == 0 {
+		return nil
+	}
+	return c.writeLocked(b)
+}
+
+func (c *carrier) writeLocked(frames []byte) error {
+	if c.torn {
+		return io.ErrClosedPipe
+	}
+	err := writeAll(c.rwc, frames)
+	c.torn = err != nil
+	return err
+}
+
+// close closes the stream, which makes Read and Write return. Only the first call does anything.
+func (c *carrier) close(cause error) {
+	if c.over.Swap(true) {
+		return
+	}
+	c.err = cause
+	close(c.done)
+	c.rwc.Close()
+}
+
+// wake makes the keeper send what is due.
+func (c *carrier) wake() {
+	select {
+	case c.kick <- struct{}{}:
+	default:
+	}
+}
+
+// ping makes a ping due.
+func (c *carrier) ping() {
+	c.controlMu.Lock()
+	defer c.controlMu.Unlock()
+	if c.pingSent.IsZero() {
+		c.pingSeq++ // else repeat the one not answered yet: it is a sign of life, and a late answer a true time
+	}
+	c.pingDue = true
+}
+
+// control takes a control frame of the peer. It returns the round trip time if that was an answer to our last ping.
+func (c *carrier) control(code byte, payload []byte) (rtt time.Duration, answered bool) {
+	if len(payload) != tokenLen {
+		return 0, false
+	}
+	c.controlMu.Lock()
+	defer c.controlMu.Unlock()
+	switch code {
+	case codePing:
+		// One pong is due at most: a peer that pings faster than we can write gets fewer answers.
+		c.pong = [tokenLen]byte(payload)
+		c.pongDue = true
+		c.wake()
+	case codePong:
+		if c.pingSent.IsZero() || binary.BigEndian.Uint64(payload) != c.pingSeq {
+			return 0, false
+		}
+		rtt = time.Since(c.pingSent)
+		c.pingSent = time.Time{}
+		return rtt, true
+	}
+	return 0, false
+}
+
+// appendDue appends the control frames that are due and marks them as sent.
+func (c *carrier) appendDue(b []byte) []byte {
+	c.controlMu.Lock()
+	defer c.controlMu.Unlock()
+	if c.pongDue {
+		b = appendControl(b, codePong, c.pong[:])
+		c.pongDue = false
+	}
+	if c.pingDue {
+		b = appendControl(b, codePing, binary.BigEndian.AppendUint64(nil, c.pingSeq))
+		c.pingDue = false
+		if c.pingSent.IsZero() {
+			c.pingSent = time.Now()
+		}
+	}
+	return b
+}
