@@ -1,0 +1,34 @@
+package main
+
+// bar is a row's unit and what borrownet must reach in it.
+type bar struct {
+	id, unit, text string
+	held           func(Row) bool // nil = shown without a bar
+}
+
+func below(limit float64) func(Row) bool { return func(r Row) bool { return r.Value < limit } }
+
+func spdyAtMost(q float64) func(Row) bool {
+	return func(r Row) bool { return r.Ratio != nil && *r.Ratio <= q }
+}
+
+// throughput is at least that of the WebSocket that kubectl uses, and not far
+// from SPDY, which costs half of it.
+func throughput(r Row) bool {
+	return r.RatioWS != nil && *r.RatioWS >= 1 && r.Ratio != nil && *r.Ratio >= 0.65
+}
+
+const throughputText = "≥ 1.0 × ws, ≥ 0.65 × spdy"
+
+var bars = []bar{
+	{"up.first", "s", "< 3", below(3)},
+	{"up.second", "s", "< 1", below(1)},
+	{"link.up.1", "MB/s", throughputText, throughput},
+	{"link.down.1", "MB/s", throughputText, throughput},
+	{"link.rtt.idle.p50", "ms", "≤ 1.4 × spdy", spdyAtMost(1.4)},
+	{"link.connect.p50", "ms", "≤ 0.8 × spdy", spdyAtMost(0.8)},
+	{"hook.socket.p50", "µs", "< 40", below(40)},
+	{"hook.untrapped", "ns", "< 40", below(40)},
+	{"hook.run-true", "ms", "< 60", below(60)},
+	{"mem.daemon.idle", "MiB", "< 60", below(60)},
+}

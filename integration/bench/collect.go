@@ -1,0 +1,210 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// The servers' ports of integration/apps/ledger.
+var ports = []string{"7000", "7001", "7002"} // echo, sink, source
+
+// collect takes every sample.
+func (s samples) collect(rounds int, seconds float64) error {
+	if err := s.collectUp(rounds); err != nil {
+		return err
+	}
+	defer borrownet("down", "--all", "--stop-agent")
+	if _, err := borrownet("up", "-d", "-n", "shop", "--pod", "api"); err != nil {
+		return err
+	}
+	for round := range rounds {
+		fmt.Fprintf(os.Stderr, "round %d of %d\n", round+1, rounds)
+		if err := s.collectLinks(seconds); err != nil {
+			return err
+		}
+	}
+	for range 10 * rounds {
+		start := time.Now()
+		if _, err := borrownet("run", "--", "true"); err != nil {
+			return err
+		}
+		s.add("hook.run-true", "borrownet", milliseconds(time.Since(start)))
+	}
+	rss, err := daemonRSS()
+	if err != nil {
+		return err
+	}
+	s.add("mem.daemon.idle", "borrownet", rss)
+	return nil
+}
+
+// collectUp times the first up, with the image on the node, and the second,
+// which takes the parked agent again.
+func (s samples) collectUp(rounds int) error {
+	for range rounds {
+		if _, err := borrownet("down", "--all", "--stop-agent"); err != nil {
+			return err
+		}
+		for _, id := range []string{"up.first", "up.second"} {
+			start := time.Now()
+			if _, err := borrownet("up", "-d", "-n", "shop", "--pod", "api"); err != nil {
+				return err
+			}
+			s.add(id, "borrownet", time.Since(start).Seconds())
+			if id == "up.first" {
+				if _, err := borrownet("down", "--all"); err != nil {
+					return err
+				}
+			}
+		}
+		if _, err := borrownet("down", "--all", "--stop-agent"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// collectLinks gives every subject one turn.
+func (s samples) collectLinks(seconds float64) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	length := strconv.FormatFloat(seconds, 'g', -1, 64)
+	service := []string{"ledger:" + ports[0], "ledger:" + ports[1], "ledger:" + ports[2]}
+	inside, err := turn(append(append([]string{"borrownet", "run", "--", self, "measure"}, service...), length))
+	if err != nil {
+		return err
+	}
+	s.addLink("borrownet", inside)
+	for _, raw := range []struct{ subject, websockets string }{{"raw-spdy", "false"}, {"raw-ws", "true"}} {
+		local, stop, err := portForward(raw.websockets)
+		if err != nil {
+			return err
+		}
+		outside, err := turn(append(append([]string{self, "measure"}, local...), length))
+		stop()
+		if err != nil {
+			return fmt.Errorf("%s: %w", raw.subject, err)
+		}
+		s.addLink(raw.subject, outside)
+		if raw.subject == "raw-spdy" {
+			s.add("hook.socket.p50", "borrownet", inside.Socket)
+			s.add("hook.untrapped", "borrownet", inside.Untrapped-outside.Untrapped)
+		}
+	}
+	return nil
+}
+
+func (s samples) addLink(subject string, m Sample) {
+	s.add("link.up.1", subject, m.Up)
+	s.add("link.down.1", subject, m.Down)
+	s.add("link.rtt.idle.p50", subject, m.RTT)
+	s.add("link.connect.p50", subject, m.Connect)
+}
+
+// turn runs one measurement in a process of its own.
+func turn(argv []string) (Sample, error) {
+	var m Sample
+	out, err := output(argv)
+	if err != nil {
+		return m, err
+	}
+	if err := json.Unmarshal(out, &m); err != nil {
+		return m, fmt.Errorf("%q: %w", argv, err)
+	}
+	return m, nil
+}
+
+func borrownet(args ...string) ([]byte, error) { return output(append([]string{"borrownet"}, args...)) }
+
+func output(argv []string) ([]byte, error) {
+	cmd := exec.Command(argv[0], argv[1:]...)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return nil, fmt.Errorf("%q: %w\n%s", argv, err, &stderr)
+	}
+	return out, nil
+}
+
+var forwarding = regexp.MustCompile(`Forwarding from (127\.0\.0\.1:\d+) -> (\d+)`)
+
+// portForward starts kubectl port-forward to the ledger and returns the local
+// addresses of its ports and a function that ends it.
+func portForward(websockets string) ([]string, func(), error) {
+	argv := []string{"port-forward", "-n", "shop", "deploy/ledger"}
+	for _, p := range ports {
+		argv = append(argv, ":"+p)
+	}
+	cmd := exec.Command("kubectl", argv...)
+	cmd.Env = append(os.Environ(), "KUBECTL_PORT_FORWARD_WEBSOCKETS="+websockets)
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, nil, err
+	}
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	if err := cmd.Start(); err != nil {
+		return nil, nil, fmt.Errorf("kubectl port-forward: %w", err)
+	}
+	stop := func() {
+		cmd.Process.Kill()
+		cmd.Wait()
+	}
+	local := make(map[string]string)
+	lines := bufio.NewScanner(stdout)
+	for len(local) < len(ports) && lines.Scan() {
+		if m := forwarding.FindStringSubmatch(lines.Text()); m != nil {
+			local[m[2]] = m[1]
+		}
+	}
+	if len(local) < len(ports) {
+		stop()
+		return nil, nil, fmt.Errorf("kubectl port-forward forwards %d of %d ports\n%s", len(local), len(ports), &stderr)
+	}
+	go func() {
+		for lines.Scan() { // it says a line per connection
+		}
+	}()
+	var addrs []string
+	for _, p := range ports {
+		addrs = append(addrs, local[p])
+	}
+	return addrs, stop, nil
+}
+
+// daemonRSS returns the daemon's resident set in MiB.
+func daemonRSS() (float64, error) {
+	lines, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		return 0, err
+	}
+	for _, path := range lines {
+		line, err := os.ReadFile(path)
+		if err != nil || !strings.Contains(string(line), "\x00__daemon") {
+			continue
+		}
+		status, err := os.ReadFile(filepath.Join(filepath.Dir(path), "status"))
+		if err != nil {
+			return 0, err
+		}
+		for l := range strings.Lines(string(status)) {
+			var kib float64
+			if _, err := fmt.Sscanf(l, "VmRSS: %f kB", &kib); err == nil {
+				return kib / 1024, nil
+			}
+		}
+	}
+	return 0, fmt.Errorf("no daemon in the process table")
+}

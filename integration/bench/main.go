@@ -1,0 +1,177 @@
+// Command bench measures borrownet next to raw kubectl port-forward, in one
+// run on the lab's laptop, and writes a table and a JSON file.
+//
+// Every subject is measured by the same program against the same server
+// (integration/apps/ledger); subjects take turns, so that the machine's other
+// work meets all of them. Ratios are to raw-spdy of the same row.
+//
+//	bench [-rounds N] [-seconds S] [-o results.json]
+//	bench measure ECHO SINK SOURCE SECONDS   (one subject; run by bench itself)
+package main
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+// Row is one line of the results.
+type Row struct {
+	ID      string   `json:"id"`
+	Subject string   `json:"subject"`
+	Value   float64  `json:"value"` // median
+	Unit    string   `json:"unit"`
+	Min     float64  `json:"min"`
+	Max     float64  `json:"max"`
+	N       int      `json:"n"`
+	Ratio   *float64 `json:"ratio,omitempty"`    // to raw-spdy
+	RatioWS *float64 `json:"ratio_ws,omitempty"` // to raw-ws
+	Bar     string   `json:"bar,omitempty"`
+	Held    *bool    `json:"held,omitempty"`
+}
+
+// Results is the whole file.
+type Results struct {
+	Commit  string `json:"commit"`
+	Machine string `json:"machine"`
+	Date    string `json:"date"`
+	Rows    []Row  `json:"rows"`
+}
+
+func main() {
+	if err := run(os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "error:", err)
+		os.Exit(1)
+	}
+}
+
+func run(args []string) error {
+	if len(args) > 0 && args[0] == "measure" {
+		return measure(args[1:])
+	}
+	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
+	rounds := fs.Int("rounds", 5, "how often each subject takes its turn")
+	seconds := fs.Float64("seconds", 3, "length of each bulk transfer")
+	out := fs.String("o", "", "write the results as JSON to this file")
+	commit := fs.String("commit", "unknown", "what is measured")
+	if err := fs.Parse(args); err != nil {
+		return err
+	}
+	s := samples{}
+	if err := s.collect(*rounds, *seconds); err != nil {
+		return err
+	}
+	res := Results{
+		Commit:  *commit,
+		Machine: machine(),
+		Date:    time.Now().UTC().Format(time.DateOnly),
+		Rows:    s.rows(),
+	}
+	if err := print(res); err != nil {
+		return err
+	}
+	if *out == "" {
+		return nil
+	}
+	text, err := json.MarshalIndent(res, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(*out, append(text, '\n'), 0o644)
+}
+
+// machine describes the hardware that figures depend on.
+func machine() string {
+	model := "unknown processor"
+	if b, err := os.ReadFile("/proc/cpuinfo"); err == nil {
+		for line := range strings.Lines(string(b)) {
+			if k, v, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(k) == "model name" {
+				model = strings.TrimSpace(v)
+				break
+			}
+		}
+	}
+	kernel := "unknown kernel"
+	if b, err := exec.Command("uname", "-r").Output(); err == nil {
+		kernel = "Linux " + strings.TrimSpace(string(b))
+	}
+	return fmt.Sprintf("%d × %s, %s, everything on one machine", runtime.NumCPU(), model, kernel)
+}
+
+// key identifies a row.
+type key struct{ id, subject string }
+
+// samples holds the values of every row as they were measured.
+type samples map[key][]float64
+
+func (s samples) add(id, subject string, values ...float64) {
+	k := key{id, subject}
+	s[k] = append(s[k], values...)
+}
+
+func median(values []float64) float64 {
+	v := slices.Sorted(slices.Values(values))
+	if n := len(v); n%2 == 0 {
+		return (v[n/2-1] + v[n/2]) / 2
+	}
+	return v[len(v)/2]
+}
+
+// rows sums the samples up, in the order of the bars.
+func (s samples) rows() []Row {
+	var rows []Row
+	for _, b := range bars {
+		for _, subject := range []string{"borrownet", "raw-spdy", "raw-ws"} {
+			v := s[key{b.id, subject}]
+			if len(v) == 0 {
+				continue
+			}
+			r := Row{ID: b.id, Subject: subject, Unit: b.unit, Value: median(v), Min: slices.Min(v), Max: slices.Max(v), N: len(v)}
+			r.Ratio, r.RatioWS = s.ratio(r, "raw-spdy"), s.ratio(r, "raw-ws")
+			if subject == "borrownet" && b.held != nil {
+				held := b.held(r)
+				r.Bar, r.Held = b.text, &held
+			}
+			rows = append(rows, r)
+		}
+	}
+	return rows
+}
+
+func (s samples) ratio(r Row, to string) *float64 {
+	base := s[key{r.ID, to}]
+	if len(base) == 0 {
+		return nil
+	}
+	q := r.Value / median(base)
+	return &q
+}
+
+func print(res Results) error {
+	fmt.Printf("%s, %s, commit %s\n\n", res.Machine, res.Date, res.Commit)
+	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "row\tsubject\tmedian\tmin\tmax\tunit\tn\t× spdy\t× ws\tbar\theld")
+	for _, r := range res.Rows {
+		held := ""
+		if r.Held != nil {
+			held = map[bool]string{true: "yes", false: "NO"}[*r.Held]
+		}
+		fmt.Fprintf(w, "%s\t%s\t%.3g\t%.3g\t%.3g\t%s\t%d\t%s\t%s\t%s\t%s\n",
+			r.ID, r.Subject, r.Value, r.Min, r.Max, r.Unit, r.N, times(r.Ratio), times(r.RatioWS), r.Bar, held)
+	}
+	return w.Flush()
+}
+
+func times(q *float64) string {
+	if q == nil {
+		return ""
+	}
+	return fmt.Sprintf("%.2f", *q)
+}

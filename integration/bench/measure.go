@@ -1,0 +1,187 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"slices"
+	"strconv"
+	"syscall"
+	"time"
+)
+
+// Sample is what one subject's turn found.
+type Sample struct {
+	RTT       float64 `json:"rtt"`       // ms, median of one connection's 64 B round trips
+	Connect   float64 `json:"connect"`   // ms, median of connect + 1 B + answer
+	Up        float64 `json:"up"`        // MB/s, one flow
+	Down      float64 `json:"down"`      // MB/s, one flow
+	Socket    float64 `json:"socket"`    // µs, median of socket(2)
+	Untrapped float64 `json:"untrapped"` // ns, mean of a system call that nobody traps
+}
+
+const (
+	roundTrips  = 500
+	connections = 50
+	sockets     = 1000
+	getppids    = 200_000
+)
+
+// measure runs one subject: the echo, sink and source servers at args[0:3],
+// bulk transfers of args[3] seconds. It prints a Sample.
+func measure(args []string) error {
+	if len(args) != 4 {
+		return fmt.Errorf("measure: want 4 arguments, have %d", len(args))
+	}
+	seconds, err := strconv.ParseFloat(args[3], 64)
+	if err != nil {
+		return fmt.Errorf("measure: seconds: %w", err)
+	}
+	length := time.Duration(seconds * float64(time.Second))
+	var s Sample
+	for _, m := range []struct {
+		what  string
+		value *float64
+		get   func() (float64, error)
+	}{
+		{"round trip", &s.RTT, func() (float64, error) { return roundTrip(args[0]) }},
+		{"connect", &s.Connect, func() (float64, error) { return connect(args[0]) }},
+		{"upload", &s.Up, func() (float64, error) { return upload(args[1], length) }},
+		{"download", &s.Down, func() (float64, error) { return download(args[2], length) }},
+		{"socket", &s.Socket, socket},
+		{"system call", &s.Untrapped, untrapped},
+	} {
+		if *m.value, err = m.get(); err != nil {
+			return fmt.Errorf("measure %s: %w", m.what, err)
+		}
+	}
+	return json.NewEncoder(os.Stdout).Encode(s)
+}
+
+func dial(addr string) (*net.TCPConn, error) {
+	conn, err := net.DialTimeout("tcp", addr, 20*time.Second)
+	if err != nil {
+		return nil, err
+	}
+	return conn.(*net.TCPConn), conn.SetDeadline(time.Now().Add(time.Minute))
+}
+
+func exchange(conn net.Conn, buf []byte) error {
+	if _, err := conn.Write(buf); err != nil {
+		return err
+	}
+	_, err := io.ReadFull(conn, buf)
+	return err
+}
+
+func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+
+func roundTrip(echo string) (float64, error) {
+	conn, err := dial(echo)
+	if err != nil {
+		return 0, err
+	}
+	defer conn.Close()
+	var took []float64
+	for range roundTrips {
+		start := time.Now()
+		if err := exchange(conn, make([]byte, 64)); err != nil {
+			return 0, err
+		}
+		took = append(took, milliseconds(time.Since(start)))
+	}
+	return median(took), nil
+}
+
+func connect(echo string) (float64, error) {
+	var took []float64
+	for range connections {
+		start := time.Now()
+		conn, err := dial(echo)
+		if err != nil {
+			return 0, err
+		}
+		err = exchange(conn, []byte{1})
+		took = append(took, milliseconds(time.Since(start)))
+		conn.Close()
+		if err != nil {
+			return 0, err
+		}
+	}
+	return median(took), nil
+}
+
+// upload counts what has left when the sink has read all of it.
+func upload(sink string, length time.Duration) (float64, error) {
+	conn, err := dial(sink)
+	if err != nil {
+		return 0, err
+	}
+	defer conn.Close()
+	buf := make([]byte, 256<<10)
+	total := 0
+	start := time.Now()
+	for time.Since(start) < length {
+		n, err := conn.Write(buf)
+		if err != nil {
+			return 0, err
+		}
+		total += n
+	}
+	// A raw port-forward loses half-closes, so the end is not awaited there:
+	// what is still on its way is bounded and the same for all.
+	return float64(total) / 1e6 / time.Since(start).Seconds(), nil
+}
+
+func download(source string, length time.Duration) (float64, error) {
+	conn, err := dial(source)
+	if err != nil {
+		return 0, err
+	}
+	defer conn.Close()
+	if _, err := fmt.Fprintf(conn, "%d 1\n", int64(1)<<40); err != nil {
+		return 0, err
+	}
+	buf := make([]byte, 256<<10)
+	total := 0
+	start := time.Now()
+	for time.Since(start) < length {
+		n, err := conn.Read(buf)
+		if err != nil {
+			return 0, err
+		}
+		total += n
+	}
+	return float64(total) / 1e6 / time.Since(start).Seconds(), nil
+}
+
+func socket() (float64, error) {
+	took := make([]float64, 0, sockets)
+	for range sockets {
+		start := time.Now()
+		fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+		took = append(took, float64(time.Since(start))/float64(time.Microsecond))
+		if err != nil {
+			return 0, os.NewSyscallError("socket", err)
+		}
+		syscall.Close(fd)
+	}
+	slices.Sort(took)
+	return median(took), nil
+}
+
+// untrapped returns the fastest of several means, which other programs on the
+// machine disturb least.
+func untrapped() (float64, error) {
+	best := float64(time.Second)
+	for range 5 {
+		start := time.Now()
+		for range getppids {
+			syscall.Getppid()
+		}
+		best = min(best, float64(time.Since(start))/getppids)
+	}
+	return best, nil
+}
