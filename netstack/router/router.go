@@ -9,6 +9,11 @@ package router
 import (
 	"log/slog"
 	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/borrownet/borrownet/netstack/flow"
 )
 
 // Verdict says where a packet goes.
@@ -59,30 +64,124 @@ type Config struct {
 
 // Router holds the flow table of one session.
 type Router struct {
-	cfg Config
+	session       []netip.Addr
+	client, agent netip.Addr
+	nameservers   []netip.Addr
+	log           *slog.Logger
+	start         time.Time
+
+	table     *table
+	fragments [numSides]fragments
+	count     counters
+	full      sync.Once // for saying that the table is full
 }
 
 // New returns a Router for the addresses in cfg.
-func New(cfg Config) *Router { return &Router{cfg: cfg} }
-
-// FromSession returns the verdict about a packet read from the session's TUN: ToTunnel, ToStack or Drop.
-func (r *Router) FromSession(pkt []byte) Verdict { return Drop }
-
-// FromStack returns the verdict about a packet read from the client's netstack: ToTunnel, ToSession or Drop.
-func (r *Router) FromStack(pkt []byte) Verdict { return Drop }
-
-// FromTunnel returns the verdict about a packet that the agent sent: ToSession, ToStack or Drop.
-func (r *Router) FromTunnel(pkt []byte) Verdict { return Drop }
-
-// Stats are exact counts since New.
-type Stats struct {
-	ToTunnel, ToStack, ToSession uint64
-	// Drops counts dropped packets by reason; reasons that never happened are absent.
-	Drops map[string]uint64
-	// Flows is the number of flows in the table now; Opened, Expired and Evicted count over time.
-	Flows                    int
-	Opened, Expired, Evicted uint64
+func New(cfg Config) *Router {
+	r := &Router{
+		session:     plain(cfg.Session),
+		client:      cfg.Client.Unmap(),
+		agent:       cfg.Agent.Unmap(),
+		nameservers: plain(cfg.Nameservers),
+		log:         cfg.Logger,
+		start:       time.Now(),
+	}
+	if r.log == nil {
+		r.log = slog.New(slog.DiscardHandler)
+	}
+	limit := cfg.MaxFlows
+	if limit <= 0 {
+		limit = defaultMaxFlows
+	}
+	r.table = newTable(limit)
+	return r
 }
 
-// Stats returns a snapshot of the counters.
-func (r *Router) Stats() Stats { return Stats{} }
+// plain returns addrs as they are in packets.
+func plain(addrs []netip.Addr) []netip.Addr {
+	out := make([]netip.Addr, len(addrs))
+	for i, a := range addrs {
+		out[i] = a.Unmap().WithZone("")
+	}
+	return out
+}
+
+// now is the router's clock.
+func (r *Router) now() time.Duration { return time.Since(r.start) }
+
+// FromSession returns the verdict about a packet read from the session's TUN: ToTunnel, ToStack or Drop.
+func (r *Router) FromSession(pkt []byte) Verdict { return r.route(pkt, fromSession) }
+
+// FromStack returns the verdict about a packet read from the client's netstack: ToTunnel, ToSession or Drop.
+func (r *Router) FromStack(pkt []byte) Verdict { return r.route(pkt, fromStack) }
+
+// FromTunnel returns the verdict about a packet that the agent sent: ToSession, ToStack or Drop.
+func (r *Router) FromTunnel(pkt []byte) Verdict { return r.route(pkt, fromTunnel) }
+
+// packet is a packet on its way through the router.
+type packet struct {
+	flow.Packet
+	now time.Duration
+}
+
+func (p *packet) src() netip.Addr { return p.Flow.Src.Addr() }
+func (p *packet) dst() netip.Addr { return p.Flow.Dst.Addr() }
+
+// route finds the verdict about pkt and counts it.
+func (r *Router) route(pkt []byte, from side) Verdict {
+	parsed, err := flow.Parse(pkt)
+	if err != nil {
+		return r.drop(from, reasonMalformed)
+	}
+	p := packet{Packet: parsed, now: r.now()}
+	part := pieceOf(pkt)
+	w := whole{proto: p.Flow.Proto, id: part.id, src: p.src(), dst: p.dst()}
+	if p.Fragment {
+		v := r.fragments[from].follow(w, part, p.now)
+		if v == Drop {
+			return r.drop(from, reasonFragment)
+		}
+		r.count.verdicts[v].Add(1)
+		return v
+	}
+	v, why := r.decide(&p, from, part.plain)
+	if v == Drop {
+		return r.drop(from, why)
+	}
+	if part.more {
+		r.fragments[from].pass(w, part, v, p.now)
+	}
+	r.count.verdicts[v].Add(1)
+	return v
+}
+
+// decide returns the verdict about a whole packet or a first fragment.
+func (r *Router) decide(p *packet, from side, plain bool) (Verdict, reason) {
+	switch from {
+	case fromSession:
+		return r.sessionPacket(p)
+	case fromStack:
+		return r.stackPacket(p)
+	}
+	if !plain && isTransport(byte(p.Flow.Proto)) {
+		return Drop, reasonOptions // source routes among them; our own netstack sends none
+	}
+	return r.tunnelPacket(p)
+}
+
+func (r *Router) drop(from side, why reason) Verdict {
+	r.count.drops[from][why].Add(1)
+	return Drop
+}
+
+// open notes a packet of a flow towards the tunnel or the session, opening it if need be.
+func (r *Router) open(p *packet, k key, who owner) owner {
+	got, evicted := r.table.send(k, who, p.TCPFlags, p.now)
+	if evicted {
+		r.full.Do(func() { r.log.Warn("flow table full, idle flows are dropped", "flows", r.table.max) })
+	}
+	return got
+}
+
+func (r *Router) isSession(a netip.Addr) bool    { return slices.Contains(r.session, a) }
+func (r *Router) isNameserver(a netip.Addr) bool { return slices.Contains(r.nameservers, a) }
