@@ -48,7 +48,7 @@ fmt: ## gofmt everything
 fuzz: ## fuzz every parser, FUZZTIME each (default 20s)
 	@hack/fuzz.sh
 
-bench: ## Go benchmarks of every package (COUNT=6 BENCH=regexp)
+bench: ## every figure next to raw port-forward, in the lab: a table and docs/benchmarks/results.json
 	@hack/bench.sh
 
 demo-cluster: ## the whole story on a real Kubernetes: the lab, or your cluster if KUBECONFIG is set

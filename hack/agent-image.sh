@@ -16,5 +16,5 @@ version=${VERSION:-$(git describe --tags --always --dirty 2>/dev/null || echo de
 mkdir -p bin/image
 CGO_ENABLED=0 GOOS=linux GOARCH=$arch $GO build -trimpath -buildvcs=false \
   -ldflags "-s -w -X main.version=$version" -o bin/image/borrownet-agent ./cmd/borrownet-agent
-$GO run ./hack/mkimage -ref "$ref" -arch "$arch" -binary bin/image/borrownet-agent -o bin/borrownet-agent-image.tar
-echo "bin/borrownet-agent-image.tar  $ref  linux/$arch"
+$GO run ./hack/mkimage -ref "$ref" -arch "$arch" -user 65532:65532 -o bin/borrownet-agent-image.tar \
+  -file bin/image/borrownet-agent:/borrownet-agent:0755 -entrypoint /borrownet-agent

@@ -110,13 +110,14 @@ func testNames(t *testing.T) (names map[string]bool, literals map[string]map[str
 // proofTiers are what the second column of docs/proof.md may say.
 var proofTiers = map[string]bool{"fast": true, "race": true, "hook": true, "bench": true, "lab": true, "none": true}
 
-var proofName = regexp.MustCompile("^[a-z0-9/_.-]+:(Test|Fuzz|Benchmark)[A-Za-z0-9_]*(/[^`]+)?$")
+var proofName = regexp.MustCompile("^(bench:[a-z0-9.-]+|[a-z0-9/_.-]+:(Test|Fuzz|Benchmark)[A-Za-z0-9_]*(/[^`]+)?)$")
 
 // TestProofNamesTests keeps docs/proof.md honest. A row is
-// "| promise | tier | `package/dir:TestName`, … |"; the tier "none" is for promises
+// "| promise | tier | `package/dir:TestName`, `bench:row`, … |"; the tier "none" is for promises
 // that nothing proves yet, and then the last column says why.
 func TestProofNamesTests(t *testing.T) {
 	names, literals := testNames(t)
+	bars := readFile(t, "integration/bench/bars.go")
 	rows := 0
 	prose(readFile(t, "docs/proof.md"), func(number int, line string) {
 		cells := strings.Split(strings.Trim(line, "| "), "|")
@@ -136,6 +137,12 @@ func TestProofNamesTests(t *testing.T) {
 			}
 			named++
 			dir, fn, _ := strings.Cut(name, ":")
+			if dir == "bench" {
+				if !strings.Contains(bars, `"`+fn+`"`) {
+					t.Errorf("docs/proof.md:%d: the bench has no row %s", number, fn)
+				}
+				continue
+			}
 			fn, sub, _ := strings.Cut(fn, "/")
 			if !names[dir+":"+fn] {
 				t.Errorf("docs/proof.md:%d: there is no test %s in %s", number, fn, dir)

@@ -59,12 +59,13 @@ var layers = map[string]layer{
 		ours: []string{"netstack", "netstack/flow", "netstack/link"}, third: []string{wireguard},
 		why: "the only importer of wireguard-go",
 	},
-	"dnsproxy":        {ours: []string{"netstack/flow"}, third: []string{miekgDNS, xnet}, why: "never meets the hook"},
-	"hook":            {ours: []string{"netstack/flow"}, linux: []string{xsys}, why: "never meets DNS or Kubernetes"},
-	"hook/supervisor": {ours: []string{"hook", "netstack/flow"}, linux: []string{xsys}, why: "small: when it dies, sockets fail"},
-	"hook/netns":      {ours: []string{"netstack/flow"}, linux: []string{xsys, netlink}, why: "the helper holds capabilities"},
-	"agent/wire":      {why: "the contract between client and agent"},
-	"agent/image":     {why: "builds images without an engine"},
+	"dnsproxy":              {ours: []string{"netstack/flow"}, third: []string{miekgDNS, xnet}, why: "never meets the hook"},
+	"dnsproxy/dnsproxytest": {third: []string{miekgDNS}, why: "a test kit"},
+	"hook":                  {ours: []string{"netstack/flow"}, linux: []string{xsys}, why: "never meets DNS or Kubernetes"},
+	"hook/supervisor":       {ours: []string{"hook", "netstack/flow"}, linux: []string{xsys}, why: "small: when it dies, sockets fail"},
+	"hook/netns":            {ours: []string{"netstack/flow"}, linux: []string{xsys, netlink}, why: "the helper holds capabilities"},
+	"agent/wire":            {why: "the contract between client and agent"},
+	"agent/image":           {why: "builds images without an engine"},
 	"agent": {
 		ours:  []string{"agent/wire", "netstack", "netstack/wg", "netstack/link", "netstack/relay", "netstack/flow"},
 		linux: []string{xsys},
@@ -72,7 +73,7 @@ var layers = map[string]layer{
 	},
 	"agent/agenttest": {ours: []string{"agent", "agent/wire", "netstack/..."}, why: "a test kit"},
 	"agent/kube": {
-		ours: []string{"agent/wire"}, third: []string{kubernetes, websocket, yaml},
+		ours: []string{"agent/wire"}, third: []string{kubernetes, websocket, yaml, xnet},
 		why: "the only importer of k8s.io",
 	},
 	"cmd/internal/...": {
@@ -84,10 +85,15 @@ var layers = map[string]layer{
 		ours: []string{"cmd/internal/...", "agent/wire", "agent/kube", "hook/netns", "hook/supervisor"}, third: []string{cobra, xterm}, linux: []string{xsys},
 		why: "flags and text only",
 	},
-	"cmd/borrownet-agent":  {ours: []string{"agent", "agent/wire"}, why: "no logic"},
-	"hack/mkimage":         {ours: []string{"agent/image"}, why: "a build tool"},
-	"hack/tiers":           {why: "runs before anything else is known to work"},
-	"integration":          {why: "drives programs, not packages"},
+	"cmd/borrownet-agent": {ours: []string{"agent", "agent/wire", "netstack/wg"}, why: "no logic"},
+	"hack/mkimage":        {ours: []string{"agent/image"}, why: "a build tool"},
+	"hack/tiers":          {why: "runs before anything else is known to work"},
+	"integration":         {ours: []string{"integration/apps/stream"}, why: "drives programs, not packages"},
+	"integration/bench":   {ours: []string{"integration/apps/stream"}, third: []string{xsys}, why: "drives programs, not packages"},
+	"integration/hostile": {
+		ours: []string{"agent", "agent/wire", "netstack/..."},
+		why:  "an agent that lies: it speaks the real protocol",
+	},
 	"integration/apps/...": {ours: []string{"integration/apps/..."}, why: "sample apps are ordinary programs"},
 }
 
