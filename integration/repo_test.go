@@ -170,10 +170,10 @@ func TestFilesAreShort(t *testing.T) {
 
 func TestNoGrabBags(t *testing.T) {
 	bad := []string{"util", "utils", "common", "helper", "helpers", "types", "models", "pkg", "misc"}
-	for _, name := range files(t) {
-		for part := range strings.SplitSeq(filepath.ToSlash(name), "/") {
-			if slices.Contains(bad, strings.TrimSuffix(strings.TrimSuffix(part, ".go"), "_test")) {
-				t.Errorf("%s: %q says nothing; name it after what it holds", name, part)
+	for _, f := range goFiles(t, parser.PackageClauseOnly) {
+		for part := range strings.SplitSeq(f.dir, "/") {
+			if slices.Contains(bad, part) {
+				t.Errorf("%s: %q says nothing; name it after what it holds", f.name, part)
 			}
 		}
 	}

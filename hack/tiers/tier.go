@@ -44,6 +44,7 @@ type kind int
 const (
 	prepare    kind = iota // text shown as it comes; counts only when it fails
 	check                  // text shown on failure; counts as one test
+	report                 // text shown as it comes; counts as one test
 	goTest                 // events of `go test -json`
 	testBinary             // -test.v=test2json output of a compiled test
 )
@@ -77,20 +78,16 @@ func tiers() []*tier {
 			steps: hookSteps,
 		},
 		{
-			name: "bench", about: "every Go benchmark once, so that none rots",
-			warm: 1, cold: 2, prove: "make bench",
-			steps: func(context.Context) ([]step, error) {
-				return []step{{
-					name: "go test -bench", kind: goTest,
-					argv: []string{goCmd(), "test", "-json", "-run", "^$", "-bench", ".", "-benchtime", "1x", "-timeout", "5m", "./..."},
-				}}, nil
-			},
-		},
-		{
 			name: "lab", about: "end to end in a real single-node Kubernetes, from a laptop namespace",
 			warm: 5, cold: 18, prove: "sudo make test-lab",
 			probe: probeLab,
 			steps: labSteps,
+		},
+		{
+			name: "bench", about: "every row of the bench once, in the lab",
+			warm: 3, cold: 3, prove: "sudo make bench",
+			probe: probeLab,
+			steps: benchSteps,
 		},
 	}
 }
@@ -114,10 +111,31 @@ func fastSteps(ctx context.Context) ([]step, error) {
 			argv = append(argv, p)
 		}
 	}
-	return []step{
+	steps := []step{
 		{name: "go vet", kind: check, argv: []string{goCmd(), "vet", "./..."}},
 		{name: "go test", kind: goTest, argv: argv},
-	}, nil
+	}
+	if benched := withBenchmarks(packages); len(benched) > 0 {
+		// Once, so that none rots; figures are for `go test -bench`.
+		run := []string{goCmd(), "test", "-json", "-run", "^$", "-bench", ".", "-benchtime", "1x", "-timeout", "5m"}
+		steps = append(steps, step{name: "go test -bench", kind: goTest, argv: append(run, benched...)})
+	}
+	return steps, nil
+}
+
+// withBenchmarks returns the packages whose tests hold a benchmark.
+func withBenchmarks(packages []string) []string {
+	var list []string
+	for _, p := range packages {
+		files, _ := filepath.Glob(filepath.Join(".", strings.TrimPrefix(p, module), "*_test.go"))
+		for _, name := range files {
+			if text, err := os.ReadFile(name); err == nil && strings.Contains(string(text), "\nfunc Benchmark") {
+				list = append(list, p)
+				break
+			}
+		}
+	}
+	return list
 }
 
 // hookSteps runs the hook's tests as we are and, where root runs us, once more as an
