@@ -63,6 +63,7 @@ var layers = map[string]layer{
 	"dnsproxy/dnsproxytest": {third: []string{miekgDNS}, why: "a test kit"},
 	"hook":                  {ours: []string{"netstack/flow"}, linux: []string{xsys}, why: "never meets DNS or Kubernetes"},
 	"hook/supervisor":       {ours: []string{"hook", "netstack/flow"}, linux: []string{xsys}, why: "small: when it dies, sockets fail"},
+	"hook/hooktest":         {ours: []string{"hook/..."}, linux: []string{xsys}, why: "a test kit"},
 	"hook/netns":            {ours: []string{"netstack/flow"}, linux: []string{xsys, netlink}, why: "the helper holds capabilities"},
 	"agent/wire":            {why: "the contract between client and agent"},
 	"agent/image":           {why: "builds images without an engine"},

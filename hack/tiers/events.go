@@ -172,6 +172,13 @@ func (c *collector) childFailed(name string) bool {
 // it did not build, its TestMain failed, or it crashed.
 func (c *collector) packageEnd(e event) {
 	pkg := short(e.Package)
+	// A benchmark that ran to its end has no event of its own, only a line with its figure.
+	for name := range c.running {
+		if b := c.output[name]; strings.HasPrefix(name, pkg+".Benchmark") && b != nil && strings.Contains(b.String(), " ns/op") {
+			delete(c.running, name)
+			c.end(result{name: name, outcome: passed, output: c.take(name)}, e.Package)
+		}
+	}
 	if e.Action == "fail" && !c.broken[pkg] {
 		output := c.take(pkg)
 		for name := range c.running {

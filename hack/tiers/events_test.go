@@ -32,6 +32,10 @@ const stream = `
 {"Action":"pass","Package":"github.com/borrownet/borrownet/hook","Test":"TestParent/child","Elapsed":0}
 {"Action":"fail","Package":"github.com/borrownet/borrownet/hook","Test":"TestParent","Elapsed":0}
 {"Action":"fail","Package":"github.com/borrownet/borrownet/hook","Elapsed":0.1}
+{"Action":"run","Package":"github.com/borrownet/borrownet/agent/wire","Test":"BenchmarkAll"}
+{"Action":"run","Package":"github.com/borrownet/borrownet/agent/wire","Test":"BenchmarkAll/small"}
+{"Action":"output","Package":"github.com/borrownet/borrownet/agent/wire","Test":"BenchmarkAll/small","Output":"BenchmarkAll/small-2  \t       1\t       191.0 ns/op\n"}
+{"Action":"pass","Package":"github.com/borrownet/borrownet/agent/wire","Elapsed":0.1}
 `
 
 func TestCollector(t *testing.T) {
@@ -44,13 +48,14 @@ func TestCollector(t *testing.T) {
 		outcomes[name] = r.outcome
 	}
 	want := map[string]outcome{
-		"netstack.TestDial/refused":  failed,
-		"netstack.TestDial/answered": passed,
-		"netstack.TestTUN":           skipped,
-		"agent":                      failed,
-		"dnsproxy":                   failed,
-		"hook.TestParent":            failed,
-		"hook.TestParent/child":      passed,
+		"netstack.TestDial/refused":     failed,
+		"netstack.TestDial/answered":    passed,
+		"netstack.TestTUN":              skipped,
+		"agent":                         failed,
+		"dnsproxy":                      failed,
+		"hook.TestParent":               failed,
+		"hook.TestParent/child":         passed,
+		"agent/wire.BenchmarkAll/small": passed,
 	}
 	if diff := cmp.Diff(want, outcomes); diff != "" {
 		t.Errorf("outcomes (-want +got):\n%s", diff)
