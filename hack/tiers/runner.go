@@ -178,13 +178,9 @@ func (r *runner) streamBinary(ctx context.Context, s step, c *collector, log io.
 // SIGTERM, and SIGKILL if it is still there after a while: a lab needs time to take down.
 func execStep(ctx context.Context, s step, stdout, stderr io.Writer) error {
 	cmd := exec.CommandContext(ctx, s.argv[0], s.argv[1:]...)
-	cmd.Dir = s.dir
 	cmd.Env = append(os.Environ(), s.env...)
 	cmd.Stdout, cmd.Stderr = stdout, stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if s.uid != 0 {
-		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: s.uid, Gid: s.uid}
-	}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
 	cmd.WaitDelay = 30 * time.Second
 	err := cmd.Run()

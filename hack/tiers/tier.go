@@ -31,9 +31,7 @@ type tier struct {
 type step struct {
 	name string
 	argv []string
-	dir  string   // "" is the root of the checkout
 	env  []string // added to our own
-	uid  uint32   // 0 is whoever runs us
 	kind kind
 	pkg  string // of testBinary steps
 }
@@ -48,9 +46,6 @@ const (
 	goTest                 // events of `go test -json`
 	testBinary             // -test.v=test2json output of a compiled test
 )
-
-// unprivileged is the user that tests run as when root starts them.
-const unprivileged = 65534
 
 // tiers returns all tiers in the order they are run.
 func tiers() []*tier {
@@ -75,7 +70,13 @@ func tiers() []*tier {
 			name: "hook", about: "user namespaces, TUN and seccomp, as an unprivileged user",
 			warm: 0.5, cold: 1, prove: "make test-hook",
 			probe: probeHook,
-			steps: hookSteps,
+			// As root these tests run again as an unprivileged user, by themselves.
+			steps: func(context.Context) ([]step, error) {
+				return []step{{
+					name: "go test ./hook", kind: goTest,
+					argv: []string{goCmd(), "test", "-json", "-count=1", "-timeout", "10m", "./hook/..."},
+				}}, nil
+			},
 		},
 		{
 			name: "lab", about: "end to end in a real single-node Kubernetes, from a laptop namespace",
@@ -136,68 +137,6 @@ func withBenchmarks(packages []string) []string {
 		}
 	}
 	return list
-}
-
-// hookSteps runs the hook's tests as we are and, where root runs us, once more as an
-// unprivileged user: what one of the two may not do the other shows.
-func hookSteps(ctx context.Context) ([]step, error) {
-	steps := []step{{
-		name: "go test ./hook", kind: goTest,
-		argv: []string{goCmd(), "test", "-json", "-count=1", "-timeout", "10m", "./hook/..."},
-	}}
-	if os.Geteuid() != 0 {
-		return steps, nil
-	}
-	packages, err := goList(ctx, "./hook/...")
-	if err != nil {
-		return nil, err
-	}
-	// Not in the checkout: its parents may be closed to the other user.
-	dir, err := os.MkdirTemp("", "borrownet-hook-")
-	if err != nil {
-		return nil, err
-	}
-	if err := os.Chmod(dir, 0o755); err != nil {
-		return nil, err
-	}
-	for _, p := range packages {
-		_, rel, _ := strings.Cut(p, "/hook")
-		rel = "hook" + rel
-		home := filepath.Join(dir, strings.ReplaceAll(rel, "/", "-"))
-		if err := os.Mkdir(home, 0o755); err != nil {
-			return nil, err
-		}
-		if err := copyTestdata(rel, home); err != nil {
-			return nil, err
-		}
-		if err := os.Chown(home, unprivileged, unprivileged); err != nil {
-			return nil, err
-		}
-		binary := filepath.Join(home, "package.test")
-		out, err := exec.CommandContext(ctx, goCmd(), "test", "-c", "-o", binary, p).CombinedOutput()
-		if err != nil {
-			steps = append(steps, step{name: "build " + rel, kind: check, argv: []string{"sh", "-c", "printf '%s' \"$0\"; exit 1", string(out)}})
-			continue
-		}
-		if _, err := os.Stat(binary); err != nil {
-			continue // no test files
-		}
-		steps = append(steps, step{
-			name: rel + " as user nobody", kind: testBinary, pkg: p, uid: unprivileged, dir: home,
-			argv: []string{binary, "-test.v=test2json", "-test.timeout=10m"},
-			env:  []string{"HOME=" + home, "USER=nobody", "XDG_RUNTIME_DIR="},
-		})
-	}
-	steps = append(steps, step{name: "remove " + dir, kind: prepare, argv: []string{"rm", "-rf", dir}})
-	return steps, nil
-}
-
-func copyTestdata(pkgDir, to string) error {
-	from := filepath.Join(pkgDir, "testdata")
-	if _, err := os.Stat(from); err != nil {
-		return nil
-	}
-	return os.CopyFS(filepath.Join(to, "testdata"), os.DirFS(from))
 }
 
 func goList(ctx context.Context, pattern string) ([]string, error) {
