@@ -1,13 +1,37 @@
 package netstack
 
 import (
-	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"gvisor.dev/gvisor/pkg/buffer"
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/icmp"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
 
 	"github.com/borrownet/borrownet/netstack/flow"
+)
+
+const (
+	// defaultMTU fits a 64 KiB buffer of gVisor with all headers, and
+	// WireGuard's padding.
+	defaultMTU = 65440
+	// minMTU is what IPv6 asks of a link (RFC 8200 §5).
+	minMTU = 1280
+	// maxMTU is the most an IPv4 length field can say.
+	maxMTU = 65535
 )
 
 // Config describes a Stack.
@@ -29,80 +53,310 @@ type Config struct {
 	Logger *slog.Logger
 }
 
-// A Stack is one IP host.
-type Stack struct{}
+// A Stack is one IP host. Its methods may be called concurrently.
+type Stack struct {
+	log   *slog.Logger
+	own   []netip.Addr // sorted
+	ipv6  bool
+	any   bool // transparent: every address is as good as its own
+	gv    *stack.Stack
+	link  *link
+	done  chan struct{} // closed by Close
+	slots chan struct{} // one per packet that deliverSlowly may hold
 
-// New makes a stack.
-func New(cfg Config) (*Stack, error) { return nil, errors.ErrUnsupported }
+	onTCP  atomic.Pointer[forwarder]
+	onUDP  atomic.Pointer[func(flow.Flow, []byte)]
+	onEcho atomic.Pointer[func(Echo)]
+	counts counters
+	dials  pendingDials
 
-// Close ends the stack: pending and later calls fail with net.ErrClosed.
-func (s *Stack) Close() error { return net.ErrClosed }
+	mu         sync.Mutex
+	closed     bool
+	handshakes sync.WaitGroup // Accepts in progress; Add with mu held and not closed
+	tasks      sync.WaitGroup // our goroutines; likewise
+}
 
-// Deliver gives the stack one IP packet from the link. It copies pkt, never
-// blocks, and may be called concurrently.
-func (s *Stack) Deliver(pkt []byte) {}
+// New makes a stack. gVisor starts GOMAXPROCS goroutines for TCP in it, which
+// run until Close.
+func New(cfg Config) (*Stack, error) {
+	if cfg.MTU == 0 {
+		cfg.MTU = defaultMTU
+	}
+	if cfg.MTU < minMTU || cfg.MTU > maxMTU {
+		return nil, fmt.Errorf("make stack %s: MTU %d is not between %d and %d", cfg.Name, cfg.MTU, minMTU, maxMTU)
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	s := &Stack{
+		log:   cfg.Logger,
+		ipv6:  cfg.IPv6,
+		any:   cfg.Transparent,
+		link:  newLink(cfg.MTU),
+		done:  make(chan struct{}),
+		slots: make(chan struct{}, 16),
+	}
+	for _, a := range cfg.Addrs {
+		if !a.IsValid() || a.IsUnspecified() || a.IsMulticast() {
+			return nil, fmt.Errorf("make stack %s: %v is no address of a host", cfg.Name, a)
+		}
+		a = a.Unmap().WithZone("")
+		s.own = append(s.own, a)
+		s.ipv6 = s.ipv6 || a.Is6()
+	}
+	slices.SortFunc(s.own, netip.Addr.Compare)
+	s.own = slices.Compact(s.own)
+
+	s.gv = newGVisor(cfg, s.ipv6)
+	if err := s.configure(cfg); err != nil {
+		s.gv.Destroy()
+		return nil, fmt.Errorf("make stack %s: %w", cfg.Name, err)
+	}
+	return s, nil
+}
+
+func newGVisor(cfg Config, v6 bool) *stack.Stack {
+	opts := stack.Options{
+		NetworkProtocols: []stack.NetworkProtocolFactory{
+			ipv4.NewProtocolWithOptions(ipv4.Options{AllowExternalLoopbackTraffic: cfg.Loopback}),
+		},
+		TransportProtocols: []stack.TransportProtocolFactory{
+			tcp.NewProtocol, udp.NewProtocol, icmp.NewProtocol4,
+		},
+	}
+	if v6 {
+		// The zero options: no router solicitations, no duplicate address
+		// detection, no link-local address. The link has two ends and no noise.
+		opts.NetworkProtocols = append(opts.NetworkProtocols,
+			ipv6.NewProtocolWithOptions(ipv6.Options{AllowExternalLoopbackTraffic: cfg.Loopback}))
+		opts.TransportProtocols = append(opts.TransportProtocols, icmp.NewProtocol6)
+	}
+	return stack.New(opts)
+}
+
+// configure sets up s.gv, which is new.
+func (s *Stack) configure(cfg Config) error {
+	if err := setStreamProfile(s.gv); err != nil {
+		return err
+	}
+	s.gv.SetTransportProtocolHandler(tcp.ProtocolNumber, s.handleTCP)
+	s.gv.SetTransportProtocolHandler(udp.ProtocolNumber, s.handleUDP)
+	s.gv.SetTransportProtocolHandler(icmp.ProtocolNumber4, s.handleEcho4)
+	routes := []tcpip.Route{{Destination: header.IPv4EmptySubnet, NIC: nicID}}
+	if s.ipv6 {
+		s.gv.SetTransportProtocolHandler(icmp.ProtocolNumber6, s.handleEcho6)
+		routes = append(routes, tcpip.Route{Destination: header.IPv6EmptySubnet, NIC: nicID})
+	}
+	if err := s.gv.CreateNICWithOptions(nicID, s.link, stack.NICOptions{Name: cfg.Name}); err != nil {
+		return errnoOf(err)
+	}
+	s.gv.SetRouteTable(routes)
+	for _, a := range s.own {
+		addr := tcpip.ProtocolAddress{Protocol: protocolOf(a), AddressWithPrefix: addressWithPrefix(a)}
+		if err := s.gv.AddProtocolAddress(nicID, addr, stack.AddressProperties{}); err != nil {
+			return fmt.Errorf("add address %v: %w", a, errnoOf(err))
+		}
+	}
+	if cfg.Transparent {
+		if err := errors.Join(
+			errnoOf(s.gv.SetPromiscuousMode(nicID, true)),
+			errnoOf(s.gv.SetSpoofing(nicID, true)),
+		); err != nil {
+			return fmt.Errorf("make transparent: %w", err)
+		}
+	}
+	return nil
+}
+
+// setStreamProfile sets TCP up for a link that neither loses nor reorders:
+// every retransmission would be one too many, so loss is not looked for (no
+// RACK), and timers outlast a stall of the carrier. A carrier that is gone for
+// three minutes must not end a flow: 40 retries of at most 10 s do not.
+func setStreamProfile(gv *stack.Stack) error {
+	var (
+		recovery   = tcpip.TCPRecovery(0)
+		sack       = tcpip.TCPSACKEnabled(true)
+		congestion = tcpip.CongestionControlOption("cubic")
+		moderate   = tcpip.TCPModerateReceiveBufferOption(true)
+		minRTO     = tcpip.TCPMinRTOOption(time.Second)
+		maxRTO     = tcpip.TCPMaxRTOOption(10 * time.Second)
+		retries    = tcpip.TCPMaxRetriesOption(40)
+		timeWait   = tcpip.TCPTimeWaitTimeoutOption(5 * time.Second)
+		receive    = tcpip.TCPReceiveBufferSizeRangeOption{Min: 4 << 10, Default: 1 << 20, Max: 4 << 20}
+		send       = tcpip.TCPSendBufferSizeRangeOption{Min: 4 << 10, Default: 1 << 20, Max: 4 << 20}
+	)
+	for _, opt := range []tcpip.SettableTransportProtocolOption{
+		&recovery, &sack, &congestion, &moderate, &minRTO, &maxRTO, &retries, &timeWait, &receive, &send,
+	} {
+		if err := gv.SetTransportProtocolOption(tcp.ProtocolNumber, opt); err != nil {
+			return fmt.Errorf("set TCP option %T: %w", opt, errnoOf(err))
+		}
+	}
+	return nil
+}
+
+// closeTimeout is how long Close waits for gVisor.
+const closeTimeout = 900 * time.Millisecond
+
+// Close ends the stack: its conns are reset, pending and later calls fail with
+// net.ErrClosed. All goroutines of the stack have ended when Close returns,
+// within a second; only handlers of ForwardTCP are their owners' business, and
+// goroutines of gVisor's timers that fire at that moment end by themselves.
+func (s *Stack) Close() error {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return net.ErrClosed
+	}
+	s.closed = true
+	s.mu.Unlock()
+
+	// Senders that wait in the link hold the locks of their endpoints, so the
+	// link goes first.
+	close(s.done)
+	s.link.close()
+	s.gv.Close()
+
+	ended := make(chan struct{})
+	go s.waitEnd(ended)
+	timeout := time.NewTimer(closeTimeout)
+	defer timeout.Stop()
+	// An Accept may register its endpoint after gv.Close has looked.
+	again := time.NewTicker(10 * time.Millisecond)
+	defer again.Stop()
+	for {
+		select {
+		case <-ended:
+			return nil
+		case <-timeout.C:
+			s.log.Warn("stack did not end in time", "dur", closeTimeout)
+			return nil
+		case <-again.C:
+			s.gv.Close()
+		}
+	}
+}
+
+// waitEnd closes ended when nothing of the stack runs any more.
+func (s *Stack) waitEnd(ended chan<- struct{}) {
+	s.handshakes.Wait()
+	s.tasks.Wait()
+	s.gv.Wait()
+	close(ended)
+}
+
+// join adds a goroutine or a call to wg unless s is closed.
+func (s *Stack) join(wg *sync.WaitGroup) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.closed {
+		wg.Add(1)
+	}
+	return !s.closed
+}
+
+func (s *Stack) isClosed() bool {
+	select {
+	case <-s.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// owns reports whether a is one of the stack's own addresses.
+func (s *Stack) owns(a netip.Addr) bool {
+	_, found := slices.BinarySearchFunc(s.own, a, netip.Addr.Compare)
+	return found
+}
+
+// Deliver gives the stack one IP packet from the link. It copies pkt and never
+// blocks. Packets of one flow must be delivered by one goroutine at a time.
+func (s *Stack) Deliver(pkt []byte) {
+	if s.isClosed() {
+		return
+	}
+	s.counts.packetsIn.Add(1)
+	s.counts.bytesIn.Add(uint64(len(pkt)))
+	if len(pkt) < header.IPv4MinimumSize {
+		s.counts.malformed.Add(1)
+		return
+	}
+	var proto tcpip.NetworkProtocolNumber
+	switch v := pkt[0] >> 4; {
+	case v == 4:
+		proto = header.IPv4ProtocolNumber
+	case v == 6 && s.ipv6 && len(pkt) >= header.IPv6MinimumSize:
+		proto = header.IPv6ProtocolNumber
+	default:
+		s.counts.malformed.Add(1)
+		return
+	}
+	pb := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithData(pkt)})
+	if p, ok := parseICMP(pkt); ok {
+		s.dials.heed(p)
+		if isTooBig(p) {
+			s.deliverSlowly(proto, pb)
+			return
+		}
+	}
+	s.link.deliver(proto, pb)
+	pb.DecRef()
+}
+
+// deliverSlowly delivers pb, and gives it back, in a goroutine of its own: of
+// all packets only ICMP's "too big" makes gVisor take the lock of a TCP
+// endpoint inline, and that may be held by a sender that waits for room.
+func (s *Stack) deliverSlowly(proto tcpip.NetworkProtocolNumber, pb *stack.PacketBuffer) {
+	select {
+	case s.slots <- struct{}{}:
+	default:
+		s.counts.malformed.Add(1)
+		pb.DecRef()
+		return
+	}
+	if !s.join(&s.tasks) {
+		pb.DecRef()
+		return
+	}
+	go func() {
+		defer s.tasks.Done()
+		s.link.deliver(proto, pb)
+		pb.DecRef()
+		<-s.slots
+	}()
+}
+
+// parseICMP parses pkt if it is ICMP.
+func parseICMP(pkt []byte) (flow.Packet, bool) {
+	if pkt[0]>>4 == 4 {
+		if pkt[9] != uint8(flow.ICMP) {
+			return flow.Packet{}, false
+		}
+	} else if pkt[6] == uint8(flow.TCP) || pkt[6] == uint8(flow.UDP) {
+		return flow.Packet{}, false
+	}
+	p, err := flow.Parse(pkt)
+	return p, err == nil && (p.Flow.Proto == flow.ICMP || p.Flow.Proto == flow.ICMPv6)
+}
+
+// isTooBig reports whether p is an ICMP fragmentation needed or an ICMPv6
+// packet too big message, or completes a message that may be one.
+func isTooBig(p flow.Packet) bool {
+	switch {
+	case p.Fragment:
+		return true
+	case p.Flow.Proto == flow.ICMP:
+		return p.ICMPType == uint8(header.ICMPv4DstUnreachable) && p.ICMPCode == uint8(header.ICMPv4FragmentationNeeded)
+	}
+	return p.ICMPType == uint8(header.ICMPv6PacketTooBig)
+}
 
 // ReadPackets waits for packets that leave the stack and copies up to
 // len(bufs) of them to bufs[i][offset:], their lengths to sizes[i]. It returns
-// how many, and net.ErrClosed after Close.
+// how many, and net.ErrClosed after Close. A packet that does not fit its
+// buffer is lost and has size 0, and the error is io.ErrShortBuffer. Packets
+// keep their order if one goroutine reads.
 func (s *Stack) ReadPackets(bufs [][]byte, sizes []int, offset int) (int, error) {
-	return 0, net.ErrClosed
-}
-
-// DialTCP connects from src to dst. The zero src, or its zero address or port,
-// lets the stack choose.
-func (s *Stack) DialTCP(ctx context.Context, src, dst netip.AddrPort) (*TCPConn, error) {
-	return nil, net.ErrClosed
-}
-
-// DialUDP returns a conn for datagrams between src and dst. The zero src, or
-// its zero address or port, lets the stack choose.
-func (s *Stack) DialUDP(src, dst netip.AddrPort) (net.Conn, error) { return nil, net.ErrClosed }
-
-// ListenTCP listens on addr, on every address of the stack if its address is
-// zero or unspecified.
-func (s *Stack) ListenTCP(addr netip.AddrPort) (net.Listener, error) { return nil, net.ErrClosed }
-
-// ForwardTCP calls h, in a goroutine of its own, for each SYN that matches no
-// endpoint of the stack. At most maxInFlight requests are undecided at a time;
-// SYNs beyond are dropped and counted. h must call Accept or Reject.
-func (s *Stack) ForwardTCP(maxInFlight int, h func(*TCPRequest)) {}
-
-// ForwardUDP calls h for each datagram that matches no endpoint of the stack,
-// in the goroutine that delivers it: h must not block, and payload is valid
-// only during the call.
-func (s *Stack) ForwardUDP(h func(f flow.Flow, payload []byte)) {}
-
-// SendUDP sends one datagram. It never blocks: a datagram that finds no room
-// in the link is dropped, and the error is ENOBUFS.
-func (s *Stack) SendUDP(src, dst netip.AddrPort, payload []byte) error { return net.ErrClosed }
-
-// SendUnreachable tells f.Src that its datagram f did not reach f.Dst, by the
-// ICMP error that makes its kernel report err's errno.
-func (s *Stack) SendUnreachable(f flow.Flow, err error) error { return net.ErrClosed }
-
-// An Echo is an ICMP or ICMPv6 echo request.
-type Echo struct {
-	Src, Dst netip.Addr
-	ID, Seq  uint16
-	Payload  []byte
-}
-
-// ForwardEcho calls h for each echo request to an address that is not the
-// stack's own, in the goroutine that delivers it: h must not block, and
-// Payload is valid only during the call.
-func (s *Stack) ForwardEcho(h func(Echo)) {}
-
-// SendEchoReply answers e, which is as ForwardEcho gave it: the reply goes
-// from e.Dst to e.Src. It never blocks.
-func (s *Stack) SendEchoReply(e Echo) error { return net.ErrClosed }
-
-// Stats returns exact counters of the stack.
-func (s *Stack) Stats() Stats { return Stats{} }
-
-// Stats are exact counters of a Stack.
-type Stats struct {
-	// PacketsIn and BytesIn count what was delivered, PacketsOut and BytesOut
-	// what was read.
-	PacketsIn, BytesIn, PacketsOut, BytesOut uint64
+	return s.link.readPackets(bufs, sizes, offset)
 }

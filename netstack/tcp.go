@@ -1,60 +1,256 @@
 package netstack
 
 import (
+	"bytes"
 	"net"
+	"net/netip"
+	"os"
+	"sync"
 	"time"
+
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/waiter"
 
 	"github.com/borrownet/borrownet/netstack/flow"
 )
 
+// Keepalives of a conn: a peer that is gone is noticed after 60+30×9 s, longer
+// than a carrier may be away.
+const (
+	keepaliveIdle     = 60 * time.Second
+	keepaliveInterval = 30 * time.Second
+	keepaliveCount    = 9
+)
 
-// A TCPConn is a TCP conn of a Stack. Its two directions end separately.
-type TCPConn struct{}
+// A TCPConn is a TCP conn of a Stack. Its two directions end separately. Its
+// errors are *net.OpError and wrap an errno, os.ErrDeadlineExceeded or
+// net.ErrClosed.
+type TCPConn struct {
+	stack         *Stack
+	ep            tcpip.Endpoint
+	local, remote netip.AddrPort
+	closed        chan struct{} // closed by Close and Reset
+	closeOnce     sync.Once
+
+	readMu   sync.Mutex // serializes Reads
+	readable <-chan struct{}
+	readBy   deadline
+
+	writeMu  sync.Mutex // serializes Writes
+	writable <-chan struct{}
+	writeBy  deadline
+}
 
 var _ net.Conn = (*TCPConn)(nil)
 
+// newTCPConn wraps ep, which is connected, and whose queue is wq.
+func (s *Stack) newTCPConn(ep tcpip.Endpoint, wq *waiter.Queue, local, remote netip.AddrPort) *TCPConn {
+	c := &TCPConn{stack: s, ep: ep, local: local, remote: remote, closed: make(chan struct{})}
+
+	ended := waiter.EventHUp | waiter.EventErr
+	var readEntry, writeEntry waiter.Entry
+	readEntry, c.readable = waiter.NewChannelEntry(waiter.ReadableEvents | waiter.EventRdHUp | ended)
+	writeEntry, c.writable = waiter.NewChannelEntry(waiter.WritableEvents | ended)
+	wq.EventRegister(&readEntry)
+	wq.EventRegister(&writeEntry)
+
+	// Any call into ep may find it locked by a sender that waits in the link.
+	// Once a deadline has passed the flow waits no more, so that the call
+	// returns.
+	c.readBy.onChange = c.hurry
+	c.writeBy.onChange = c.hurry
+
+	idle := tcpip.KeepaliveIdleOption(keepaliveIdle)
+	interval := tcpip.KeepaliveIntervalOption(keepaliveInterval)
+	ep.SetSockOpt(&idle)
+	ep.SetSockOpt(&interval)
+	ep.SetSockOptInt(tcpip.KeepaliveCountOption, keepaliveCount)
+	ep.SocketOptions().SetKeepAlive(true)
+	return c
+}
+
+// hurry lets c's flow pass the link without waiting, or again not.
+func (c *TCPConn) hurry(on bool) {
+	f := flow.Flow{Proto: flow.TCP, Src: c.local, Dst: c.remote}
+	if on {
+		c.stack.link.hurry(f)
+	} else {
+		c.stack.link.relax(f)
+	}
+}
+
+// ready returns why an operation that heeds passed cannot go on, or nil.
+func (c *TCPConn) ready(passed <-chan struct{}) error {
+	select {
+	case <-c.closed:
+		return net.ErrClosed
+	case <-c.stack.done:
+		return net.ErrClosed
+	default:
+	}
+	select {
+	case <-passed:
+		return os.ErrDeadlineExceeded
+	default:
+		return nil
+	}
+}
+
+// wait waits for an event, and returns why there will be none.
+func (c *TCPConn) wait(event, passed <-chan struct{}) error {
+	select {
+	case <-event:
+	case <-c.closed:
+	case <-c.stack.done:
+	case <-passed:
+	}
+	return c.ready(passed)
+}
+
+// failed returns the error of an operation that gVisor has failed with terr.
+func (c *TCPConn) failed(terr tcpip.Error) error {
+	if err := c.ready(nil); err != nil {
+		return err
+	}
+	return errnoOf(terr)
+}
+
+func (c *TCPConn) opError(op string, err error) error {
+	return opError(op, "tcp", c.LocalAddr(), c.RemoteAddr(), err)
+}
+
 // Read implements net.Conn.
-func (c *TCPConn) Read(b []byte) (int, error) { return 0, net.ErrClosed }
+func (c *TCPConn) Read(b []byte) (int, error) {
+	n, err := c.read(b)
+	return n, c.opError("read", err)
+}
+
+func (c *TCPConn) read(b []byte) (int, error) {
+	c.readMu.Lock()
+	defer c.readMu.Unlock()
+	passed := c.readBy.wait()
+	err := c.ready(passed)
+	if len(b) == 0 {
+		return 0, err
+	}
+	for err == nil {
+		w := tcpip.SliceWriter(b)
+		res, terr := c.ep.Read(&w, tcpip.ReadOptions{})
+		switch terr.(type) {
+		case nil:
+			c.ep.ModerateRecvBuf(res.Count)
+			return res.Count, nil
+		case *tcpip.ErrWouldBlock:
+			err = c.wait(c.readable, passed)
+		default:
+			err = c.failed(terr)
+		}
+	}
+	return 0, err
+}
 
 // Write implements net.Conn.
-func (c *TCPConn) Write(b []byte) (int, error) { return 0, net.ErrClosed }
+func (c *TCPConn) Write(b []byte) (int, error) {
+	n, err := c.write(b)
+	return n, c.opError("write", err)
+}
 
-// Close implements net.Conn.
-func (c *TCPConn) Close() error { return net.ErrClosed }
+func (c *TCPConn) write(b []byte) (int, error) {
+	c.writeMu.Lock()
+	defer c.writeMu.Unlock()
+	passed := c.writeBy.wait()
+	err := c.ready(passed)
+	n := 0
+	for err == nil && n < len(b) {
+		k, terr := c.ep.Write(bytes.NewReader(b[n:]), tcpip.WriteOptions{})
+		n += int(k)
+		switch terr.(type) {
+		case nil:
+			if n < len(b) {
+				err = c.ready(passed)
+			}
+		case *tcpip.ErrWouldBlock:
+			err = c.wait(c.writable, passed)
+		default:
+			err = c.failed(terr)
+		}
+	}
+	return n, err
+}
 
-// CloseRead ends the reading direction.
-func (c *TCPConn) CloseRead() error { return net.ErrClosed }
+// Close implements net.Conn. What was written is still sent; if something that
+// was received is unread, the peer gets a RST.
+func (c *TCPConn) Close() error { return c.end("close", c.ep.Close) }
 
-// CloseWrite ends the writing direction: the peer reads EOF.
-func (c *TCPConn) CloseWrite() error { return net.ErrClosed }
+// Reset closes c abortively: the peer gets a RST, and what was written but not
+// sent is dropped.
+func (c *TCPConn) Reset() error {
+	return c.end("reset", func() {
+		c.ep.Abort()
+		c.ep.Close()
+	})
+}
 
-// Reset closes c abortively: the peer gets a RST.
-func (c *TCPConn) Reset() error { return net.ErrClosed }
+// end fails pending and later operations and calls closeEndpoint, once.
+func (c *TCPConn) end(op string, closeEndpoint func()) error {
+	err := net.ErrClosed
+	c.closeOnce.Do(func() {
+		close(c.closed)
+		c.hurry(true)
+		closeEndpoint()
+		c.hurry(false)
+		c.readBy.stop()
+		c.writeBy.stop()
+		err = nil
+	})
+	return c.opError(op, err)
+}
+
+// CloseRead ends the reading direction: Reads return EOF.
+func (c *TCPConn) CloseRead() error { return c.shutdown("close read", tcpip.ShutdownRead) }
+
+// CloseWrite ends the writing direction: the peer reads EOF after what was
+// written.
+func (c *TCPConn) CloseWrite() error { return c.shutdown("close write", tcpip.ShutdownWrite) }
+
+func (c *TCPConn) shutdown(op string, how tcpip.ShutdownFlags) error {
+	if err := c.ready(nil); err != nil {
+		return c.opError(op, err)
+	}
+	if terr := c.ep.Shutdown(how); terr != nil {
+		return c.opError(op, c.failed(terr))
+	}
+	return nil
+}
 
 // LocalAddr implements net.Conn.
-func (c *TCPConn) LocalAddr() net.Addr { return nil }
+func (c *TCPConn) LocalAddr() net.Addr { return tcpAddr(c.local) }
 
 // RemoteAddr implements net.Conn.
-func (c *TCPConn) RemoteAddr() net.Addr { return nil }
+func (c *TCPConn) RemoteAddr() net.Addr { return tcpAddr(c.remote) }
 
 // SetDeadline implements net.Conn.
-func (c *TCPConn) SetDeadline(t time.Time) error { return net.ErrClosed }
+func (c *TCPConn) SetDeadline(t time.Time) error { return c.setDeadline(t, &c.readBy, &c.writeBy) }
 
 // SetReadDeadline implements net.Conn.
-func (c *TCPConn) SetReadDeadline(t time.Time) error { return net.ErrClosed }
+func (c *TCPConn) SetReadDeadline(t time.Time) error { return c.setDeadline(t, &c.readBy) }
 
 // SetWriteDeadline implements net.Conn.
-func (c *TCPConn) SetWriteDeadline(t time.Time) error { return net.ErrClosed }
+func (c *TCPConn) SetWriteDeadline(t time.Time) error { return c.setDeadline(t, &c.writeBy) }
 
-// A TCPRequest is a SYN that waits for a decision: Accept or Reject, once.
-type TCPRequest struct{}
-
-// Flow returns the flow of the SYN: from the client to whom it wants.
-func (r *TCPRequest) Flow() flow.Flow { return flow.Flow{} }
-
-// Accept completes the handshake.
-func (r *TCPRequest) Accept() (*TCPConn, error) { return nil, net.ErrClosed }
-
-// Reject refuses the request so that the client's connect fails with err's
-// errno.
-func (r *TCPRequest) Reject(err error) {}
+func (c *TCPConn) setDeadline(t time.Time, ds ...*deadline) error {
+	if err := c.ready(nil); err != nil {
+		return c.opError("set deadline", err)
+	}
+	for _, d := range ds {
+		d.set(t)
+	}
+	// A Close in between may have stopped the deadlines already.
+	if err := c.ready(nil); err != nil {
+		for _, d := range ds {
+			d.stop()
+		}
+		return c.opError("set deadline", err)
+	}
+	return nil
+}

@@ -135,6 +135,9 @@ func (r *Router) route(pkt []byte, from side) Verdict {
 	}
 	p := packet{Packet: parsed, now: r.now()}
 	part := pieceOf(pkt)
+	if from == fromTunnel && !part.plain && isTransport(byte(p.Flow.Proto)) {
+		return r.drop(from, reasonOptions) // source routes among them; the agent's netstack sends none
+	}
 	w := whole{proto: p.Flow.Proto, id: part.id, src: p.src(), dst: p.dst()}
 	if p.Fragment {
 		v := r.fragments[from].follow(w, part, p.now)
@@ -144,7 +147,7 @@ func (r *Router) route(pkt []byte, from side) Verdict {
 		r.count.verdicts[v].Add(1)
 		return v
 	}
-	v, why := r.decide(&p, from, part.plain)
+	v, why := r.decide(&p, from)
 	if v == Drop {
 		return r.drop(from, why)
 	}
@@ -156,15 +159,12 @@ func (r *Router) route(pkt []byte, from side) Verdict {
 }
 
 // decide returns the verdict about a whole packet or a first fragment.
-func (r *Router) decide(p *packet, from side, plain bool) (Verdict, reason) {
+func (r *Router) decide(p *packet, from side) (Verdict, reason) {
 	switch from {
 	case fromSession:
 		return r.sessionPacket(p)
 	case fromStack:
 		return r.stackPacket(p)
-	}
-	if !plain && isTransport(byte(p.Flow.Proto)) {
-		return Drop, reasonOptions // source routes among them; our own netstack sends none
 	}
 	return r.tunnelPacket(p)
 }

@@ -2,7 +2,6 @@ package wg
 
 import (
 	"encoding/binary"
-	"errors"
 	"net"
 	"net/netip"
 	"sync/atomic"
@@ -96,10 +95,7 @@ func (b *bind) Send(bufs [][]byte, _ conn.Endpoint) error {
 	}
 	b.out.begin()
 	defer b.out.end(last)
-	if err := b.link.Send(bufs); err != nil && !errors.Is(err, net.ErrClosed) {
-		return err // a message of impossible size
-	}
-	return nil
+	return b.link.Send(bufs)
 }
 
 // SetMark does nothing: a link has no socket.
