@@ -7,7 +7,7 @@ case "${1-}" in -h | --help) sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"; e
 cd "$(dirname "$0")/.."
 
 bn=bin/borrownet
-commands() { "$bn" "$@" --help 2>&1 | awk '/Commands:$/{on=1;next} /^[A-Z]/{on=0} on&&NF{print $1}' | grep -vxE 'help' || true; }
+commands() { "$bn" --help 2>&1 | awk '/Commands:$/{on=1;next} /^[A-Z]/{on=0} on&&NF{print $1}' | grep -vxE 'help' || true; }
 page() { # page COMMAND…
   local name=borrownet${1:+-$1}
   { printf '# %s\n\n```\n' "borrownet${1:+ $1}"; "$bn" "$@" --help 2>&1; printf '```\n'; } >"docs/cli/$name.md"
