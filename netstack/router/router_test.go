@@ -68,39 +68,39 @@ var verdictTests = []struct {
 	name  string
 	steps []step
 }{
-	{"TCP out and back", []step{
+	{"tcp-out-and-back", []step{
 		sess(tcpPacket(app, svc, syn), ToTunnel),
 		tun(tcpPacket(svc, app, synAck), ToSession),
 		sess(tcpPacket(app, svc, ack), ToTunnel),
 		tun(tcpPacket(svc, app, ack), ToSession),
 		tun(tcpPacket(svc, app, flow.RST|ack), ToSession),
 	}},
-	{"TCP refused", []step{
+	{"tcp-refused", []step{
 		sess(tcpPacket(app, svc, syn), ToTunnel),
 		tun(tcpPacket(svc, app, flow.RST|ack), ToSession),
 	}},
-	{"TCP in the middle, table lost", []step{
+	{"tcp-in-the-middle-table-lost", []step{
 		tunDrop(tcpPacket(svc, app, ack), "unsolicited"),
 		sess(tcpPacket(app, svc, ack), ToTunnel),
 		tun(tcpPacket(svc, app, ack), ToSession),
 	}},
-	{"TCP over IPv6", []step{
+	{"tcp-over-ipv6", []step{
 		sess(tcpPacket(app6, svc6, syn), ToTunnel),
 		tun(tcpPacket(svc6, app6, synAck), ToSession),
 		tunDrop(tcpPacket(svc6, app6, syn), "syn"),
 	}},
-	{"UDP out and back", []step{
+	{"udp-out-and-back", []step{
 		sess(udpPacket(app, svc), ToTunnel),
 		tun(udpPacket(svc, app), ToSession),
 		tunDrop(udpPacket("198.51.100.7:444", app), "unsolicited"),
 		tunDrop(udpPacket(svc, "192.0.2.10:61002"), "unsolicited"),
 		tunDrop(tcpPacket(svc, app, ack), "unsolicited"),
 	}},
-	{"UDP over IPv6", []step{
+	{"udp-over-ipv6", []step{
 		sess(udpPacket(app6, svc6), ToTunnel),
 		tun(udpPacket(svc6, app6), ToSession),
 	}},
-	{"echo out and back", []step{
+	{"echo-out-and-back", []step{
 		sess(icmpPacket("192.0.2.10", "198.51.100.7", 8, 7), ToTunnel),
 		tun(icmpPacket("198.51.100.7", "192.0.2.10", 0, 7), ToSession),
 		tunDrop(icmpPacket("198.51.100.7", "192.0.2.10", 0, 8), "unsolicited"),
@@ -110,7 +110,7 @@ var verdictTests = []struct {
 		tun(icmpPacket("2001:db8:7::7", "2001:db8::10", 129, 7), ToSession),
 		tunDrop(icmpPacket("2001:db8:7::7", "2001:db8::10", 128, 7), "icmp"),
 	}},
-	{"ICMP errors", []step{
+	{"icmp-errors", []step{
 		tunDrop(icmpPacket("198.51.100.7", "192.0.2.10", 3, 0, udpPacket(app, svc)...), "unsolicited"),
 		sess(udpPacket(app, svc), ToTunnel),
 		tun(icmpPacket("198.51.100.7", "192.0.2.10", 3, 0, udpPacket(app, svc)...), ToSession),
@@ -125,7 +125,7 @@ var verdictTests = []struct {
 		tun(icmpPacket("2001:db8:7::1", "2001:db8::10", 2, 0, tcpPacket(app6, svc6, syn)...), ToSession), // too big
 		tunDrop(icmpPacket("2001:db8:7::1", "2001:db8::10", 134, 0), "icmp"),                             // router advertisement
 	}},
-	{"ICMP error of a program", []step{
+	{"icmp-error-of-a-program", []step{
 		sessDrop(icmpPacket("192.0.2.10", "198.51.100.7", 3, 0, udpPacket(svc, app)...), "icmp"),
 		sess(udpPacket(app, svc), ToTunnel),
 		sess(icmpPacket("192.0.2.10", "198.51.100.7", 3, 0, udpPacket(svc, app)...), ToTunnel),
@@ -147,7 +147,7 @@ var verdictTests = []struct {
 		stkDrop(tcpPacket(client, lo, syn), "loopback"),
 		stkDrop(tcpPacket(svc, lo, syn), "loopback"),
 	}},
-	{"nameservers of the laptop", []step{
+	{"nameservers-of-the-laptop", []step{
 		sess(udpPacket(app, "203.0.113.53:53"), ToStack),
 		stk(udpPacket("203.0.113.53:53", app), ToSession),
 		sess(tcpPacket(app, "203.0.113.53:53", syn), ToStack),
@@ -160,7 +160,7 @@ var verdictTests = []struct {
 		sess(icmpPacket("192.0.2.10", "203.0.113.53", 8, 1), ToTunnel),
 		sess(udpPacket(app, "198.51.100.53:53"), ToTunnel), // dig @x
 	}},
-	{"session sources", []step{
+	{"session-sources", []step{
 		sessDrop(tcpPacket("192.0.2.11:61001", svc, syn), "source"),
 		sessDrop(udpPacket("[2001:db8::11]:61001", svc6), "source"),
 		sessDrop(udpPacket("0.0.0.0:68", "255.255.255.255:67"), "source"),
@@ -168,7 +168,7 @@ var verdictTests = []struct {
 		sessDrop(udpPacket("192.0.2.11:1", "203.0.113.53:53"), "source"),
 		sessDrop(tcpPacket(client, agent, syn), "source"),
 	}},
-	{"session destinations", []step{
+	{"session-destinations", []step{
 		sessDrop(tcpPacket(app, agent, syn), "control"),
 		sessDrop(tcpPacket(app, client, syn), "control"),
 		sessDrop(udpPacket(app, "192.0.0.7:1"), "control"),
@@ -188,7 +188,7 @@ var verdictTests = []struct {
 		sessDrop(other("192.0.2.10", "198.51.100.7", 58), "protocol"),
 		sessDrop(other("2001:db8::10", "2001:db8:7::7", 1), "protocol"),
 	}},
-	{"the client netstack's own flows", []step{
+	{"the-client-netstacks-own-flows", []step{
 		stk(tcpPacket(client, agent, syn), ToTunnel),
 		tun(tcpPacket(agent, client, synAck), ToStack),
 		stk(udpPacket(client, "198.51.100.53:53"), ToTunnel),
@@ -206,7 +206,7 @@ var verdictTests = []struct {
 		stk(icmpPacket("192.0.0.2", "198.51.100.53", 3, 0, udpPacket("198.51.100.53:53", client)...), ToTunnel),
 		stkDrop(other("192.0.0.2", "198.51.100.7", 132), "protocol"),
 	}},
-	{"the client netstack opens towards the session", []step{
+	{"the-client-netstack-opens-towards-the-session", []step{
 		stk(tcpPacket(svc, app, syn), ToSession),
 		sess(tcpPacket(app, svc, synAck), ToStack),
 		tunDrop(tcpPacket(svc, app, ack), "unsolicited"),
@@ -222,11 +222,11 @@ var verdictTests = []struct {
 		stkDrop(icmpPacket("198.51.100.7", "192.0.2.10", 13, 9), "icmp"),
 		stkDrop(other("198.51.100.7", "192.0.2.10", 132), "protocol"),
 	}},
-	{"the client netstack on a flow of the session", []step{
+	{"the-client-netstack-on-a-flow-of-the-session", []step{
 		sess(tcpPacket(app, svc, syn), ToTunnel),
 		stkDrop(tcpPacket(svc, app, synAck), "conflict"),
 	}},
-	{"hostile addresses", []step{
+	{"hostile-addresses", []step{
 		sess(udpPacket(app, svc), ToTunnel),
 		tunDrop(tcpPacket(svc, app, syn), "syn"),
 		tunDrop(tcpPacket(svc, app, syn|flow.FIN), "syn"),
@@ -255,7 +255,7 @@ var verdictTests = []struct {
 		tunDrop(other("198.51.100.7", "192.0.2.10", 132), "protocol"),
 		tunDrop(other("2001:db8:7::7", "2001:db8::10", 132), "protocol"),
 	}},
-	{"hostile shapes", []step{
+	{"hostile-shapes", []step{
 		tunDrop(nil, "malformed"),
 		tunDrop([]byte{0x45}, "malformed"),
 		tunDrop([]byte{0x95, 0, 0, 0}, "malformed"),
@@ -286,7 +286,7 @@ var verdictTests = []struct {
 		stk(fragment(udpPacket("203.0.113.53:53", app, make([]byte, 16)...), 4, 0, true), ToSession),
 		stk(fragment(udpPacket("203.0.113.53:53", app, make([]byte, 16)...), 4, 24, false), ToSession),
 	}},
-	{"IPv6 fragments", []step{
+	{"ipv6-fragments", []step{
 		sess(fragment6(udpPacket(app6, svc6, make([]byte, 16)...), 70000, 0, true), ToTunnel),
 		sess(fragment6(udpPacket(app6, svc6, make([]byte, 16)...), 70000, 24, false), ToTunnel),
 		tun(fragment6(udpPacket(svc6, app6, make([]byte, 16)...), 70001, 0, true), ToSession),
@@ -313,11 +313,11 @@ func TestVerdicts(t *testing.T) {
 			var want [ToSession + 1]uint64
 			for i, s := range tt.steps {
 				if got := s.run(r); got != s.want {
-					t.Errorf("step %d from %s: got %v, want %v; drops %v", i, sideNames[s.from], got, s.want, r.Stats().Drops)
+					t.Errorf("step %d from %s: got %v, want %v; drops %v", i, s.from, got, s.want, r.Stats().Drops)
 				}
 				want[s.want]++
 				if s.want == Drop {
-					drops[sideNames[s.from]+"/"+s.drop]++
+					drops[s.from.String()+"/"+s.drop]++
 				}
 			}
 			stats := r.Stats()

@@ -22,12 +22,14 @@ const (
 	numReasons
 )
 
-var reasonNames = [numReasons]string{
-	"malformed", "options", "protocol", "source", "destination", "scope", "loopback", "control", "fragment", "icmp",
-	"syn", "unsolicited", "conflict",
+func (r reason) String() string {
+	return [numReasons]string{
+		"malformed", "options", "protocol", "source", "destination", "scope", "loopback", "control", "fragment",
+		"icmp", "syn", "unsolicited", "conflict",
+	}[r]
 }
 
-var sideNames = [numSides]string{"session", "stack", "tunnel"}
+func (s side) String() string { return [numSides]string{"session", "stack", "tunnel"}[s] }
 
 // Stats are exact counts since New.
 type Stats struct {
@@ -55,10 +57,10 @@ func (r *Router) Stats() Stats {
 		ToSession: r.count.verdicts[ToSession].Load(),
 		Drops:     make(map[string]uint64),
 	}
-	for side := range r.count.drops {
-		for why := range r.count.drops[side] {
-			if n := r.count.drops[side][why].Load(); n > 0 {
-				s.Drops[sideNames[side]+"/"+reasonNames[why]] = n
+	for from := range numSides {
+		for why := range numReasons {
+			if n := r.count.drops[from][why].Load(); n > 0 {
+				s.Drops[from.String()+"/"+why.String()] = n
 			}
 		}
 	}

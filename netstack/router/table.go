@@ -23,12 +23,19 @@ const (
 	numClasses
 )
 
-var idleTimeout = [numClasses]time.Duration{
-	classEcho:    30 * time.Second,
-	classClosing: 60 * time.Second,
-	classOpening: 150 * time.Second, // longer than the SYN retries of Linux (127 s)
-	classUDP:     180 * time.Second,
-	classOpen:    24 * time.Hour,
+// timeout returns how long a flow of class c stays without a packet.
+func (c class) timeout() time.Duration {
+	switch c {
+	case classEcho:
+		return 30 * time.Second
+	case classClosing:
+		return 60 * time.Second
+	case classOpening:
+		return 150 * time.Second // longer than Linux repeats its SYN (127 s)
+	case classUDP:
+		return 180 * time.Second
+	}
+	return 24 * time.Hour
 }
 
 // owner says who opened a flow, and so where the packets of the other side go.
@@ -69,7 +76,7 @@ type entry struct {
 	prev, next *entry        // in the list of its class
 }
 
-func (e *entry) expired(now time.Duration) bool { return now-e.last >= idleTimeout[e.class] }
+func (e *entry) expired(now time.Duration) bool { return now-e.last >= e.class.timeout() }
 
 // table is the bounded set of open flows.
 type table struct {
