@@ -34,8 +34,8 @@ type carrier struct {
 	over atomic.Bool   // close was called
 	err  error         // why; valid once done is closed
 
-	writeMu sync.Mutex // held across a Write, however long it blocks
-	torn    bool       // a Write failed, perhaps within a frame: nothing may follow
+	writing turn // held across a Write, however long it blocks
+	torn    bool // a Write failed, perhaps within a frame: nothing may follow; guarded by writing
 
 	controlMu sync.Mutex // guards the fields below; never held while blocking
 	pingSeq   uint64
@@ -47,10 +47,11 @@ type carrier struct {
 
 func newCarrier(rwc io.ReadWriteCloser) *carrier {
 	return &carrier{
-		rwc:   rwc,
-		epoch: time.Now(),
-		kick:  make(chan struct{}, 1),
-		done:  make(chan struct{}),
+		rwc:     rwc,
+		epoch:   time.Now(),
+		kick:    make(chan struct{}, 1),
+		done:    make(chan struct{}),
+		writing: make(turn, 1),
 	}
 }
 
@@ -85,15 +86,19 @@ func (c *carrier) silent() time.Duration {
 
 // write writes whole frames. After an error the carrier must be closed.
 func (c *carrier) write(frames []byte) error {
-	c.writeMu.Lock()
-	defer c.writeMu.Unlock()
+	if !c.writing.take(c.done) {
+		return io.ErrClosedPipe
+	}
+	defer c.writing.pass()
 	return c.writeLocked(frames)
 }
 
 // writeDue writes the control frames that are due, and what before appends, ahead of the data that waits.
 func (c *carrier) writeDue(b []byte, before func([]byte) []byte) error {
-	c.writeMu.Lock()
-	defer c.writeMu.Unlock()
+	if !c.writing.take(c.done) {
+		return io.ErrClosedPipe
+	}
+	defer c.writing.pass()
 	b = c.appendDue(before(b))
 	if len(b) == 0 {
 		return nil
@@ -101,6 +106,7 @@ func (c *carrier) writeDue(b []byte, before func([]byte) []byte) error {
 	return c.writeLocked(b)
 }
 
+// writeLocked writes whole frames. The caller holds c.writing.
 func (c *carrier) writeLocked(frames []byte) error {
 	if c.torn {
 		return io.ErrClosedPipe

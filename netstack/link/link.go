@@ -91,12 +91,12 @@ type Link struct {
 	carriers uint64        // attached so far
 	running  bool
 
-	sendMu sync.Mutex // held by one Send until it is done; before mu and a carrier's writeMu
-	out    []byte     // frames of the Write in progress; guarded by sendMu
+	sending turn   // held by one Send until it is done; taken before mu and a carrier's writing
+	out     []byte // frames of the Write in progress; guarded by sending
 
-	recvMu sync.Mutex // held by one Receive until it is done; before mu
-	in     *frameReader
-	inFrom *carrier // what in reads from; both guarded by recvMu
+	receiving turn // held by one Receive until it is done; taken before mu
+	in        *frameReader
+	inFrom    *carrier // what in reads from; both guarded by receiving
 
 	urgentMu sync.Mutex
 	urgent   [urgentSlots][]byte // guarded by urgentMu; nil = empty
@@ -121,7 +121,12 @@ func New(cfg Config) *Link {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	l := &Link{cfg: cfg, changed: make(chan struct{})}
+	l := &Link{
+		cfg:       cfg,
+		changed:   make(chan struct{}),
+		sending:   make(turn, 1),
+		receiving: make(turn, 1),
+	}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	return l
 }
@@ -201,8 +206,13 @@ func (l *Link) Send(pkts [][]byte) error {
 			return fmt.Errorf("send datagram of %d bytes: %w", len(p), syscall.EMSGSIZE)
 		}
 	}
-	l.sendMu.Lock()
-	defer l.sendMu.Unlock()
+	if len(pkts) == 0 {
+		return nil
+	}
+	if !l.sending.take(l.ctx.Done()) {
+		return net.ErrClosed
+	}
+	defer l.sending.pass()
 	for len(pkts) > 0 {
 		n, size := l.coalesceLocked(pkts)
 		if err := l.writeLocked(); err != nil {
@@ -214,7 +224,7 @@ func (l *Link) Send(pkts [][]byte) error {
 	return nil
 }
 
-// coalesceLocked fills l.out with the first n of pkts, which have size bytes. The caller holds l.sendMu.
+// coalesceLocked fills l.out with the first n of pkts, which have size bytes. The caller holds l.sending.
 func (l *Link) coalesceLocked(pkts [][]byte) (n int, size uint64) {
 	l.out = l.out[:0]
 	for _, p := range pkts {
@@ -228,7 +238,7 @@ func (l *Link) coalesceLocked(pkts [][]byte) (n int, size uint64) {
 	return n, size
 }
 
-// writeLocked writes l.out to a carrier, whole: to the next one if it is lost. The caller holds l.sendMu.
+// writeLocked writes l.out to a carrier, whole: to the next one if it is lost. The caller holds l.sending.
 func (l *Link) writeLocked() error {
 	for {
 		c, err := l.await()
@@ -249,8 +259,10 @@ func (l *Link) Receive(bufs [][]byte, sizes []int) (int, error) {
 	if len(bufs) == 0 {
 		return 0, nil
 	}
-	l.recvMu.Lock()
-	defer l.recvMu.Unlock()
+	if !l.receiving.take(l.ctx.Done()) {
+		return 0, net.ErrClosed
+	}
+	defer l.receiving.pass()
 	for {
 		c, err := l.await()
 		if err != nil {
@@ -268,7 +280,7 @@ func (l *Link) Receive(bufs [][]byte, sizes []int) (int, error) {
 	}
 }
 
-// readFromLocked makes l.in read from c. The caller holds l.recvMu.
+// readFromLocked makes l.in read from c. The caller holds l.receiving.
 func (l *Link) readFromLocked(c *carrier) {
 	if l.inFrom == c {
 		return

@@ -157,7 +157,7 @@ func TestKilledCarriers(t *testing.T) {
 				flows.Go(func() { sendNumbered(ends[0]) })
 				flows.Go(func() { receiveNumbered(t, ends[1], &received[i]) })
 			}
-			const kills = 8
+			const kills = 5
 			for range kills {
 				for i := range received {
 					mark := received[i].Load()
