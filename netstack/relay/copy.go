@@ -5,15 +5,14 @@ import (
 	"errors"
 	"io"
 	"net"
-	"os"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
 )
 
-// ErrIdle is the Stats.Err of a relay that a timeout of its Options ended.
-var ErrIdle = errors.New("idle for too long")
+// ErrIdle is the Stats.Err of a relay that a timeout of its Options has ended.
+var ErrIdle = errors.New("no byte moved for too long")
 
 // defaultHalfClosed is Options.HalfClosed if that is zero.
 const defaultHalfClosed = time.Minute
@@ -23,27 +22,24 @@ type relay struct {
 	a, b Conn
 	opts Options
 
-	toB, toA atomic.Int64 // bytes written
-	ended    atomic.Int32 // directions that have ended
+	toB, toA atomic.Int64  // bytes written
+	halved   chan struct{} // closed when one direction has ended
+	halve    sync.Once
 
 	stop sync.Once
-	err  error // why it was stopped; written by stop, read after the end
+	err  error // why the relay was stopped; written once, by stop
 }
 
-func copyBoth(ctx context.Context, a, b Conn, opts Options) Stats {
-	if opts.HalfClosed == 0 {
-		opts.HalfClosed = defaultHalfClosed
-	}
-	r := &relay{a: a, b: b, opts: opts}
-
+// run is Copy.
+func (r *relay) run(ctx context.Context) Stats {
 	over := make(chan struct{})
-	var watch, dirs sync.WaitGroup
-	watch.Go(func() { r.watch(ctx, over) })
-	dirs.Go(func() { r.direction(b, a, &r.toB) })
-	dirs.Go(func() { r.direction(a, b, &r.toA) })
-	dirs.Wait()
+	var directions, watcher sync.WaitGroup
+	watcher.Go(func() { r.watch(ctx, over) })
+	directions.Go(func() { r.direction(r.b, r.a, &r.toB) })
+	directions.Go(func() { r.direction(r.a, r.b, &r.toA) })
+	directions.Wait()
 	close(over)
-	watch.Wait()
+	watcher.Wait()
 
 	r.end(nil)
 	return Stats{AToB: r.toB.Load(), BToA: r.toA.Load(), Err: r.err}
@@ -51,62 +47,58 @@ func copyBoth(ctx context.Context, a, b Conn, opts Options) Stats {
 
 // direction copies src to dst until one of them ends, and passes the end on.
 func (r *relay) direction(dst, src Conn, n *atomic.Int64) {
-	err := copyCounted(dst, src, n)
+	err := copyStream(dst, src, n)
 	if err == nil {
-		// The FIN. If dst cannot take it any more, its own direction says why.
 		err = dst.CloseWrite()
-		if errors.Is(err, syscall.ENOTCONN) {
+		if errors.Is(err, syscall.ENOTCONN) || errors.Is(err, syscall.EPIPE) {
+			// dst is gone both ways already: the other direction knows how.
 			err = nil
 		}
 	}
 	if err != nil {
 		r.end(err)
 	}
-	r.ended.Add(1)
+	r.halve.Do(func() { close(r.halved) })
 }
 
-// end closes both conns, once: with resets if the cause is one, or nil if
-// nothing went wrong.
+// end closes both conns, once. After a failure both peers see a reset, for
+// what they have got must not look like a whole stream.
 func (r *relay) end(cause error) {
 	r.stop.Do(func() {
 		r.err = cause
-		if cause == nil {
-			r.a.Close()
-			r.b.Close()
-			return
+		for _, c := range []Conn{r.a, r.b} {
+			if cause != nil {
+				reset(c)
+			}
+			c.Close()
 		}
-		abort(r.a)
-		abort(r.b)
 	})
 }
 
-// abort closes c so that its peer sees a reset: what it has got so far must
-// not look like a whole stream.
-func abort(c Conn) {
+// reset makes c's peer see a RST, now or when c is closed.
+func reset(c Conn) {
 	switch c := c.(type) {
 	case interface{ Reset() error }:
 		c.Reset()
 	case *net.TCPConn:
 		c.SetLinger(0)
 	}
-	c.Close()
 }
 
-// watch ends the relay when ctx is done or nothing has moved for too long. It
-// returns after over is closed.
+// watch ends the relay when ctx is done or no byte has moved for too long. It
+// returns when over is closed.
 func (r *relay) watch(ctx context.Context, over <-chan struct{}) {
-	tick := time.NewTimer(time.Hour)
-	defer tick.Stop()
-	last, since := r.moved(), time.Now()
-	halved := false
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	halved, limit := r.halved, r.opts.Idle
+	moved, since := r.moved(), time.Now()
 	for {
-		limit := r.limit()
+		timer.Stop()
+		var quiet <-chan time.Time // nil if there is no limit
 		if limit > 0 {
-			tick.Reset(time.Until(since.Add(limit)))
-		} else {
-			tick.Stop()
+			timer.Reset(time.Until(since.Add(limit)))
+			quiet = timer.C
 		}
-		_ = halved
 		select {
 		case <-over:
 			return
@@ -114,34 +106,44 @@ func (r *relay) watch(ctx context.Context, over <-chan struct{}) {
 			r.end(context.Cause(ctx))
 			<-over
 			return
-		case <-tick.C:
-			if now := r.moved(); now != last {
-				last, since = now, time.Now()
+		case <-halved:
+			halved, limit, since = nil, r.opts.HalfClosed, time.Now()
+		case <-quiet:
+			// Activity is looked at only here, so a quiet relay lasts between
+			// one and two limits.
+			if now := r.moved(); now != moved {
+				moved, since = now, time.Now()
 				continue
 			}
-			r.end(os.ErrDeadlineExceeded)
+			r.end(ErrIdle)
 			<-over
 			return
 		}
 	}
 }
 
+// moved grows when bytes move.
 func (r *relay) moved() int64 { return r.toA.Load() + r.toB.Load() }
 
-func (r *relay) limit() time.Duration {
-	if r.ended.Load() > 0 {
-		return r.opts.HalfClosed
-	}
-	return r.opts.Idle
-}
+// Buffers: a direction has a small one, and a large one for the next read after
+// one that has filled its buffer. So busy directions copy in large steps, and
+// one that waits holds a small buffer.
+const (
+	smallBuffer = 32 << 10
+	largeBuffer = 256 << 10
+)
 
-func copyCounted(dst io.Writer, src io.Reader, n *atomic.Int64) error {
-	buf := make([]byte, 32<<10)
+// copyStream copies src to dst until EOF, for which it returns nil. It uses
+// Read and Write alone: ReadFrom and WriteTo of conns would take buffers of
+// their own, of a fixed size.
+func copyStream(dst io.Writer, src io.Reader, n *atomic.Int64) error {
+	buf := small.get()
+	defer func() { buf.put() }()
 	for {
-		k, err := src.Read(buf)
+		k, err := src.Read(buf.bytes)
 		if k > 0 {
-			w, werr := dst.Write(buf[:k])
-			n.Add(int64(w))
+			written, werr := dst.Write(buf.bytes[:k])
+			n.Add(int64(written))
 			if werr != nil {
 				return werr
 			}
@@ -152,5 +154,40 @@ func copyCounted(dst io.Writer, src io.Reader, n *atomic.Int64) error {
 		if err != nil {
 			return err
 		}
+		want := &small
+		if k == len(buf.bytes) {
+			want = &large
+		}
+		if buf.pool != want {
+			buf.put()
+			buf = want.get()
+		}
 	}
 }
+
+// A pool lends buffers of one size.
+type pool struct {
+	size int
+	free sync.Pool // of *buffer
+}
+
+// A buffer goes back to the pool that it is from.
+type buffer struct {
+	bytes []byte
+	pool  *pool
+}
+
+// The pools of all relays: a cache, not state.
+var (
+	small = pool{size: smallBuffer}
+	large = pool{size: largeBuffer}
+)
+
+func (p *pool) get() *buffer {
+	if b, ok := p.free.Get().(*buffer); ok {
+		return b
+	}
+	return &buffer{bytes: make([]byte, p.size), pool: p}
+}
+
+func (b *buffer) put() { b.pool.free.Put(b) }
