@@ -8,19 +8,21 @@ import (
 	"os"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
 // answerTimeout bounds one request: the program that asked is stopped meanwhile.
 // A living helper answers within microseconds.
-const answerTimeout = 5 // seconds
+const answerTimeout = 5 * time.Second
 
 // Client asks a helper for sockets. It is safe for concurrent use. It keeps one
 // connection and makes a new one when that is broken, so it survives a helper
 // that comes back at the same path.
 type Client struct {
-	path string
+	path  string
+	limit time.Duration // answerTimeout
 
 	mu     sync.Mutex
 	fd     int  // guarded by mu; -1 = not connected
@@ -32,7 +34,7 @@ func Dial(path string) (*Client, error) {
 	if err := checkPath(path); err != nil {
 		return nil, err
 	}
-	c := &Client{path: path, fd: -1}
+	c := &Client{path: path, limit: answerTimeout, fd: -1}
 	if err := c.connect(); err != nil {
 		return nil, fmt.Errorf("dial session helper: %w", err)
 	}
@@ -46,7 +48,7 @@ func (c *Client) connect() error {
 	if err != nil {
 		return os.NewSyscallError("socket", err)
 	}
-	limit := unix.Timeval{Sec: answerTimeout}
+	limit := unix.NsecToTimeval(int64(c.limit))
 	err = errors.Join(
 		unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &limit),
 		unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &limit), // connect(2) waits as long too
