@@ -21,7 +21,7 @@ build: ## bin/borrownet and bin/borrownet-agent, static
 agent-image: ## bin/borrownet-agent-image.tar, reproducible, no docker needed (REF=registry/name:tag)
 	@hack/agent-image.sh
 
-setup: ## install the Debian packages that the race and lab tests use (says which; needs root)
+setup: ## install the Debian packages that tests and lint use (says which; needs root)
 	@hack/setup.sh
 
 test: ## every test tier this machine can run, fast ones first

@@ -1,21 +1,19 @@
 #!/usr/bin/env bash
 # usage: hack/setup.sh [-n]
 #
-# Installs the Debian packages the race and lab tiers use and this machine lacks,
-# after saying which. -n only says. Nothing is needed for `make build` and the fast tier.
+# Installs the Debian packages that the race tier, the end-to-end tests and `make lint` use and
+# this machine lacks, after saying which; -n only says. `make build` and the fast tier need
+# none of them, and hack/lab-build.sh installs what the lab itself runs on.
 set -euo pipefail
 case "${1-}" in -h | --help) sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"; exit 0 ;; esac
 
 # command -> package
-needs=(cc=gcc containerd=containerd runc=runc nft=nftables iptables=iptables conntrack=conntrack ip=iproute2
-  curl=curl python3=python3 node=nodejs shellcheck=shellcheck)
+needs=(cc=gcc curl=curl python3=python3 node=nodejs shellcheck=shellcheck)
 missing=()
-PATH=$PATH:/usr/sbin:/sbin
 for need in "${needs[@]}"; do
   command -v "${need%%=*}" >/dev/null || missing+=("${need#*=}")
 done
 [ -e /usr/include/stdio.h ] || missing+=(libc6-dev)
-[ -x /usr/lib/cni/bridge ] || missing+=(containernetworking-plugins)
 
 if [ ${#missing[@]} -eq 0 ]; then
   echo "setup: nothing to install"
