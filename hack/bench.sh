@@ -15,9 +15,7 @@ if [ "${1-}" = -go ]; then
   exec "$GO" test -run '^$' -bench "${BENCH:-.}" -benchmem -count "${COUNT:-6}" "${@:-./...}"
 fi
 
-hack/lab-build.sh
-make --no-print-directory build agent-image REF=lab.local/borrownet-agent:1
-CGO_ENABLED=0 $GO build -o bin/bench ./integration/bench
+hack/e2e-build.sh
 mkdir -p docs/benchmarks
 commit=$(git describe --always --dirty 2>/dev/null || echo unknown)
 # The laptop's user cannot write into the checkout: the results come back on standard output.

@@ -64,4 +64,7 @@ if [ -n "${KUBECONFIG-}" ]; then
 fi
 
 say "No KUBECONFIG: a single-node Kubernetes is started on this machine (the first time it is compiled)."
-exec hack/lab-run.sh "$PWD/hack/demo-cluster.sh" story
+hack/lab-build.sh
+make --no-print-directory build
+make --no-print-directory agent-image REF=lab.local/borrownet-agent:1
+exec hack/lab-run.sh --fresh -- "$PWD/hack/demo-cluster.sh" story

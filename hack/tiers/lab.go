@@ -3,29 +3,38 @@ package main
 import "context"
 
 // labBuild builds everything that a lab run needs; what is up to date costs seconds.
-func labBuild() []step {
-	return []step{
-		{name: "lab-build", kind: prepare, argv: []string{"hack/lab-build.sh"}},
-		{name: "build", kind: prepare, argv: []string{"make", "--no-print-directory", "build", "agent-image", "REF=lab.local/borrownet-agent:1"}},
-	}
+var labBuild = step{name: "build", kind: prepare, argv: []string{"hack/e2e-build.sh"}}
+
+// onLaptop is a command on the laptop of a lab that is started for it.
+func onLaptop(flags []string, command ...string) []string {
+	argv := append([]string{"hack/lab-run.sh", "--fresh", "--image", "bin/hostile-agent-image.tar"}, flags...)
+	return append(append(argv, "--"), command...)
 }
+
+// closedTUN are the tests that run once more where users may not open /dev/net/tun: the
+// main job, datagrams, and that nothing stays.
+const closedTUN = "^(TestProgramsCallServicesAsThePod|TestUnconnectedUDP|TestIPv6|TestNothingStaysOnTheLaptop)$"
 
 // labSteps runs the end-to-end tests on the lab's laptop.
 func labSteps(context.Context) ([]step, error) {
 	const tests = "bin/integration.test"
-	return append(labBuild(),
-		step{name: "go test -c", kind: prepare, env: []string{"CGO_ENABLED=0"}, argv: []string{goCmd(), "test", "-c", "-tags", "lab", "-o", tests, "./integration"}},
-		step{
-			name: "lab run", kind: testBinary, pkg: module + "/integration",
-			argv: []string{"hack/lab-run.sh", tests, "-test.v=test2json", "-test.timeout=40m"},
+	return []step{
+		labBuild,
+		{
+			name: "lab", kind: testBinary, pkg: module + "/integration",
+			argv: onLaptop(nil, tests, "-test.v=test2json", "-test.timeout=40m"),
 		},
-	), nil
+		{
+			name: "lab without TUN", kind: testBinary, pkg: module + "/integration(no-tun)",
+			argv: onLaptop([]string{"--no-tun"}, tests, "-test.v=test2json", "-test.timeout=10m", "-test.run", closedTUN),
+		},
+	}, nil
 }
 
 // benchSteps measures every row once: whether the bench still works, not how fast things are.
 func benchSteps(context.Context) ([]step, error) {
-	return append(labBuild(),
-		step{name: "go build", kind: prepare, env: []string{"CGO_ENABLED=0"}, argv: []string{goCmd(), "build", "-o", "bin/bench", "./integration/bench"}},
-		step{name: "bench", kind: report, argv: []string{"hack/lab-run.sh", "bin/bench", "-rounds", "1", "-seconds", "1"}},
-	), nil
+	return []step{
+		labBuild,
+		{name: "bench", kind: report, argv: onLaptop(nil, "bin/bench", "-rounds", "1", "-seconds", "1")},
+	}, nil
 }
