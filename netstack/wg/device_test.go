@@ -152,7 +152,16 @@ func (tn *tunnel) kill() {
 // open makes a tunnel over what pair makes.
 func open(t testing.TB, pair func() (client, agent io.ReadWriteCloser)) *tunnel {
 	t.Helper()
-	tn := &tunnel{clientSide: newChannels(), agentSide: newChannels()}
+	client, agent := newChannels(), newChannels()
+	tn := openOver(t, pair, client, agent)
+	tn.clientSide, tn.agentSide = client, agent
+	return tn
+}
+
+// openOver makes a tunnel between two Packets.
+func openOver(t testing.TB, pair func() (client, agent io.ReadWriteCloser), client, agent Packets) *tunnel {
+	t.Helper()
+	tn := new(tunnel)
 	clientKey, agentKey := NewPrivateKey(), NewPrivateKey()
 	verifier, err := link.NewVerifier(agentKey, clientKey.Public())
 	if err != nil {
@@ -179,12 +188,12 @@ func open(t testing.TB, pair func() (client, agent io.ReadWriteCloser)) *tunnel 
 		running.Go(func() { l.Run(context.Background()) })
 	}
 	t.Cleanup(running.Wait)
-	tn.agent, err = New(Config{Private: agentKey, Peer: clientKey.Public(), Packets: tn.agentSide, Link: agentLink})
+	tn.agent, err = New(Config{Private: agentKey, Peer: clientKey.Public(), Packets: agent, Link: agentLink})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { tn.agent.Close() })
-	tn.client, err = New(Config{Private: clientKey, Peer: agentKey.Public(), Packets: tn.clientSide, Link: clientLink, Initiate: true})
+	tn.client, err = New(Config{Private: clientKey, Peer: agentKey.Public(), Packets: client, Link: clientLink, Initiate: true})
 	if err != nil {
 		t.Fatal(err)
 	}
