@@ -21,6 +21,7 @@ const (
 	wireguard  = "golang.zx2c4.com/wireguard"
 	kubernetes = "k8s.io"
 	websocket  = "github.com/gorilla/websocket"
+	spdystream = "github.com/moby/spdystream"
 	miekgDNS   = "github.com/miekg/dns"
 	xnet       = "golang.org/x/net"
 	xsys       = "golang.org/x/sys"
@@ -74,7 +75,7 @@ var layers = map[string]layer{
 	},
 	"agent/agenttest": {ours: []string{"agent", "agent/wire", "netstack/..."}, why: "a test kit"},
 	"agent/kube": {
-		ours: []string{"agent/wire"}, third: []string{kubernetes, websocket, yaml, xnet},
+		ours: []string{"agent/wire"}, third: []string{kubernetes, websocket, spdystream, yaml, xnet},
 		why: "the only importer of k8s.io",
 	},
 	"cmd/internal/...": {
