@@ -19,11 +19,9 @@ const (
 	General Code = 1 // nothing below
 	Usage   Code = 2 // flags, arguments, borrownet.yaml
 
-	Cluster   Code = 10 // kubeconfig, API server, credentials
-	Target    Code = 11 // namespace, pod or container
-	Forbidden Code = 12 // RBAC
-	Policy    Code = 13 // admission
-	Image     Code = 14 // the agent's image or its start
+	Cluster Code = 10 // kubeconfig, API server, credentials
+	Target  Code = 11 // namespace, pod or container
+	Agent   Code = 12 // it cannot be placed or started: RBAC, policy, image
 
 	Laptop Code = 20 // runtime directory, daemon
 	Hook   Code = 21 // namespaces, TUN, seccomp

@@ -35,7 +35,7 @@ func TestFrom(t *testing.T) {
 	if From(nil) != nil {
 		t.Error("nil error gave a fault")
 	}
-	inner := &Error{Code: Policy, Op: "attach agent", Hint: "ask"}
+	inner := &Error{Code: Agent, Op: "attach agent", Hint: "ask"}
 	if got := From(fmt.Errorf("up: %w", inner)); got != inner {
 		t.Errorf("wrapped fault: got %v", got)
 	}
@@ -48,7 +48,7 @@ func TestFrom(t *testing.T) {
 }
 
 func TestJSONKeepsEverything(t *testing.T) {
-	want := &Error{Code: Image, Op: "pull image", Object: "example.org/agent:1", Reason: "not found", Hint: "borrownet up --agent-image …"}
+	want := &Error{Code: Agent, Op: "pull image", Object: "example.org/agent:1", Reason: "not found", Hint: "borrownet up --agent-image …"}
 	text, err := json.Marshal(want)
 	if err != nil {
 		t.Fatal(err)

@@ -1,0 +1,81 @@
+package daemon
+
+import (
+	"context"
+
+	"github.com/borrownet/borrownet/cmd/internal/fault"
+	"github.com/borrownet/borrownet/cmd/internal/session"
+)
+
+// API is the version of the daemon's API. A client refuses to talk to a daemon
+// of another one.
+const API = 1
+
+// maxBody bounds a request's body and an event's line, in bytes.
+const maxBody = 4 << 20
+
+const (
+	pathVersion  = "/version"
+	pathSessions = "/v1/sessions"
+)
+
+// Hello is how a daemon introduces itself.
+type Hello struct {
+	API     int    `json:"api"`
+	Version string `json:"version"`
+	PID     int    `json:"pid"`
+}
+
+// UpRequest asks for a session.
+type UpRequest struct {
+	session.Request
+	Owned bool `json:"owned"` // the session ends with the request's connection
+}
+
+// Event is one line of the answer to an UpRequest. Exactly one field is set.
+type Event struct {
+	Step  string          `json:"step,omitempty"`  // progress
+	Ready *session.Status `json:"ready,omitempty"` // the session is up
+	State *StateEvent     `json:"state,omitempty"` // of an owned session, after Ready
+	Error *fault.Error    `json:"error,omitempty"` // the session did not come up; the last event
+	Ended string          `json:"ended,omitempty"` // why an owned session ended; the last event
+}
+
+// StateEvent tells that a session's state has changed.
+type StateEvent struct {
+	State   session.State `json:"state"`
+	Problem *fault.Error  `json:"problem,omitempty"`
+}
+
+// Downed is the answer to the end of a session.
+type Downed struct {
+	Session string       `json:"session"`
+	Warning *fault.Error `json:"warning,omitempty"` // the session is gone, but something did not work
+}
+
+// An Opener finds what a request wants to borrow.
+type Opener interface {
+	// Open resolves the request's target. It changes nothing anywhere.
+	Open(ctx context.Context, req session.Request, step func(string)) (Opening, error)
+}
+
+// An Opening is a target that is about to be borrowed.
+type Opening interface {
+	// Name is what a session of the target is called if the request has no name.
+	Name() string
+	// Start borrows the target. Once ctx ends it stops and undoes what it did.
+	Start(ctx context.Context, name string, obs session.Observer) (Session, error)
+	// Close drops an opening that is not started.
+	Close() error
+}
+
+// A Session is a borrowed target.
+type Session interface {
+	// Status reports on the session, with a round trip measured now if measure.
+	Status(ctx context.Context, measure bool) session.Status
+	Place() session.Place
+	// StopAgent ends the agent in the pod; only Close may follow.
+	StopAgent(ctx context.Context) error
+	// Close gives the target back and joins everything. It is bounded in time.
+	Close() error
+}

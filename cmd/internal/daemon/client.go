@@ -1,0 +1,181 @@
+package daemon
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/url"
+	"syscall"
+	"time"
+
+	"github.com/borrownet/borrownet/cmd/internal/fault"
+	"github.com/borrownet/borrownet/cmd/internal/rundir"
+	"github.com/borrownet/borrownet/cmd/internal/session"
+)
+
+// Client talks to the user's daemon. It holds no connection between calls.
+type Client struct {
+	dir     *rundir.Dir
+	version string
+	spawn   func(context.Context) error
+	http    *http.Client
+}
+
+// ClientConfig configures a Client.
+type ClientConfig struct {
+	Dir     *rundir.Dir
+	Version string
+	// Spawn starts a daemon and returns once it takes requests; Up calls it
+	// when there is none.
+	Spawn func(ctx context.Context) error
+}
+
+// ErrNotRunning reports that there is no daemon, and so no session.
+var ErrNotRunning = errors.New("no daemon is running")
+
+// answerTimeout bounds calls that do not wait for the cluster.
+const answerTimeout = 10 * time.Second
+
+// endTimeout bounds the end of a session: everything in it has its own bound.
+const endTimeout = 30 * time.Second
+
+// NewClient returns a client. It does no I/O.
+func NewClient(cfg ClientConfig) *Client {
+	socket := cfg.Dir.Path(rundir.SocketName)
+	return &Client{
+		dir: cfg.Dir, version: cfg.Version, spawn: cfg.Spawn,
+		http: &http.Client{Transport: &http.Transport{
+			DisableKeepAlives: true,
+			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+				var d net.Dialer
+				return d.DialContext(ctx, "unix", socket)
+			},
+		}},
+	}
+}
+
+// Hello returns who the daemon is.
+func (c *Client) Hello(ctx context.Context) (Hello, error) {
+	var h Hello
+	err := c.call(ctx, http.MethodGet, pathVersion, &h, answerTimeout)
+	return h, err
+}
+
+// check refuses a daemon of another API and returns who it is.
+func (c *Client) check(ctx context.Context) (Hello, error) {
+	h, err := c.Hello(ctx)
+	if err != nil {
+		return h, err
+	}
+	if h.API != API {
+		return h, &fault.Error{
+			Code: fault.Laptop, Op: "talk to the daemon", Reason: fmt.Sprintf("it is version %s, this is %s", h.Version, c.version),
+			Hint: fmt.Sprintf("end it and its sessions: kill %d", h.PID),
+		}
+	}
+	return h, nil
+}
+
+// List returns the status of every session.
+func (c *Client) List(ctx context.Context, measure bool) ([]session.Status, error) {
+	if _, err := c.check(ctx); err != nil {
+		return nil, err
+	}
+	path := pathSessions
+	if measure {
+		path += "?measure=1"
+	}
+	var out []session.Status
+	return out, c.call(ctx, http.MethodGet, path, &out, answerTimeout)
+}
+
+// Status returns the status of one session, its round trip measured now.
+func (c *Client) Status(ctx context.Context, name string) (session.Status, error) {
+	var out session.Status
+	return out, c.call(ctx, http.MethodGet, sessionPath(name), &out, answerTimeout)
+}
+
+// Place returns what a program needs to run in a session.
+func (c *Client) Place(ctx context.Context, name string) (session.Place, error) {
+	var out session.Place
+	return out, c.call(ctx, http.MethodGet, sessionPath(name)+"/place", &out, answerTimeout)
+}
+
+// Down ends a session and waits until it is gone.
+func (c *Client) Down(ctx context.Context, name string, stopAgent bool) (Downed, error) {
+	path := sessionPath(name)
+	if stopAgent {
+		path += "?stop-agent=1"
+	}
+	var out Downed
+	return out, c.call(ctx, http.MethodDelete, path, &out, endTimeout)
+}
+
+func sessionPath(name string) string { return pathSessions + "/" + url.PathEscape(name) }
+
+// call makes one request and reads its answer into out.
+func (c *Client) call(ctx context.Context, method, path string, out any, limit time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	resp, err := c.do(ctx, method, path, nil)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxBody)).Decode(out); err != nil {
+		return broken(err)
+	}
+	return nil
+}
+
+// do makes one request and returns an answer that is not a refusal.
+func (c *Client) do(ctx context.Context, method, path string, body []byte) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, "http://daemon"+path, bytes.NewReader(body))
+	if err != nil {
+		return nil, broken(err)
+	}
+	resp, err := c.http.Do(req)
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
+		return nil, ErrNotRunning
+	case errors.Is(err, context.Canceled):
+		return nil, context.Canceled
+	case err != nil:
+		return nil, broken(err)
+	case resp.StatusCode/100 == 2:
+		return resp, nil
+	}
+	defer resp.Body.Close()
+	var f fault.Error
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxBody)).Decode(&f); err != nil {
+		return nil, broken(fmt.Errorf("answer %s", resp.Status))
+	}
+	return nil, &f
+}
+
+func broken(err error) error {
+	if errors.Is(err, context.Canceled) {
+		return context.Canceled
+	}
+	reason := err.Error()
+	var urlErr *url.Error
+	if errors.As(err, &urlErr) {
+		reason = urlErr.Err.Error()
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		reason = "it does not answer"
+	}
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) {
+		reason = "it has ended"
+	}
+	return &fault.Error{
+		Code: fault.Laptop, Op: "talk to the daemon", Reason: reason, Err: err,
+		Hint: "borrownet status; if that hangs too, end the process `borrownet __daemon` with kill",
+	}
+}

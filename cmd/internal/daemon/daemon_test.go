@@ -1,0 +1,469 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/borrownet/borrownet/cmd/internal/fault"
+	"github.com/borrownet/borrownet/cmd/internal/rundir"
+	"github.com/borrownet/borrownet/cmd/internal/session"
+)
+
+// fakeOpener opens fakes; what goes wrong is chosen by the target's name.
+type fakeOpener struct {
+	mu       sync.Mutex
+	sessions map[string]*fakeSession // by target
+	aborted  chan string             // targets whose start was aborted
+}
+
+func newFakeOpener() *fakeOpener {
+	return &fakeOpener{sessions: map[string]*fakeSession{}, aborted: make(chan string, 8)}
+}
+
+var errPolicy = &fault.Error{Code: fault.Agent, Op: "attach agent to", Object: "pod shop/api", Reason: "policy says no", Hint: "ask them"}
+
+func (o *fakeOpener) Open(_ context.Context, req session.Request, step func(string)) (Opening, error) {
+	step("find " + req.Ref)
+	if req.Ref == "unknown" {
+		return nil, &fault.Error{Code: fault.Target, Op: "find", Object: "pod unknown", Reason: "not found", Hint: "kubectl get pods"}
+	}
+	return &fakeOpening{opener: o, ref: req.Ref}, nil
+}
+
+type fakeOpening struct {
+	opener *fakeOpener
+	ref    string
+}
+
+func (o *fakeOpening) Name() string { return o.ref }
+func (o *fakeOpening) Close() error { return nil }
+
+func (o *fakeOpening) Start(ctx context.Context, name string, obs session.Observer) (Session, error) {
+	obs.Step("attach")
+	switch o.ref {
+	case "refused":
+		return nil, fmt.Errorf("start: %w", errPolicy)
+	case "slow":
+		<-ctx.Done()
+		o.opener.aborted <- name
+		return nil, context.Cause(ctx)
+	}
+	s := &fakeSession{name: name, observe: obs.State}
+	o.opener.mu.Lock()
+	o.opener.sessions[o.ref] = s
+	o.opener.mu.Unlock()
+	return s, nil
+}
+
+func (o *fakeOpener) session(ref string) *fakeSession {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.sessions[ref]
+}
+
+type fakeSession struct {
+	name    string
+	observe func(session.State, *fault.Error)
+	stopped atomic.Bool
+	closed  atomic.Bool
+}
+
+func (s *fakeSession) Status(_ context.Context, measure bool) session.Status {
+	st := session.Status{Session: s.name, State: session.Ready}
+	if measure {
+		st.RoundTrip = time.Millisecond
+	}
+	return st
+}
+
+func (s *fakeSession) Place() session.Place {
+	return session.Place{Session: s.name, Socket: "/run/x.sock", Env: []string{"A=1"}}
+}
+
+func (s *fakeSession) StopAgent(context.Context) error {
+	s.stopped.Store(true)
+	if s.name == "stubborn" {
+		return &fault.Error{Code: fault.NoDataPath, Op: "stop agent", Reason: "no answer"}
+	}
+	return nil
+}
+
+func (s *fakeSession) Close() error {
+	if s.closed.Swap(true) {
+		return net.ErrClosed
+	}
+	return nil
+}
+
+// house is a runtime directory whose daemon runs inside the test.
+type house struct {
+	t      *testing.T
+	dir    *rundir.Dir
+	opener *fakeOpener
+	client *Client
+	starts atomic.Int32
+	ended  chan error // one per daemon
+	stop   context.CancelFunc
+	ctx    context.Context
+}
+
+func newHouse(t *testing.T) *house {
+	t.Helper()
+	base, err := os.MkdirTemp("", "bn")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(base) })
+	dir, err := rundir.At(filepath.Join(base, "run"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := &house{t: t, dir: dir, opener: newFakeOpener(), ended: make(chan error, 16)}
+	h.ctx, h.stop = context.WithCancel(t.Context())
+	h.client = h.newClient("v1")
+	t.Cleanup(func() {
+		h.stop()
+		for range h.starts.Load() {
+			h.await()
+		}
+	})
+	return h
+}
+
+func (h *house) newClient(version string) *Client {
+	return NewClient(ClientConfig{Dir: h.dir, Version: version, Spawn: h.spawn})
+}
+
+func (h *house) spawn(ctx context.Context) error {
+	h.starts.Add(1)
+	ready := make(chan struct{})
+	go func() {
+		h.ended <- Run(h.ctx, Config{Dir: h.dir, Opener: h.opener, Version: "v1", Ready: func() { close(ready) }})
+	}()
+	select {
+	case <-ready:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// await waits for the end of one daemon.
+func (h *house) await() {
+	h.t.Helper()
+	select {
+	case err := <-h.ended:
+		h.starts.Add(-1)
+		if err != nil {
+			h.t.Errorf("daemon: %v", err)
+		}
+	case <-time.After(10 * time.Second):
+		h.t.Fatal("the daemon does not end")
+	}
+}
+
+func (h *house) up(ref string, owned bool) (*Hold, error) {
+	h.t.Helper()
+	return h.client.Up(h.t.Context(), UpRequest{Request: session.Request{Ref: ref}, Owned: owned}, func(string) {})
+}
+
+func (h *house) mustUp(ref string, owned bool) *Hold {
+	h.t.Helper()
+	hold, err := h.up(ref, owned)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.t.Cleanup(func() { hold.Close() })
+	return hold
+}
+
+// empty fails the test if anything is left in the runtime directory.
+func (h *house) empty() {
+	h.t.Helper()
+	if _, err := os.Lstat(h.dir.String()); !errors.Is(err, os.ErrNotExist) {
+		entries, _ := os.ReadDir(h.dir.String())
+		h.t.Errorf("runtime directory is still there with %v", entries)
+	}
+}
+
+func TestLifeOfASession(t *testing.T) {
+	h := newHouse(t)
+	if _, err := h.client.List(t.Context(), false); !errors.Is(err, ErrNotRunning) {
+		t.Fatalf("list without a daemon: %v", err)
+	}
+	var steps []string
+	hold, err := h.client.Up(t.Context(), UpRequest{Request: session.Request{Ref: "api"}}, func(s string) { steps = append(steps, s) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	hold.Close() // not owned: the session stays
+	if diff := cmp.Diff([]string{"find api", "attach"}, steps); diff != "" {
+		t.Errorf("steps (-want +got)\n%s", diff)
+	}
+	if hold.Status.Session != "api" || hold.Status.RoundTrip == 0 {
+		t.Errorf("status %+v", hold.Status)
+	}
+	h.mustUp("web", false)
+	list, err := h.client.List(t.Context(), false)
+	if err != nil || len(list) != 2 || list[0].Session != "api" || list[1].Session != "web" {
+		t.Errorf("list: %+v, %v", list, err)
+	}
+	place, err := h.client.Place(t.Context(), "api")
+	if err != nil || place.Socket != "/run/x.sock" {
+		t.Errorf("place: %+v, %v", place, err)
+	}
+	for _, name := range []string{"api", "web"} {
+		if _, err := h.client.Down(t.Context(), name, name == "web"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if s := h.opener.session("api"); !s.closed.Load() || s.stopped.Load() {
+		t.Error("api: want closed, its agent parked")
+	}
+	if s := h.opener.session("web"); !s.closed.Load() || !s.stopped.Load() {
+		t.Error("web: want closed, its agent stopped")
+	}
+	h.await()
+	h.empty()
+}
+
+func TestFaultsCrossTheSocket(t *testing.T) {
+	h := newHouse(t)
+	h.mustUp("api", false)
+	tests := []struct {
+		name string
+		call func() error
+		want *fault.Error
+	}{
+		{"start", func() error { _, err := h.up("refused", false); return err }, errPolicy},
+		{"find", func() error { _, err := h.up("unknown", true); return err },
+			&fault.Error{Code: fault.Target, Op: "find", Object: "pod unknown", Reason: "not found", Hint: "kubectl get pods"}},
+		{"taken", func() error { _, err := h.up("api", false); return err },
+			&fault.Error{Code: fault.SessionExists, Op: "set up session", Object: "api", Reason: "there is one of that name"}},
+		{"no_session", func() error { _, err := h.client.Place(t.Context(), "none"); return err }, noSession("none")},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			var got *fault.Error
+			if err := tt.call(); !errors.As(err, &got) {
+				t.Fatalf("got %v", err)
+			}
+			if got.Hint == "" {
+				t.Error("no hint")
+			}
+			ignore := cmpopts.IgnoreFields(fault.Error{}, "Err", "Hint")
+			if diff := cmp.Diff(tt.want, got, ignore); diff != "" {
+				t.Errorf("(-want +got)\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestDaemonEndsWhenTheFirstUpFails(t *testing.T) {
+	h := newHouse(t)
+	if _, err := h.up("refused", false); err == nil {
+		t.Fatal("no error")
+	}
+	h.await()
+	h.empty()
+}
+
+func TestOwnedSessionEndsWithItsClient(t *testing.T) {
+	h := newHouse(t)
+	hold := h.mustUp("api", true)
+	s := h.opener.session("api")
+	hold.Close() // what the kernel does for a client that is killed
+	h.await()
+	if !s.closed.Load() {
+		t.Error("the session was not closed")
+	}
+	h.empty()
+}
+
+func TestOwnedSessionTellsItsClient(t *testing.T) {
+	h := newHouse(t)
+	hold := h.mustUp("api", true)
+	s := h.opener.session("api")
+	problem := &fault.Error{Code: fault.SessionLost, Op: "keep session", Object: "api", Reason: "pod is gone", Hint: "up again"}
+	states := make(chan StateEvent, 1)
+	ended := make(chan string, 1)
+	go func() {
+		why, err := hold.Watch(func(ev StateEvent) { states <- ev })
+		if err != nil {
+			why = err.Error()
+		}
+		ended <- why
+	}()
+	s.observe(session.Lost, problem)
+	if ev := <-states; ev.State != session.Lost || ev.Problem == nil || ev.Problem.Hint != "up again" {
+		t.Errorf("event %+v", ev)
+	}
+	var f *fault.Error
+	if _, err := h.client.Place(t.Context(), "api"); !errors.As(err, &f) || f.Code != fault.SessionLost {
+		t.Errorf("place of a lost session: %v", err)
+	}
+	if _, err := h.client.Down(t.Context(), "api", false); err != nil {
+		t.Fatal(err)
+	}
+	if why := <-ended; why != errDowned.Error() {
+		t.Errorf("ended: %q", why)
+	}
+}
+
+func TestLostSessionGivesItsNameAway(t *testing.T) {
+	h := newHouse(t)
+	h.mustUp("api", false)
+	old := h.opener.session("api")
+	old.observe(session.Lost, &fault.Error{Code: fault.SessionLost, Reason: "gone"})
+	h.mustUp("api", false)
+	if !old.closed.Load() || h.opener.session("api") == old {
+		t.Error("the lost session was not replaced")
+	}
+}
+
+func TestStartIsAborted(t *testing.T) {
+	t.Run("by_client", func(t *testing.T) {
+		h := newHouse(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		_, err := h.client.Up(ctx, UpRequest{Request: session.Request{Ref: "slow"}}, func(s string) {
+			if s == "attach" {
+				cancel()
+			}
+		})
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("got %v, want Canceled", err)
+		}
+		<-h.opener.aborted
+		h.await()
+		h.empty()
+	})
+	t.Run("by_down", func(t *testing.T) {
+		h := newHouse(t)
+		attaching := make(chan struct{})
+		result := make(chan error, 1)
+		go func() {
+			_, err := h.client.Up(t.Context(), UpRequest{Request: session.Request{Ref: "slow"}}, func(s string) {
+				if s == "attach" {
+					close(attaching)
+				}
+			})
+			result <- err
+		}()
+		<-attaching
+		if _, err := h.client.Down(t.Context(), "slow", true); err != nil {
+			t.Fatal(err)
+		}
+		var f *fault.Error
+		if err := <-result; !errors.As(err, &f) || f.Code != fault.Interrupted {
+			t.Errorf("got %v", err)
+		}
+		h.await()
+	})
+}
+
+func TestDaemonTakesItsSessionsDown(t *testing.T) {
+	h := newHouse(t)
+	h.mustUp("api", false)
+	hold := h.mustUp("web", true)
+	h.stop()
+	h.await()
+	for _, ref := range []string{"api", "web"} {
+		if !h.opener.session(ref).closed.Load() {
+			t.Errorf("%s was not closed", ref)
+		}
+	}
+	if why, err := hold.Watch(func(StateEvent) {}); err == nil && why == "" {
+		t.Error("the owner was not told")
+	}
+	h.empty()
+}
+
+func TestDownWarnsWhenTheAgentStays(t *testing.T) {
+	h := newHouse(t)
+	h.mustUp("stubborn", false)
+	d, err := h.client.Down(t.Context(), "stubborn", true)
+	if err != nil || d.Warning == nil || d.Warning.Reason != "no answer" {
+		t.Errorf("got %+v, %v", d, err)
+	}
+}
+
+// TestOneDaemonForManyClients races clients that all find none.
+func TestOneDaemonForManyClients(t *testing.T) {
+	h := newHouse(t)
+	for round := range 5 {
+		var wg sync.WaitGroup
+		for i := range 6 {
+			wg.Go(func() {
+				name := fmt.Sprintf("s%d", i)
+				hold, err := h.newClient("v1").Up(t.Context(), UpRequest{Request: session.Request{Ref: name}}, func(string) {})
+				if err != nil {
+					t.Errorf("round %d: %v", round, err)
+					return
+				}
+				hold.Close()
+				if _, err := h.client.Down(t.Context(), name, false); err != nil {
+					t.Errorf("round %d: %v", round, err)
+				}
+			})
+		}
+		wg.Wait()
+	}
+}
+
+func TestVersionSkew(t *testing.T) {
+	h := newHouse(t)
+	h.mustUp("api", false)
+	hold, err := h.newClient("v2").Up(t.Context(), UpRequest{Request: session.Request{Ref: "web"}}, func(string) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	hold.Close()
+	if hold.Skewed != "v1" {
+		t.Errorf("skew: got %q, want v1", hold.Skewed)
+	}
+}
+
+func TestStaleFilesAreSwept(t *testing.T) {
+	h := newHouse(t)
+	for _, name := range []string{rundir.SocketName, "session-0.sock"} {
+		ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: h.dir.Path(name), Net: "unix"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ln.SetUnlinkOnClose(false) // as after kill -9
+		ln.Close()
+	}
+	h.mustUp("api", false)
+	if _, err := os.Lstat(h.dir.Path("session-0.sock")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("stale socket: %v", err)
+	}
+}
+
+func TestSpawnReportsDeath(t *testing.T) {
+	h := newHouse(t)
+	err := Spawn(t.Context(), h.dir, []string{"/bin/sh", "-c", "echo some reason >&2; exit 1"})
+	if err == nil || !strings.Contains(err.Error(), "it died: some reason") {
+		t.Errorf("got %v", err)
+	}
+	err = Spawn(t.Context(), h.dir, []string{"/bin/sh", "-c", `echo '{"code":20,"op":"listen","reason":"no"}' >&3`})
+	var f *fault.Error
+	if !errors.As(err, &f) || f.Op != "listen" {
+		t.Errorf("got %v", err)
+	}
+	if err := Spawn(t.Context(), h.dir, []string{"/bin/sh", "-c", `echo '{"code":0}' >&3`}); err != nil {
+		t.Errorf("got %v", err)
+	}
+	os.Remove(h.dir.Path(rundir.LogName))
+}

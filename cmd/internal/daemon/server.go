@@ -1,0 +1,165 @@
+package daemon
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/borrownet/borrownet/cmd/internal/fault"
+	"github.com/borrownet/borrownet/cmd/internal/session"
+)
+
+// Limits of the daemon's own work.
+const (
+	measureTimeout = 3 * time.Second
+	stopTimeout    = 5 * time.Second
+)
+
+// server answers the API.
+type server struct {
+	ctx      context.Context // done when the daemon ends
+	opener   Opener
+	version  string
+	log      *slog.Logger
+	sessions *registry
+	wg       sync.WaitGroup // ends of sessions under way
+}
+
+func (s *server) handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET "+pathVersion, func(w http.ResponseWriter, _ *http.Request) {
+		s.answer(w, Hello{API: API, Version: s.version, PID: os.Getpid()})
+	})
+	mux.HandleFunc("POST "+pathSessions, s.up)
+	mux.HandleFunc("GET "+pathSessions, s.list)
+	mux.HandleFunc("GET "+pathSessions+"/{name}", s.status)
+	mux.HandleFunc("GET "+pathSessions+"/{name}/place", s.place)
+	mux.HandleFunc("DELETE "+pathSessions+"/{name}", s.down)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !s.sessions.enter() {
+			s.refuse(w, http.StatusServiceUnavailable, &fault.Error{
+				Code: fault.Laptop, Op: "talk to the daemon", Reason: errClosing.Error(), Hint: "try again",
+			})
+			return
+		}
+		defer s.sessions.leave()
+		mux.ServeHTTP(w, r)
+	})
+}
+
+func (s *server) answer(w http.ResponseWriter, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	if err := json.NewEncoder(w).Encode(v); err != nil {
+		s.log.Debug("answer client", "err", err)
+	}
+}
+
+func (s *server) refuse(w http.ResponseWriter, code int, f *fault.Error) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(code)
+	if err := json.NewEncoder(w).Encode(f); err != nil {
+		s.log.Debug("answer client", "err", err)
+	}
+}
+
+// entry returns the session that r names, or answers that there is none.
+func (s *server) entry(w http.ResponseWriter, r *http.Request) *entry {
+	name := r.PathValue("name")
+	e := s.sessions.get(name)
+	if e == nil {
+		s.refuse(w, http.StatusNotFound, noSession(name))
+	}
+	return e
+}
+
+func noSession(name string) *fault.Error {
+	return &fault.Error{
+		Code: fault.NoSession, Op: "find session", Object: name, Reason: "there is none of that name",
+		Hint: "borrownet ls, or borrownet up --pod " + name,
+	}
+}
+
+func (s *server) list(w http.ResponseWriter, r *http.Request) {
+	measure := r.FormValue("measure") != ""
+	ctx, cancel := context.WithTimeout(r.Context(), measureTimeout)
+	defer cancel()
+	entries := s.sessions.all()
+	out := make([]session.Status, len(entries))
+	var wg sync.WaitGroup
+	for i, e := range entries {
+		wg.Go(func() { out[i] = e.status(ctx, measure) })
+	}
+	wg.Wait()
+	s.answer(w, out)
+}
+
+func (s *server) status(w http.ResponseWriter, r *http.Request) {
+	e := s.entry(w, r)
+	if e == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), measureTimeout)
+	defer cancel()
+	s.answer(w, e.status(ctx, true))
+}
+
+func (s *server) place(w http.ResponseWriter, r *http.Request) {
+	e := s.entry(w, r)
+	if e == nil {
+		return
+	}
+	e.mu.Lock()
+	sess, state, problem := e.session, e.state, e.problem
+	e.mu.Unlock()
+	switch {
+	case sess == nil:
+		s.refuse(w, http.StatusConflict, &fault.Error{
+			Code: fault.NoSession, Op: "use session", Object: e.name, Reason: "it is still being set up",
+			Hint: "wait for the `borrownet up` that sets it up",
+		})
+	case state == session.Lost && problem != nil:
+		s.refuse(w, http.StatusConflict, problem)
+	default:
+		s.answer(w, sess.Place())
+	}
+}
+
+func (s *server) down(w http.ResponseWriter, r *http.Request) {
+	e := s.entry(w, r)
+	if e == nil {
+		return
+	}
+	out := Downed{Session: e.name}
+	if sess := e.current(); sess != nil && r.FormValue("stop-agent") != "" {
+		ctx, cancel := context.WithTimeout(r.Context(), stopTimeout)
+		defer cancel()
+		if err := sess.StopAgent(ctx); err != nil {
+			out.Warning = fault.From(err)
+		}
+	}
+	e.cancel(errDowned)
+	select {
+	case <-e.gone:
+		s.answer(w, out)
+	case <-r.Context().Done():
+	}
+}
+
+// decode reads a request's body.
+func decode(r io.Reader, v any) error {
+	d := json.NewDecoder(io.LimitReader(r, maxBody))
+	if err := d.Decode(v); err != nil {
+		return &fault.Error{Code: fault.General, Op: "read request", Reason: err.Error()}
+	}
+	// Only a body read to its end lets the server notice that the client left.
+	if _, err := io.Copy(io.Discard, io.LimitReader(r, maxBody)); err != nil {
+		return fmt.Errorf("read request: %w", err)
+	}
+	return nil
+}

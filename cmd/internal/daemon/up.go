@@ -1,0 +1,149 @@
+package daemon
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"sync"
+
+	"github.com/borrownet/borrownet/cmd/internal/fault"
+	"github.com/borrownet/borrownet/cmd/internal/session"
+)
+
+// up serves one UpRequest. The stream's end, of either side, aborts a start.
+func (s *server) up(w http.ResponseWriter, r *http.Request) {
+	var req UpRequest
+	if err := decode(r.Body, &req); err != nil {
+		s.refuse(w, http.StatusBadRequest, fault.From(err))
+		return
+	}
+	out := newStream(w)
+	e, err := s.start(r.Context(), req, out)
+	if err != nil {
+		s.log.Info("session refused", "session", req.Name, "target", req.Ref, "err", err)
+		out.send(Event{Error: fault.From(err)})
+		return
+	}
+	s.wg.Go(func() { s.end(e) })
+	watch := e.watcher()
+	status := e.status(r.Context(), true)
+	if !out.send(Event{Ready: &status}) {
+		// Nobody heard that the session is up, so nobody will take it down.
+		e.cancel(context.Canceled)
+		return
+	}
+	if req.Owned {
+		s.attend(r.Context(), e, out, watch)
+	}
+}
+
+// start borrows the target of req under a name of its own.
+func (s *server) start(client context.Context, req UpRequest, out *stream) (*entry, error) {
+	opening, err := s.opener.Open(client, req.Request, out.step)
+	if err != nil {
+		return nil, err
+	}
+	name := req.Name
+	if name == "" {
+		name = opening.Name()
+	}
+	e, err := s.claim(client, name)
+	if err != nil {
+		return nil, errors.Join(err, opening.Close())
+	}
+	// The start ends with the client, with `down` and with the daemon; the
+	// session itself only with the latter two.
+	ctx, cancel := context.WithCancelCause(client)
+	defer cancel(nil)
+	stop := context.AfterFunc(e.ctx, func() { cancel(context.Cause(e.ctx)) })
+	defer stop()
+	sess, err := opening.Start(ctx, name, session.Observer{Step: out.step, State: e.observe})
+	if err == nil && ctx.Err() != nil {
+		err = errors.Join(context.Cause(ctx), sess.Close())
+	}
+	if err != nil {
+		if cause := context.Cause(e.ctx); cause != nil && client.Err() == nil {
+			err = &fault.Error{Code: fault.Interrupted, Op: "set up session", Object: name, Reason: cause.Error()}
+		}
+		e.cancel(nil)
+		s.sessions.drop(e)
+		return nil, err
+	}
+	e.started(sess)
+	s.log.Info("session up", "session", name, "target", req.Ref)
+	return e, nil
+}
+
+// claim reserves name, and takes it from a session that is lost.
+func (s *server) claim(client context.Context, name string) (*entry, error) {
+	for {
+		e, taken := s.sessions.reserve(s.ctx, name)
+		if e != nil {
+			return e, nil
+		}
+		if !taken.lost() {
+			return nil, &fault.Error{
+				Code: fault.SessionExists, Op: "set up session", Object: name, Reason: "there is one of that name",
+				Hint: "borrownet shell --session " + name + ", or borrownet down " + name + ", or give this one a name of its own with --session",
+			}
+		}
+		taken.cancel(errors.New("replaced by a new session"))
+		select {
+		case <-taken.gone:
+		case <-client.Done():
+			return nil, context.Cause(client)
+		}
+	}
+}
+
+// end gives the target back once somebody wants that.
+func (s *server) end(e *entry) {
+	<-e.ctx.Done()
+	if err := e.current().Close(); err != nil {
+		s.log.Warn("session ends with an error", "session", e.name, "err", err)
+	}
+	s.log.Info("session down", "session", e.name, "reason", context.Cause(e.ctx))
+	s.sessions.drop(e)
+}
+
+// attend keeps an owned session's client informed until one of them ends.
+func (s *server) attend(client context.Context, e *entry, out *stream, watch <-chan StateEvent) {
+	for {
+		select {
+		case <-client.Done():
+			e.cancel(errors.New("its borrownet up has ended"))
+			return
+		case <-e.gone:
+			out.send(Event{Ended: context.Cause(e.ctx).Error()})
+			return
+		case ev := <-watch:
+			out.send(Event{State: &ev})
+		}
+	}
+}
+
+// stream writes events, one JSON per line, each at once.
+type stream struct {
+	mu  sync.Mutex
+	enc *json.Encoder
+	rc  *http.ResponseController
+}
+
+// newStream accepts the request: the client has its answer's head from now on.
+func newStream(w http.ResponseWriter) *stream {
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	w.WriteHeader(http.StatusOK)
+	st := &stream{enc: json.NewEncoder(w), rc: http.NewResponseController(w)}
+	_ = st.rc.Flush() // a client that is gone is noticed by the request's context
+	return st
+}
+
+func (st *stream) step(text string) { st.send(Event{Step: text}) }
+
+// send reports whether the event was written.
+func (st *stream) send(ev Event) bool {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return st.enc.Encode(ev) == nil && st.rc.Flush() == nil
+}

@@ -1,0 +1,70 @@
+package session
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"time"
+
+	"github.com/borrownet/borrownet/agent/wire"
+	"github.com/borrownet/borrownet/netstack"
+)
+
+// control talks to the agent through the tunnel.
+type control struct{ http *http.Client }
+
+func newControl(stack *netstack.Stack) *control {
+	src, dst := netip.AddrPortFrom(wire.ClientAddr, 0), netip.AddrPortFrom(wire.AgentAddr, wire.ControlPort)
+	return &control{http: &http.Client{Transport: &http.Transport{
+		MaxIdleConns:       1,
+		MaxConnsPerHost:    4,
+		DisableCompression: true, // the link is encrypted and local; CPU is what is short
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return stack.DialTCP(ctx, src, dst)
+		},
+	}}}
+}
+
+// info asks what the agent and its pod are.
+func (c *control) info(ctx context.Context) (wire.Info, error) {
+	var out wire.Info
+	return out, c.call(ctx, http.MethodGet, wire.PathInfo, &out)
+}
+
+// stats asks for the agent's counters and says how long the answer took.
+func (c *control) stats(ctx context.Context) (wire.Stats, time.Duration, error) {
+	var out wire.Stats
+	start := time.Now()
+	err := c.call(ctx, http.MethodGet, wire.PathStats, &out)
+	return out, time.Since(start), err
+}
+
+// stop ends the agent.
+func (c *control) stop(ctx context.Context) error {
+	var out struct{}
+	return c.call(ctx, http.MethodPost, wire.PathStop, &out)
+}
+
+func (c *control) call(ctx context.Context, method, path string, out any) error {
+	req, err := http.NewRequestWithContext(ctx, method, "http://agent"+path, nil)
+	if err != nil {
+		return fmt.Errorf("ask the agent: %w", err)
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return fmt.Errorf("ask the agent: %w", err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("ask the agent: %s %s: %s", method, path, resp.Status)
+	}
+	return wire.Decode(resp.Body, out)
+}
+
+// close drops the idle connection.
+func (c *control) close() error {
+	c.http.CloseIdleConnections()
+	return nil
+}

@@ -1,0 +1,162 @@
+package session
+
+import (
+	"errors"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+
+	"github.com/borrownet/borrownet/netstack"
+	"github.com/borrownet/borrownet/netstack/router"
+)
+
+// device is the packet device of the session's network namespace.
+type device interface {
+	Read(bufs [][]byte, sizes []int, offset int) (int, error)
+	Write(bufs [][]byte, offset int) (int, error)
+	BatchSize() int
+}
+
+// packetBatch is how many packets cross between device and stack at once.
+const packetBatch = 16
+
+// maxPacket is the largest IP packet.
+const maxPacket = 65535
+
+// fabric carries packets between the session's namespace, the client's stack
+// and the tunnel, as the router decides.
+type fabric struct {
+	router *router.Router
+	stack  *netstack.Stack
+	log    *slog.Logger
+	queue  *queue // to the tunnel
+
+	namespace atomic.Pointer[device] // nil until the helper runs
+	lost      atomic.Bool            // no tunnel any more: the stack refuses in its place
+	wg        sync.WaitGroup         // pumps; each ends with the stack or the device it reads
+}
+
+func newFabric(r *router.Router, stack *netstack.Stack, log *slog.Logger) *fabric {
+	return &fabric{router: r, stack: stack, log: log, queue: newQueue()}
+}
+
+// pumpStack forwards what leaves the stack until the stack is closed.
+func (f *fabric) pumpStack() {
+	f.wg.Go(func() { f.pump(f.stack.ReadPackets, packetBatch, f.fromStack) })
+}
+
+// open joins the namespace and forwards what leaves it until its device is closed.
+func (f *fabric) open(d device) {
+	f.namespace.Store(&d)
+	f.wg.Go(func() { f.pump(d.Read, d.BatchSize(), f.fromSession) })
+}
+
+// pump hands each packet that read returns to forward.
+func (f *fabric) pump(read func([][]byte, []int, int) (int, error), batch int, forward func([]byte)) {
+	bufs, sizes := make([][]byte, batch), make([]int, batch)
+	for i := range bufs {
+		bufs[i] = make([]byte, maxPacket)
+	}
+	for {
+		n, err := read(bufs, sizes, 0)
+		for i := range n {
+			forward(bufs[i][:sizes[i]])
+		}
+		if err != nil {
+			if !errors.Is(err, net.ErrClosed) {
+				f.log.Warn("packets stop", "err", err)
+			}
+			return
+		}
+	}
+}
+
+func (f *fabric) fromSession(pkt []byte) {
+	switch f.router.FromSession(pkt) {
+	case router.ToTunnel:
+		if f.lost.Load() {
+			f.stack.Deliver(pkt) // resets what is open, refuses what is new
+			return
+		}
+		f.queue.push(pkt)
+	case router.ToStack:
+		f.stack.Deliver(pkt)
+	}
+}
+
+func (f *fabric) fromStack(pkt []byte) {
+	if f.lost.Load() {
+		// The router lets the stack speak in nobody's name; refusals come in
+		// the name of those who cannot be reached any more.
+		f.toSession([][]byte{pkt}, 0)
+		return
+	}
+	switch f.router.FromStack(pkt) {
+	case router.ToTunnel:
+		f.queue.push(pkt)
+	case router.ToSession:
+		f.toSession([][]byte{pkt}, 0)
+	}
+}
+
+func (f *fabric) fromTunnel(bufs [][]byte, offset int) {
+	inward := make([][]byte, 0, packetBatch)
+	for _, b := range bufs {
+		switch f.router.FromTunnel(b[offset:]) {
+		case router.ToSession:
+			inward = append(inward, b)
+		case router.ToStack:
+			f.stack.Deliver(b[offset:])
+		}
+	}
+	f.toSession(inward, offset)
+}
+
+func (f *fabric) toSession(bufs [][]byte, offset int) {
+	d := f.namespace.Load()
+	if d == nil || len(bufs) == 0 {
+		return
+	}
+	if _, err := (*d).Write(bufs, offset); err != nil && !errors.Is(err, net.ErrClosed) {
+		f.log.Debug("packets into the namespace", "err", err)
+	}
+}
+
+// lose cuts the tunnel off: from now on the stack answers for it.
+func (f *fabric) lose() {
+	f.lost.Store(true)
+	f.queue.close()
+}
+
+// drops counts dropped packets by reason.
+func (f *fabric) drops() map[string]uint64 {
+	out := f.router.Stats().Drops
+	if n := f.queue.drops(); n > 0 {
+		if out == nil {
+			out = map[string]uint64{}
+		}
+		out["no room while the link is down"] = n
+	}
+	return out
+}
+
+// tunnelPort is the fabric as the WireGuard device sees it. It implements
+// wg.Packets.
+type tunnelPort struct{ fabric *fabric }
+
+func (p tunnelPort) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
+	return p.fabric.queue.pop(bufs, sizes, offset)
+}
+
+func (p tunnelPort) Write(bufs [][]byte, offset int) (int, error) {
+	p.fabric.fromTunnel(bufs, offset)
+	return len(bufs), nil
+}
+
+func (tunnelPort) BatchSize() int { return packetBatch }
+
+func (p tunnelPort) Close() error {
+	p.fabric.queue.close()
+	return nil
+}

@@ -1,0 +1,147 @@
+package session
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/borrownet/borrownet/cmd/internal/rundir"
+	"github.com/borrownet/borrownet/netstack/wg"
+)
+
+const keySuffix = ".key"
+
+// maxSlots bounds the sessions of one pod at a time.
+const maxSlots = 16
+
+// Keys keeps the client's private keys, one file per target, in memory and
+// closed to others. A key outlives its session, so that the next one is
+// recognised by the agent that the session left parked.
+type Keys struct {
+	dir *rundir.Dir
+
+	mu    sync.Mutex
+	inUse map[string]bool // file names
+}
+
+// NewKeys returns the keys in dir.
+func NewKeys(dir *rundir.Dir) *Keys {
+	return &Keys{dir: dir, inUse: map[string]bool{}}
+}
+
+// IsKey reports whether name is that of a key file.
+func IsKey(name string) bool { return strings.HasSuffix(name, keySuffix) }
+
+// Key is a key in use by one session.
+type Key struct {
+	Private wg.PrivateKey
+	keys    *Keys
+	name    string
+	fresh   bool // made now: no agent can know it
+}
+
+// keyFile is the content of a key's file.
+type keyFile struct {
+	Private wg.PrivateKey `json:"private"`
+	Expires time.Time     `json:"expires"` // the agents that know it are gone by then
+}
+
+// Take returns the key for a target, the one of an earlier session if no other
+// session uses it. Release must be called.
+func (k *Keys) Take(target string, ttl time.Duration) (*Key, error) {
+	sum := sha256.Sum256([]byte(target))
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for slot := range maxSlots {
+		name := hex.EncodeToString(sum[:8]) + "-" + strconv.Itoa(slot) + keySuffix
+		if k.inUse[name] {
+			continue
+		}
+		key := &Key{keys: k, name: name}
+		if f, err := k.read(name); err == nil && time.Now().Before(f.Expires) {
+			key.Private = f.Private
+		} else {
+			key.Private, key.fresh = wg.NewPrivateKey(), true
+			if err := key.Keep(ttl); err != nil {
+				return nil, err
+			}
+		}
+		k.inUse[name] = true
+		return key, nil
+	}
+	return nil, fmt.Errorf("the pod is borrowed by %d sessions already", maxSlots)
+}
+
+func (k *Keys) read(name string) (keyFile, error) {
+	var f keyFile
+	text, err := os.ReadFile(k.dir.Path(name))
+	if err != nil {
+		return f, err
+	}
+	if err := json.Unmarshal(text, &f); err != nil {
+		return f, fmt.Errorf("decode key file: %w", err)
+	}
+	return f, nil
+}
+
+// Fresh reports whether the key was made by this Take.
+func (k *Key) Fresh() bool { return k.fresh }
+
+// Keep saves the key for ttl from now: an agent that knows it has just started.
+func (k *Key) Keep(ttl time.Duration) error {
+	text, err := json.Marshal(keyFile{Private: k.Private, Expires: time.Now().Add(ttl)})
+	if err != nil {
+		return fmt.Errorf("encode key file: %w", err)
+	}
+	path := k.keys.dir.Path(k.name)
+	if err := os.WriteFile(path+".new", text, 0o600); err != nil {
+		return fmt.Errorf("write key file: %w", err)
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		return fmt.Errorf("write key file: %w", err)
+	}
+	return nil
+}
+
+// Forget removes the key's file: no agent will need it again.
+func (k *Key) Forget() error {
+	if err := os.Remove(k.keys.dir.Path(k.name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove key file: %w", err)
+	}
+	return nil
+}
+
+// Release ends the session's use of the key. Its file stays.
+func (k *Key) Release() {
+	k.keys.mu.Lock()
+	defer k.keys.mu.Unlock()
+	delete(k.keys.inUse, k.name)
+}
+
+// Sweep removes the files of keys that no agent can know any more.
+func (k *Keys) Sweep() {
+	paths, err := filepath.Glob(k.dir.Path("*" + keySuffix))
+	if err != nil {
+		return // the pattern is ours and valid
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, path := range paths {
+		name := filepath.Base(path)
+		if k.inUse[name] {
+			continue
+		}
+		if f, err := k.read(name); err != nil || time.Now().After(f.Expires) {
+			_ = os.Remove(path) // tried again by the next sweep
+		}
+	}
+}

@@ -1,0 +1,145 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/url"
+	"strings"
+
+	"github.com/borrownet/borrownet/agent/kube"
+	"github.com/borrownet/borrownet/cmd/internal/fault"
+	"github.com/borrownet/borrownet/cmd/internal/rundir"
+	"github.com/borrownet/borrownet/hook/netns"
+)
+
+// Opener finds targets. Its fields must not change once it is used.
+type Opener struct {
+	Dir    *rundir.Dir
+	Keys   *Keys
+	Helper []string     // argument vector that ends in netns.Main
+	Logger *slog.Logger // nil discards
+}
+
+// Observer is told what happens to a session. Its functions must not block.
+type Observer struct {
+	Step  func(string)
+	State func(State, *fault.Error)
+}
+
+// Opening is a target that is about to be borrowed.
+type Opening struct {
+	opener  *Opener
+	req     Request
+	cluster cluster
+	target  *kube.Target
+	log     *slog.Logger
+}
+
+// cluster is what a session needs of kube.Client.
+type cluster interface {
+	Attach(ctx context.Context, t *kube.Target, spec kube.AgentSpec, progress func(string)) (*kube.Agent, error)
+	Dial(ctx context.Context, t *kube.Target, port uint16) (kube.Carrier, error)
+	Agents(ctx context.Context, t *kube.Target) ([]kube.AgentState, error)
+	Close() error
+}
+
+// Open finds the target of req. It changes nothing anywhere.
+func (o *Opener) Open(ctx context.Context, req Request, step func(string)) (*Opening, error) {
+	log := o.Logger
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	client, target, err := resolve(ctx, req, log, step)
+	if err != nil {
+		return nil, err
+	}
+	return &Opening{opener: o, req: req, cluster: client, target: target, log: log.With("target", target.Namespace+"/"+target.Pod)}, nil
+}
+
+func resolve(ctx context.Context, req Request, log *slog.Logger, step func(string)) (*kube.Client, *kube.Target, error) {
+	flags := req.Kube
+	flags.Logger = log
+	client, err := kube.New(flags)
+	if err != nil {
+		return nil, nil, Explain(err)
+	}
+	step("finding " + req.Ref + " in namespace " + client.Namespace() + " of " + client.Context())
+	target, err := client.Resolve(ctx, req.Ref, req.Container)
+	if err != nil {
+		return nil, nil, errors.Join(Explain(err), client.Close())
+	}
+	return client, target, nil
+}
+
+// Plan returns, as YAML, what a session of req would add to its target. It
+// changes nothing anywhere and needs no daemon.
+func Plan(ctx context.Context, req Request, clientKey string) ([]byte, error) {
+	client, target, err := resolve(ctx, req, slog.New(slog.DiscardHandler), func(string) {})
+	if err != nil {
+		return nil, err
+	}
+	defer client.Close()
+	text, err := client.Plan(ctx, target, req.spec(clientKey))
+	if err != nil {
+		return nil, Explain(err)
+	}
+	return text, nil
+}
+
+func (r Request) spec(clientKey string) kube.AgentSpec {
+	return kube.AgentSpec{Image: r.Image, ClientKey: clientKey, IdleTTL: r.IdleTTL, HardTTL: r.HardTTL}
+}
+
+// again is the command that borrows the target of r anew.
+func (r Request) again(t *kube.Target) string {
+	ref := t.Workload
+	if ref == "" {
+		ref = r.Ref
+	}
+	words := []string{"borrownet up --pod", ref, "-n", t.Namespace}
+	if r.Kube.Context != "" {
+		words = append(words, "--context", r.Kube.Context)
+	}
+	if r.Name != "" {
+		words = append(words, "--session", r.Name)
+	}
+	return strings.Join(words, " ")
+}
+
+// Name is what a session of the target is called by default: as its workload.
+func (o *Opening) Name() string {
+	if _, name, ok := strings.Cut(o.target.Workload, "/"); ok {
+		return name
+	}
+	return o.target.Pod
+}
+
+// Close drops an opening that is not started.
+func (o *Opening) Close() error { return o.cluster.Close() }
+
+// Explain turns an error of the packages that a session is made of into a
+// fault.
+func Explain(err error) error {
+	if k, ok := errors.AsType[*kube.Error](err); ok {
+		return &fault.Error{Code: codeOf(k), Op: k.Op, Object: k.Object, Reason: k.Reason, Hint: k.Hint, Err: err}
+	}
+	if u, ok := errors.AsType[*netns.UnsupportedError](err); ok {
+		return &fault.Error{Code: fault.Hook, Op: "make the session's network namespace", Reason: u.Reason, Hint: u.Hint, Err: err}
+	}
+	return err
+}
+
+// codeOf tells the target, the agent and the cluster apart by what was tried.
+func codeOf(k *kube.Error) fault.Code {
+	if _, ok := errors.AsType[*url.Error](k.Err); ok {
+		return fault.Cluster
+	}
+	switch k.Op {
+	case "find", "borrow":
+		return fault.Target
+	case "attach to", "place":
+		return fault.Agent
+	}
+	return fault.Cluster
+}

@@ -1,0 +1,376 @@
+package session
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/borrownet/borrownet/agent/kube"
+	"github.com/borrownet/borrownet/agent/wire"
+	"github.com/borrownet/borrownet/cmd/internal/fault"
+	"github.com/borrownet/borrownet/dnsproxy"
+	"github.com/borrownet/borrownet/hook/netns"
+	"github.com/borrownet/borrownet/netstack"
+	"github.com/borrownet/borrownet/netstack/link"
+	"github.com/borrownet/borrownet/netstack/router"
+	"github.com/borrownet/borrownet/netstack/wg"
+)
+
+const (
+	// attachTimeout bounds image pull and start of the agent; kube fails
+	// earlier where waiting is hopeless.
+	attachTimeout = 3 * time.Minute
+	// meetTimeout bounds the first answer of the agent through the tunnel.
+	meetTimeout = 20 * time.Second
+	// helperTimeout bounds the start of the namespace's helper.
+	helperTimeout = 15 * time.Second
+)
+
+// hookRung is how programs get into the namespace: sockets injected at
+// socket(2) by seccomp user notification.
+const hookRung = "seccomp"
+
+// resolvConf is the laptop's resolver configuration.
+const resolvConf = "/etc/resolv.conf"
+
+// Session is a borrowed target.
+type Session struct {
+	name    string
+	req     Request
+	target  *kube.Target
+	cluster cluster
+	obs     Observer
+	log     *slog.Logger
+	since   time.Time
+	ctx     context.Context // alive until Close
+	cancel  context.CancelFunc
+	wg      sync.WaitGroup // the link and the watch over the parts
+
+	// Set by the steps of the start, in this order; immutable from then on.
+	key     *Key
+	agent   *kube.Agent
+	peer    wg.PublicKey
+	stack   *netstack.Stack
+	fabric  *fabric
+	link    *link.Link
+	linkEnd chan error // the link's end, once
+	device  *wg.Device
+	control *control
+	info    wire.Info
+	dns     *dnsproxy.Proxy
+	locals  *locals
+	helper  *netns.Helper
+	socket  string // of the helper
+
+	carrier lastCarrier
+
+	mu      sync.Mutex
+	state   State
+	problem *fault.Error   // guarded by mu: why it is not ready
+	undo    []func() error // guarded by mu: of the steps taken, in their order
+	closed  bool           // guarded by mu
+}
+
+// Start borrows the target. If ctx ends or a step fails, what was done is
+// undone. The opening must not be used afterwards.
+func (o *Opening) Start(ctx context.Context, name string, obs Observer) (_ *Session, err error) {
+	s := &Session{
+		name: name, req: o.req, target: o.target, cluster: o.cluster, obs: obs,
+		log: o.log.With("session", name), since: time.Now(), state: Connecting, linkEnd: make(chan error, 1),
+	}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.onClose(o.cluster.Close)
+	defer func() {
+		if err != nil {
+			err = s.abort(ctx, err)
+		}
+	}()
+	steps := []func(context.Context) error{
+		func(ctx context.Context) error { return s.attach(ctx, o.opener.Keys) },
+		s.raiseStack, s.raiseLink, s.meetAgent, s.serveLocals,
+		func(ctx context.Context) error { return s.openNamespace(ctx, o.opener) },
+	}
+	for _, step := range steps {
+		if err := step(ctx); err != nil {
+			return nil, err
+		}
+	}
+	s.wg.Go(s.watch)
+	s.become(Ready, nil)
+	return s, nil
+}
+
+// abort undoes a start and says why it failed.
+func (s *Session) abort(ctx context.Context, err error) error {
+	if closeErr := s.Close(); closeErr != nil {
+		s.log.Warn("start undone with an error", "err", closeErr)
+	}
+	if cause := context.Cause(ctx); cause != nil {
+		return cause
+	}
+	return Explain(err)
+}
+
+// onClose remembers how to undo a step.
+func (s *Session) onClose(undo func() error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.undo = append(s.undo, undo)
+}
+
+// attach takes the target's key and makes an agent run that knows it.
+func (s *Session) attach(ctx context.Context, keys *Keys) error {
+	ctx, cancel := context.WithTimeout(ctx, attachTimeout)
+	defer cancel()
+	key, err := keys.Take(s.target.Context+"/"+s.target.UID, s.req.HardTTL)
+	if err != nil {
+		return &fault.Error{Code: fault.Laptop, Op: "keep a key for", Object: "pod " + s.target.Pod, Reason: err.Error(), Err: err}
+	}
+	s.key = key
+	s.onClose(func() error { key.Release(); return nil })
+	s.agent, err = s.cluster.Attach(ctx, s.target, s.req.spec(key.Private.Public().String()), s.obs.Step)
+	if err != nil {
+		if key.Fresh() && ctx.Err() == nil {
+			err = errors.Join(err, key.Forget()) // no agent got it
+		}
+		return err
+	}
+	if !s.agent.Reused {
+		if err := key.Keep(s.req.HardTTL); err != nil {
+			s.log.Warn("the agent cannot be taken again later", "err", err)
+		}
+	}
+	if s.peer, err = wg.ParsePublicKey(s.agent.Hello.PublicKey); err != nil {
+		return &fault.Error{Code: fault.Agent, Op: "read the agent's greeting", Object: "container " + s.agent.Container, Reason: err.Error(), Err: err}
+	}
+	return nil
+}
+
+// raiseStack makes the client's own network stack and the packet paths.
+func (s *Session) raiseStack(context.Context) error {
+	stack, err := netstack.New(netstack.Config{
+		Name: "client", MTU: wire.MTU, Addrs: []netip.Addr{wire.ClientAddr},
+		Transparent: true, Loopback: true, IPv6: slices.ContainsFunc(s.target.PodIPs, netip.Addr.Is6), Logger: s.log,
+	})
+	if err != nil {
+		return fmt.Errorf("make network stack: %w", err)
+	}
+	laptop := laptopResolver(s.log)
+	s.stack = stack
+	s.fabric = newFabric(router.New(router.Config{
+		Session: s.target.PodIPs, Client: wire.ClientAddr, Agent: wire.AgentAddr, Nameservers: laptop.Nameservers, Logger: s.log,
+	}), stack, s.log)
+	s.fabric.pumpStack()
+	s.onClose(func() error {
+		s.fabric.queue.close() // unblocks the pumps
+		err := stack.Close()
+		s.fabric.wg.Wait()
+		s.locals.udp.wg.Wait()
+		return err
+	})
+	s.locals = &locals{
+		ctx: s.ctx, stack: stack, nameservers: addrPorts(laptop.Nameservers, 53), queries: make(chan struct{}, maxQueries),
+		udp: newUDPTable(stack, s.hasUDPPort),
+	}
+	return nil
+}
+
+// laptopResolver reads the laptop's resolv.conf; programs ask the servers in it.
+func laptopResolver(log *slog.Logger) dnsproxy.ResolvConf {
+	f, err := os.Open(resolvConf)
+	if err != nil {
+		log.Warn("the laptop has no resolver", "err", err)
+		rc, _ := dnsproxy.ParseResolvConf(strings.NewReader("")) // what resolvers assume then
+		return rc
+	}
+	defer f.Close()
+	rc, err := dnsproxy.ParseResolvConf(f)
+	if err != nil {
+		log.Warn("the laptop's resolver is unknown", "err", err)
+	}
+	return rc
+}
+
+// raiseLink opens the link to the agent and WireGuard over it.
+func (s *Session) raiseLink(context.Context) error {
+	s.obs.Step("opening the tunnel")
+	id := link.Identity{Private: s.key.Private, Peer: s.peer}
+	rand.Read(id.Session[:]) // never fails
+	s.link = link.New(link.Config{Dial: s.dialer(id), OnState: s.linkState, Logger: s.log})
+	device, err := wg.New(wg.Config{
+		Private: s.key.Private, Peer: s.peer, MTU: wire.MTU, Packets: tunnelPort{s.fabric}, Link: s.link, Logger: s.log, Initiate: true,
+	})
+	if err != nil {
+		return errors.Join(fmt.Errorf("make WireGuard device: %w", err), s.link.Close())
+	}
+	s.device = device
+	s.wg.Go(func() { s.linkEnd <- s.link.Run(s.ctx) })
+	s.onClose(device.Close)
+	return nil
+}
+
+// meetAgent asks the agent about its pod through the tunnel: the answer proves
+// the whole data path.
+func (s *Session) meetAgent(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, meetTimeout)
+	defer cancel()
+	// A carrier that cannot be dialled ends the wait at once.
+	failed, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	done := make(chan struct{})
+	defer close(done)
+	go func() { // ends with this function
+		select {
+		case err := <-s.linkEnd:
+			s.linkEnd <- err
+			fail(err)
+		case <-done:
+		}
+	}()
+	s.control = newControl(s.stack)
+	s.onClose(s.control.close)
+	info, err := s.control.info(failed)
+	if err != nil {
+		return s.noDataPath(err, context.Cause(failed))
+	}
+	if info.Protocol != wire.Protocol {
+		return &fault.Error{
+			Code: fault.Agent, Op: "talk to the agent", Object: "container " + s.agent.Container,
+			Reason: fmt.Sprintf("it speaks protocol %d, this client %d", info.Protocol, wire.Protocol),
+			Hint:   "use the agent image of this release with --agent-image",
+		}
+	}
+	s.info = info
+	return nil
+}
+
+// noDataPath explains why the agent did not answer.
+func (s *Session) noDataPath(err, cause error) error {
+	dial := s.carrier.lastError()
+	for _, e := range []error{dial, cause} {
+		if k, ok := errors.AsType[*kube.Error](e); ok {
+			return k
+		}
+	}
+	if dial != nil {
+		err = dial
+	}
+	reason := err.Error()
+	if errors.Is(err, context.DeadlineExceeded) {
+		reason = fmt.Sprintf("no answer within %v", meetTimeout)
+	}
+	return &fault.Error{
+		Code: fault.NoDataPath, Op: "reach the agent in", Object: "pod " + s.target.Namespace + "/" + s.target.Pod, Reason: reason, Err: err,
+		Hint: fmt.Sprintf("kubectl -n %s logs %s -c %s", s.target.Namespace, s.target.Pod, s.agent.Container),
+	}
+}
+
+// serveLocals answers what programs send to the laptop itself and to its
+// resolvers.
+func (s *Session) serveLocals(context.Context) error {
+	pod, err := dnsproxy.ParseResolvConf(strings.NewReader(s.info.Resolv))
+	if err != nil {
+		return fmt.Errorf("pod's resolver: %w", err)
+	}
+	s.dns = dnsproxy.New(dnsproxy.Config{Pod: pod, Dial: s.dialPod, Logger: s.log})
+	s.onClose(s.dns.Close)
+	s.locals.dns = s.dns
+	s.stack.ForwardTCP(maxDialing, s.locals.forwardTCP)
+	s.stack.ForwardUDP(s.locals.forwardUDP)
+	return nil
+}
+
+// dialPod connects to addr from the pod, for the DNS proxy.
+func (s *Session) dialPod(ctx context.Context, network string, addr netip.AddrPort) (net.Conn, error) {
+	src := netip.AddrPortFrom(wire.ClientAddr, 0)
+	if addr.Addr().Is6() {
+		// The stack has no IPv6 address of its own.
+		i := slices.IndexFunc(s.target.PodIPs, netip.Addr.Is6)
+		if i < 0 {
+			return nil, &net.OpError{Op: "dial", Net: network, Addr: net.UDPAddrFromAddrPort(addr), Err: errors.New("the pod has no IPv6 address")}
+		}
+		src = netip.AddrPortFrom(s.target.PodIPs[i], 0)
+	}
+	if network == "tcp" {
+		return s.stack.DialTCP(ctx, src, addr)
+	}
+	return s.stack.DialUDP(src, addr)
+}
+
+// openNamespace starts the helper and joins its packet device.
+func (s *Session) openNamespace(ctx context.Context, o *Opener) error {
+	ctx, cancel := context.WithTimeout(ctx, helperTimeout)
+	defer cancel()
+	s.obs.Step("making the session's network namespace")
+	var id [8]byte
+	rand.Read(id[:]) // never fails
+	s.socket = o.Dir.Path("session-" + hex.EncodeToString(id[:]) + ".sock")
+	helper, err := netns.Start(ctx, netns.Config{
+		Exe: o.Helper, Socket: s.socket, Addrs: onePerFamily(s.target.PodIPs), MTU: wire.MTU, Logger: s.log,
+	})
+	if err != nil {
+		return &fault.Error{Code: fault.Hook, Op: "make the session's network namespace", Reason: err.Error(), Err: err}
+	}
+	s.mu.Lock()
+	s.helper = helper
+	s.mu.Unlock()
+	s.onClose(helper.Close)
+	s.fabric.open(helper)
+	return nil
+}
+
+// onePerFamily returns the first IPv4 and the first IPv6 address.
+func onePerFamily(addrs []netip.Addr) []netip.Addr {
+	var out []netip.Addr
+	for _, is := range []func(netip.Addr) bool{netip.Addr.Is4, netip.Addr.Is6} {
+		if i := slices.IndexFunc(addrs, is); i >= 0 {
+			out = append(out, addrs[i])
+		}
+	}
+	return out
+}
+
+// hasUDPPort reports whether a program of the session has the UDP port.
+func (s *Session) hasUDPPort(port uint16) bool {
+	s.mu.Lock()
+	h := s.helper
+	s.mu.Unlock()
+	return h != nil && hasUDPPort(h.Pid(), port)
+}
+
+// Close gives the target back: the agent stays parked. It joins everything that
+// the session started; later calls return net.ErrClosed.
+func (s *Session) Close() error {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return net.ErrClosed
+	}
+	s.closed = true
+	undo := s.undo
+	s.mu.Unlock()
+	s.cancel()
+	var errs []error
+	for _, f := range slices.Backward(undo) {
+		if err := f(); err != nil && !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, err)
+		}
+	}
+	s.wg.Wait()
+	return errors.Join(errs...)
+}
+
+// Place returns what a program needs to run in the session.
+func (s *Session) Place() Place {
+	return Place{Session: s.name, Socket: s.socket, Pod: s.target.Pod, Namespace: s.target.Namespace, Env: s.info.Env}
+}

@@ -1,0 +1,46 @@
+package session
+
+import (
+	"context"
+	"time"
+)
+
+// Status reports on the session. With measure it asks the agent now, which
+// gives the round trip and the agent's own figures; it waits for the answer no
+// longer than ctx.
+func (s *Session) Status(ctx context.Context, measure bool) Status {
+	s.mu.Lock()
+	out := Status{Session: s.name, State: s.state, Problem: s.problem}
+	s.mu.Unlock()
+	out.Target = Target{
+		Context: s.target.Context, Namespace: s.target.Namespace, Pod: s.target.Pod,
+		Container: s.target.Container, Node: s.target.Node, PodIPs: s.target.PodIPs,
+	}
+	out.Hook, out.Device, out.Since = hookRung, s.helper.Kind(), s.since
+	l := s.link.Stats()
+	if l.Up {
+		out.Carrier = s.carrier.name()
+	}
+	out.Redials = l.Redials
+	out.Traffic = Traffic{BytesIn: l.BytesIn, BytesOut: l.BytesOut, Flows: s.fabric.router.Stats().Flows, Drops: s.fabric.drops()}
+	out.Agent = Agent{Container: s.agent.Container, Version: s.info.Version, Reused: s.agent.Reused, Expires: s.info.Expires, Ping: s.info.Ping}
+	if measure && out.State != Lost {
+		s.measure(ctx, &out)
+	}
+	return out
+}
+
+// measure asks the agent twice, so that the round trip is that of a connection
+// that stands.
+func (s *Session) measure(ctx context.Context, out *Status) {
+	if info, err := s.control.info(ctx); err == nil {
+		out.Agent.Expires, out.Agent.Ping = info.Expires, info.Ping
+	}
+	stats, took, err := s.control.stats(ctx)
+	if err != nil {
+		s.log.Debug("agent does not answer", "err", err)
+		return
+	}
+	out.RoundTrip = max(took, time.Microsecond)
+	out.Agent.TCPFlows = &stats.TCPFlows
+}

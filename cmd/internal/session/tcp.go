@@ -1,0 +1,90 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"syscall"
+	"time"
+
+	"github.com/borrownet/borrownet/netstack"
+	"github.com/borrownet/borrownet/netstack/relay"
+)
+
+const (
+	// maxDialing bounds the loopback connections that are being set up.
+	maxDialing = 256
+	// inwardTimeout bounds the question whether a program of the session
+	// listens: its kernel answers at once.
+	inwardTimeout = time.Second
+	// laptopTimeout bounds a dial on the laptop's loopback.
+	laptopTimeout = 10 * time.Second
+)
+
+// locals answers what programs of the session send to the laptop: its loopback
+// and its resolvers.
+type locals struct {
+	ctx         context.Context // done when the session ends
+	stack       *netstack.Stack
+	nameservers map[netip.AddrPort]bool
+	dns         dnsServer
+	udp         *udpTable
+	queries     chan struct{} // a slot per DNS query in flight
+}
+
+// dnsServer is what locals needs of the DNS proxy.
+type dnsServer interface {
+	Answer(ctx context.Context, query []byte, udp bool) []byte
+	ServeTCP(ctx context.Context, c net.Conn)
+}
+
+// forwardTCP decides about one connection that a program of the session opens.
+func (l *locals) forwardTCP(r *netstack.TCPRequest) {
+	dst := r.Flow().Dst
+	switch {
+	case l.nameservers[dst]:
+		if c, err := r.Accept(); err == nil {
+			l.dns.ServeTCP(l.ctx, c)
+		}
+	case dst.Addr().IsLoopback():
+		l.relay(r, dst)
+	default:
+		r.Reject(syscall.ENETUNREACH) // only a lost session sends these here
+	}
+}
+
+// relay joins the request to who listens on its destination.
+func (l *locals) relay(r *netstack.TCPRequest, dst netip.AddrPort) {
+	peer, err := l.dialLoopback(dst)
+	if err != nil {
+		r.Reject(err)
+		return
+	}
+	c, err := r.Accept()
+	if err != nil {
+		peer.Close()
+		return
+	}
+	relay.Copy(l.ctx, c, peer, relay.Options{})
+}
+
+// dialLoopback connects to a loopback address: to a program of the session that
+// listens there, else to one of the laptop.
+func (l *locals) dialLoopback(dst netip.AddrPort) (relay.Conn, error) {
+	inward, cancel := context.WithTimeout(l.ctx, inwardTimeout)
+	defer cancel()
+	if c, err := l.stack.DialTCP(inward, netip.AddrPortFrom(dst.Addr(), 0), dst); err == nil {
+		return c, nil
+	}
+	d := net.Dialer{Timeout: laptopTimeout}
+	c, err := d.DialContext(l.ctx, "tcp", dst.String())
+	if err != nil {
+		return nil, err
+	}
+	tcp, ok := c.(*net.TCPConn)
+	if !ok {
+		return nil, errors.Join(syscall.ECONNREFUSED, c.Close())
+	}
+	return tcp, nil
+}

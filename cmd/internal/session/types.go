@@ -1,0 +1,85 @@
+package session
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/borrownet/borrownet/agent/kube"
+	"github.com/borrownet/borrownet/cmd/internal/fault"
+)
+
+// Request says what a person wants to borrow. It crosses the daemon's socket.
+type Request struct {
+	Name      string        `json:"name,omitempty"` // of the session; "" = the target's
+	Ref       string        `json:"ref"`            // pod, TYPE/NAME or bare name
+	Container string        `json:"container,omitempty"`
+	Kube      kube.Flags    `json:"kube"`
+	Image     string        `json:"image"`
+	IdleTTL   time.Duration `json:"idleTTL"`
+	HardTTL   time.Duration `json:"hardTTL"`
+}
+
+// State is where a session is in its life.
+type State string
+
+// The states. Connecting leads to Ready, Ready and Reconnecting alternate, Lost
+// is the end.
+const (
+	Connecting   State = "connecting"   // being set up
+	Ready        State = "ready"        // the data path works
+	Reconnecting State = "reconnecting" // no carrier; flows wait
+	Lost         State = "lost"         // the agent is gone for good
+)
+
+// Target is what a session has borrowed.
+type Target struct {
+	Context   string       `json:"context"`
+	Namespace string       `json:"namespace"`
+	Pod       string       `json:"pod"`
+	Container string       `json:"container"`
+	Node      string       `json:"node"`
+	PodIPs    []netip.Addr `json:"podIPs"`
+}
+
+// Agent describes the agent of a session.
+type Agent struct {
+	Container string    `json:"container"` // the ephemeral container's name
+	Version   string    `json:"version"`
+	Reused    bool      `json:"reused"`             // parked one taken again
+	Expires   time.Time `json:"expires,omitzero"`   // its hard end
+	Ping      string    `json:"ping,omitempty"`     // why ICMP echo does not work, or ""
+	TCPFlows  *int64    `json:"tcpFlows,omitempty"` // open now; nil when it does not answer
+}
+
+// Traffic counts the session's bytes and packets exactly.
+type Traffic struct {
+	BytesIn  uint64            `json:"bytesIn"`         // link to laptop
+	BytesOut uint64            `json:"bytesOut"`        // laptop to link
+	Flows    int               `json:"flows"`           // known to the router now
+	Drops    map[string]uint64 `json:"drops,omitempty"` // by reason
+}
+
+// Status is what `status` shows.
+type Status struct {
+	Session   string        `json:"session"`
+	State     State         `json:"state"`
+	Problem   *fault.Error  `json:"problem,omitempty"` // why it is lost or reconnecting
+	Target    Target        `json:"target"`
+	Hook      string        `json:"hook"`                // rung
+	Device    string        `json:"device"`              // tun or veth
+	Carrier   string        `json:"carrier,omitempty"`   // spdy or websocket; "" = none now
+	RoundTrip time.Duration `json:"roundTrip,omitempty"` // of a control request just now; 0 = no answer
+	Redials   uint64        `json:"redials"`
+	Since     time.Time     `json:"since"`
+	Agent     Agent         `json:"agent"`
+	Traffic   Traffic       `json:"traffic"`
+}
+
+// Place is what a program needs to run in a session.
+type Place struct {
+	Session   string   `json:"session"`
+	Socket    string   `json:"socket"` // of the helper that makes sockets
+	Pod       string   `json:"pod"`
+	Namespace string   `json:"namespace"`
+	Env       []string `json:"env"` // the pod's, as the agent told
+}

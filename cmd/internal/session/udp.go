@@ -1,0 +1,178 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/borrownet/borrownet/netstack"
+	"github.com/borrownet/borrownet/netstack/flow"
+)
+
+const (
+	maxQueries  = 256 // DNS queries over UDP in flight
+	maxUDPFlows = 512 // loopback UDP flows at a time
+	udpBacklog  = 32  // datagrams of a flow that wait for its goroutine
+	udpIdle     = 120 * time.Second
+)
+
+// forwardUDP takes one datagram of a program of the session. It does not block.
+func (l *locals) forwardUDP(f flow.Flow, payload []byte) {
+	switch {
+	case l.nameservers[f.Dst]:
+		select {
+		case l.queries <- struct{}{}:
+			query := append([]byte(nil), payload...)
+			l.udp.wg.Go(func() {
+				defer func() { <-l.queries }()
+				l.answer(f, query)
+			})
+		default: // the resolver asks again
+		}
+	case f.Dst.Addr().IsLoopback():
+		l.udp.forward(l.ctx, f, payload)
+	default:
+		_ = l.stack.SendUnreachable(f, syscall.ENETUNREACH) // no room: the program asks again
+	}
+}
+
+func (l *locals) answer(f flow.Flow, query []byte) {
+	if reply := l.dns.Answer(l.ctx, query, true); reply != nil {
+		_ = l.stack.SendUDP(f.Dst, f.Src, reply) // no room: the resolver asks again
+	}
+}
+
+// udpTable relays loopback datagrams, each flow through a socket of its own on
+// the laptop, or back into the session if a program there has the port.
+type udpTable struct {
+	stack *netstack.Stack
+	// inside reports whether a program of the session has the UDP port.
+	inside func(port uint16) bool
+	wg     sync.WaitGroup // flows, and the queries of locals
+
+	mu    sync.Mutex
+	flows map[flow.Flow]chan []byte
+}
+
+func newUDPTable(stack *netstack.Stack, inside func(uint16) bool) *udpTable {
+	return &udpTable{stack: stack, inside: inside, flows: map[flow.Flow]chan []byte{}}
+}
+
+// forward hands a datagram to its flow. It does not block.
+func (t *udpTable) forward(ctx context.Context, f flow.Flow, payload []byte) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	in := t.flows[f]
+	if in == nil {
+		if len(t.flows) == maxUDPFlows || ctx.Err() != nil {
+			_ = t.stack.SendUnreachable(f, syscall.EHOSTUNREACH)
+			return
+		}
+		in = make(chan []byte, udpBacklog)
+		t.flows[f] = in
+		t.wg.Go(func() { t.serve(ctx, f, in) })
+	}
+	select {
+	case in <- append([]byte(nil), payload...):
+	default: // as a full socket buffer does
+	}
+}
+
+func (t *udpTable) remove(f flow.Flow) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.flows, f)
+}
+
+// serve relays one flow until it is idle or ctx ends.
+func (t *udpTable) serve(ctx context.Context, f flow.Flow, in <-chan []byte) {
+	defer t.remove(f)
+	if t.inside(f.Dst.Port()) {
+		outbound(ctx, in, &clock{}, func(payload []byte) error { return t.stack.SendUDP(f.Src, f.Dst, payload) })
+		return
+	}
+	c, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(f.Dst))
+	if err != nil {
+		_ = t.stack.SendUnreachable(f, err)
+		return
+	}
+	var (
+		wg   sync.WaitGroup
+		last clock
+	)
+	wg.Go(func() { t.inbound(c, f, &last) })
+	outbound(ctx, in, &last, func(payload []byte) error {
+		_, err := c.Write(payload)
+		if errors.Is(err, syscall.ECONNREFUSED) {
+			// What an earlier datagram met; this one was not sent.
+			_ = t.stack.SendUnreachable(f, err)
+			_, err = c.Write(payload)
+		}
+		return err
+	})
+	c.Close()
+	wg.Wait()
+}
+
+// outbound sends datagrams until the flow was idle for udpIdle or ctx ends.
+func outbound(ctx context.Context, in <-chan []byte, last *clock, send func([]byte) error) {
+	last.touch()
+	idle := time.NewTimer(udpIdle)
+	defer idle.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-idle.C:
+			left := udpIdle - last.since()
+			if left <= 0 {
+				return
+			}
+			idle.Reset(left)
+		case payload := <-in:
+			last.touch()
+			if err := send(payload); errors.Is(err, net.ErrClosed) {
+				return
+			}
+		}
+	}
+}
+
+// inbound passes replies and refusals back until c is closed.
+func (t *udpTable) inbound(c *net.UDPConn, f flow.Flow, last *clock) {
+	buf := make([]byte, maxPacket)
+	for {
+		n, _, err := c.ReadFromUDPAddrPort(buf)
+		switch {
+		case errors.Is(err, net.ErrClosed):
+			return
+		case errors.Is(err, syscall.ECONNREFUSED):
+			_ = t.stack.SendUnreachable(f, err)
+		case err != nil:
+			return
+		default:
+			last.touch()
+			_ = t.stack.SendUDP(f.Dst, f.Src, buf[:n]) // no room: as a lost datagram
+		}
+	}
+}
+
+// clock remembers when something happened last.
+type clock struct{ nanos atomic.Int64 }
+
+func (c *clock) touch()               { c.nanos.Store(time.Now().UnixNano()) }
+func (c *clock) since() time.Duration { return time.Since(time.Unix(0, c.nanos.Load())) }
+
+// addrPorts returns port of each address.
+func addrPorts(addrs []netip.Addr, port uint16) map[netip.AddrPort]bool {
+	out := map[netip.AddrPort]bool{}
+	for _, a := range addrs {
+		out[netip.AddrPortFrom(a, port)] = true
+	}
+	return out
+}
