@@ -19,6 +19,11 @@ type bind struct {
 	in   *window[counterKey]
 	out  *window[*byte] // keyed by where a message begins: messages are encrypted in place
 	open atomic.Bool
+
+	// When both ends begin a handshake at the same time, each answers the other's, neither takes the answer, and 5 s pass.
+	// So one end alone does: the other withholds its initiations, and its packets until there is a session.
+	initiate bool
+	session  func() // called when data messages arrive
 }
 
 var _ conn.Bind = (*bind)(nil)
@@ -74,8 +79,12 @@ func (b *bind) receive(bufs [][]byte, sizes []int, eps []conn.Endpoint) (int, er
 	n, err := b.link.Receive(bufs, sizes)
 	for i, size := range sizes[:n] {
 		eps[i] = endpoint{}
-		if msg := bufs[i][:size]; hasData(msg) {
+		msg := bufs[i][:size]
+		if hasData(msg) {
 			b.in.enter(headerKey(msg), size)
+		}
+		if messageType(msg) == device.MessageTransportType {
+			b.session()
 		}
 	}
 	return n, err
@@ -84,8 +93,14 @@ func (b *bind) receive(bufs [][]byte, sizes []int, eps []conn.Endpoint) (int, er
 // Send sends messages of a handshake past the data and without ever waiting: wireguard-go sends them from where it
 // receives, too. With data it waits for as long as the link does.
 func (b *bind) Send(bufs [][]byte, _ conn.Endpoint) error {
-	if len(bufs) == 1 && messageType(bufs[0]) != device.MessageTransportType {
-		return b.link.SendUrgent(int(messageType(bufs[0]))%4, bufs[0])
+	if len(bufs) == 0 {
+		return nil
+	}
+	switch kind := messageType(bufs[0]); {
+	case kind == device.MessageInitiationType && !b.initiate:
+		return nil
+	case kind != device.MessageTransportType:
+		return b.link.SendUrgent(int(kind%4), bufs[0])
 	}
 	var last *byte // nil is inside no window
 	for _, msg := range bufs {

@@ -55,7 +55,7 @@ type Config struct {
 	Packets  Packets      // closed with the Device
 	Link     *link.Link   // closed with the Device; its Run is the caller's
 	Logger   *slog.Logger // nil discards
-	Initiate bool         // start the handshake now and keep the session alive: the client's side
+	Initiate bool         // start handshakes and keep the session alive: the client's side; the other only answers
 }
 
 // Stats are a Device's counters.
@@ -98,7 +98,8 @@ func New(cfg Config) (_ *Device, err error) {
 
 	in, out := newWindow[counterKey](inboundStall), newWindow[*byte](outboundStall)
 	t := newPlainSide(cfg, in, out)
-	dev := device.NewDevice(t, &bind{link: cfg.Link, in: in, out: out}, wireguardLogger(cfg.Logger))
+	b := &bind{link: cfg.Link, in: in, out: out, initiate: cfg.Initiate, session: t.start}
+	dev := device.NewDevice(t, b, wireguardLogger(cfg.Logger))
 	if err := dev.IpcSet(cfg.uapi()); err != nil {
 		dev.Close()
 		return nil, fmt.Errorf("configure tunnel to %v: %w", cfg.Peer, err)
@@ -107,7 +108,9 @@ func New(cfg Config) (_ *Device, err error) {
 		dev.Close()
 		return nil, fmt.Errorf("bring tunnel to %v up: %w", cfg.Peer, err)
 	}
-	close(t.ready)
+	if cfg.Initiate {
+		t.start()
+	}
 	return &Device{dev: dev, tun: t}, nil
 }
 

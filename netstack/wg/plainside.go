@@ -21,7 +21,8 @@ type plainSide struct {
 	out      *window[*byte]
 	mtu      int
 	batch    int
-	ready    chan struct{} // closed when there is a peer: packets read before would be lost
+	ready    chan struct{} // closed by start
+	starting sync.Once
 	events   chan tun.Event
 	once     sync.Once // of Close
 	closeErr error     // of packets.Close; valid after once
@@ -49,6 +50,11 @@ func newPlainSide(cfg Config, in *window[counterKey], out *window[*byte]) *plain
 		events:  make(chan tun.Event),
 		mean:    1,
 	}
+}
+
+// start lets Read begin: packets read before there is a peer would be lost.
+func (t *plainSide) start() {
+	t.starting.Do(func() { close(t.ready) })
 }
 
 // Read reads packets to encrypt, as soon as there is room for them. It takes so many at once as fill half of the
