@@ -61,7 +61,7 @@ type Flags struct {
 // Client talks to one API server as one user. It is safe for concurrent use.
 type Client struct {
 	context   string // name in the kubeconfig, for messages
-	explicit  bool   // the context was named by a flag, so hints name it too
+	flags     string // what a command in a hint needs to reach the same cluster
 	namespace string // default namespace
 	base      *url.URL
 	config    *rest.Config

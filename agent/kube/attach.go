@@ -1,0 +1,268 @@
+package kube
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/yaml"
+
+	"github.com/borrownet/borrownet/agent/wire"
+)
+
+const strategicMerge = "application/strategic-merge-patch+json"
+
+// attachment is one Attach on its way.
+type attachment struct {
+	*Client
+	target   *Target
+	spec     AgentSpec
+	progress func(string)
+}
+
+// Attach makes an agent that fits spec run in the target and returns its
+// greeting. An agent that is there already is taken; else one is added, after
+// the API server agreed to it in a dry run and said that the user may do all
+// that follows, because an ephemeral container can never be removed again.
+// progress, which may be nil, is told each step in a few words.
+func (c *Client) Attach(ctx context.Context, t *Target, spec AgentSpec, progress func(step string)) (*Agent, error) {
+	spec, err := spec.complete()
+	if err != nil {
+		return nil, err
+	}
+	if progress == nil {
+		progress = func(string) {}
+	}
+	a := &attachment{Client: c, target: t, spec: spec, progress: progress}
+	agent, err := a.run(ctx)
+	if err != nil {
+		return nil, c.explain("attach to", a.object(), err)
+	}
+	return agent, nil
+}
+
+func (a *attachment) object() string { return "pod " + a.target.Namespace + "/" + a.target.Pod }
+
+func (a *attachment) run(ctx context.Context) (*Agent, error) {
+	pod, err := a.targetPod(ctx, "attach to", a.target)
+	if err != nil {
+		return nil, err
+	}
+	want, note, err := a.build(ctx, pod, a.target.Container, a.spec)
+	if err != nil {
+		return nil, err
+	}
+	if note != "" {
+		a.progress(note)
+	}
+	name, reused := reusable(pod, want)
+	if reused {
+		a.progress("taking the agent that is there: " + name)
+		agent, err := a.await(ctx, pod, name, true)
+		if !errors.Is(err, errEnded) {
+			return agent, err
+		}
+		a.progress("it has just ended")
+	}
+	if pod, err = a.add(ctx, want); err != nil {
+		return nil, err
+	}
+	return a.await(ctx, pod, want.Name, false)
+}
+
+// reusable returns the newest agent on pod that does what want asks for and
+// has not ended. One that still waits for its image counts: another with the
+// same image would wait just the same.
+func reusable(pod *corev1.Pod, want *corev1.EphemeralContainer) (name string, ok bool) {
+	for i := len(pod.Spec.EphemeralContainers) - 1; i >= 0; i-- {
+		ec := &pod.Spec.EphemeralContainers[i]
+		if !serves(ec, want) {
+			continue
+		}
+		if s := statusOf(pod, ec.Name); s == nil || s.State.Terminated == nil {
+			return ec.Name, true
+		}
+	}
+	return "", false
+}
+
+// statusOf returns the status of an ephemeral container, nil if it has none yet.
+func statusOf(pod *corev1.Pod, name string) *corev1.ContainerStatus {
+	for i := range pod.Status.EphemeralContainerStatuses {
+		if pod.Status.EphemeralContainerStatuses[i].Name == name {
+			return &pod.Status.EphemeralContainerStatuses[i]
+		}
+	}
+	return nil
+}
+
+// add puts want on the pod and returns the pod as it is then.
+func (a *attachment) add(ctx context.Context, want *corev1.EphemeralContainer) (*corev1.Pod, error) {
+	a.progress("asking the cluster whether the agent is allowed")
+	if err := a.requireAccess(ctx, a.target.Namespace); err != nil {
+		return nil, err
+	}
+	if _, err := a.patch(ctx, a.target, want, true); err != nil {
+		return nil, a.explainNetRaw(err)
+	}
+	a.progress("adding ephemeral container " + want.Name)
+	pod, err := a.patch(ctx, a.target, want, false)
+	if err != nil {
+		return nil, err
+	}
+	a.log.Info("added ephemeral container", "target", a.target.Namespace+"/"+a.target.Pod, "container", want.Name, "image", want.Image)
+	return pod, nil
+}
+
+// explainNetRaw adds the way out when a policy refused an agent for mirroring.
+func (a *attachment) explainNetRaw(err error) error {
+	err = a.explain("attach to", a.object(), err)
+	var e *Error
+	if a.spec.NetRaw && errors.As(err, &e) && strings.HasPrefix(e.Reason, "policy ") {
+		e.Hint = "mirroring needs CAP_NET_RAW, which this policy may forbid: without --mirror the rest works"
+	}
+	return err
+}
+
+// patch adds one ephemeral container to a pod, or pretends to.
+func (c *Client) patch(ctx context.Context, t *Target, want *corev1.EphemeralContainer, dryRun bool) (*corev1.Pod, error) {
+	body, err := json.Marshal(map[string]any{"spec": map[string]any{"ephemeralContainers": []any{want}}})
+	if err != nil {
+		return nil, fmt.Errorf("encode ephemeral container: %w", err)
+	}
+	query := url.Values{"fieldManager": {FieldManager}}
+	if dryRun {
+		query.Set("dryRun", metav1.DryRunAll)
+	}
+	pod := new(corev1.Pod)
+	err = c.do(ctx, request{
+		verb: "patch", resource: "pods", namespace: t.Namespace, name: t.Pod, subresource: "ephemeralcontainers",
+		query: query, contentType: strategicMerge, body: body,
+	}, pod)
+	switch {
+	case apierrors.IsNotFound(err) && strings.Contains(err.Error(), "could not find the requested resource"):
+		return nil, &Error{Op: "attach to", Object: "pod " + t.Namespace + "/" + t.Pod, Err: err,
+			Reason: "the cluster has no ephemeral containers: it is older than Kubernetes 1.25", Hint: c.kubectl("", "version")}
+	case apierrors.IsNotFound(err), err == nil && string(pod.UID) != t.UID:
+		return nil, c.gone("attach to", t)
+	case err != nil:
+		return nil, err
+	}
+	return pod, nil
+}
+
+// Plan returns, as YAML, what Attach would add to the pod, as the API server
+// would store it. Nothing is changed. When an agent is there already that
+// Attach would take, it says so instead.
+func (c *Client) Plan(ctx context.Context, t *Target, spec AgentSpec) ([]byte, error) {
+	object := "pod " + t.Namespace + "/" + t.Pod
+	spec, err := spec.complete()
+	if err != nil {
+		return nil, err
+	}
+	pod, err := c.targetPod(ctx, "plan for", t)
+	if err != nil {
+		return nil, err
+	}
+	want, note, err := c.build(ctx, pod, t.Container, spec)
+	if err != nil {
+		return nil, c.explain("plan for", object, err)
+	}
+	if name, ok := reusable(pod, want); ok {
+		return fmt.Appendf(nil, "# %s: nothing would change: the agent %s is there and fits\n", object, name), nil
+	}
+	if err := c.requireAccess(ctx, t.Namespace); err != nil {
+		return nil, err
+	}
+	after, err := c.patch(ctx, t, want, true)
+	if err != nil {
+		return nil, c.explain("plan for", object, err)
+	}
+	for i := range after.Spec.EphemeralContainers {
+		if after.Spec.EphemeralContainers[i].Name == want.Name {
+			want = &after.Spec.EphemeralContainers[i]
+		}
+	}
+	return planYAML(t, want, note)
+}
+
+func planYAML(t *Target, ec *corev1.EphemeralContainer, note string) ([]byte, error) {
+	type meta struct {
+		Name      string `json:"name"`
+		Namespace string `json:"namespace"`
+	}
+	doc, err := yaml.Marshal(struct {
+		APIVersion string `json:"apiVersion"`
+		Kind       string `json:"kind"`
+		Metadata   meta   `json:"metadata"`
+		Spec       struct {
+			EphemeralContainers []*corev1.EphemeralContainer `json:"ephemeralContainers"`
+		} `json:"spec"`
+	}{
+		APIVersion: "v1", Kind: "Pod", Metadata: meta{t.Pod, t.Namespace},
+		Spec: struct {
+			EphemeralContainers []*corev1.EphemeralContainer `json:"ephemeralContainers"`
+		}{[]*corev1.EphemeralContainer{ec}},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("encode plan: %w", err)
+	}
+	head := "# patch of pods/ephemeralcontainers, field manager " + FieldManager + "; accepted by the API server in a dry run\n"
+	if note != "" {
+		head += "# " + note + "\n"
+	}
+	return append([]byte(head), doc...), nil
+}
+
+// await waits until the agent in container name runs and has said hello.
+func (a *attachment) await(ctx context.Context, pod *corev1.Pod, name string, reused bool) (*Agent, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, a.spec.PullTimeout, errSlow)
+	defer cancel()
+	if err := a.awaitRunning(ctx, pod, name); err != nil {
+		return nil, err
+	}
+	hello, err := a.readHello(ctx, a.target, name)
+	switch {
+	case err == nil:
+		return &Agent{Container: name, Hello: hello, Reused: reused}, nil
+	case errors.Is(err, errNoHello):
+		return nil, a.silent(ctx, name, reused)
+	case errors.Is(err, errSlow):
+		return nil, a.slow(pod, name)
+	case errors.Is(err, errOtherProtocol):
+		return nil, &Error{Op: "attach to", Object: a.object(), Reason: err.Error(), Err: err,
+			Hint: "use an agent image of this client's version: --agent-image REF"}
+	}
+	return nil, err
+}
+
+// silent explains why the agent's output ended without a greeting.
+func (a *attachment) silent(ctx context.Context, name string, reused bool) error {
+	pod, err := a.getPod(ctx, a.target.Namespace, a.target.Pod)
+	if err != nil {
+		return err
+	}
+	if s := statusOf(pod, name); s != nil && s.State.Terminated != nil {
+		if reused {
+			return errEnded
+		}
+		return a.ended(ctx, name, s.State.Terminated)
+	}
+	return &Error{Op: "attach to", Object: a.object(),
+		Reason: fmt.Sprintf("container %s runs image %q but does not speak like an agent", name, a.spec.Image),
+		Hint:   "is that the image of borrownet's agent? " + a.kubectl(a.target.Namespace, "logs "+a.target.Pod+" -c "+name)}
+}
+
+// Hello reads the greeting that the agent in container printed.
+func (c *Client) Hello(ctx context.Context, t *Target, container string) (wire.Hello, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, c.timeout, errSlow)
+	defer cancel()
+	h, err := c.readHello(ctx, t, container)
+	return h, c.explain("read the greeting of", "agent "+container+" in pod "+t.Namespace+"/"+t.Pod, err)
+}

@@ -1,0 +1,273 @@
+package kube
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/moby/spdystream"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+)
+
+const (
+	// protocolV1 is the sub-protocol of port-forward; over WebSocket the same
+	// SPDY frames travel in binary messages, which the prefix says.
+	protocolV1   = "portforward.k8s.io"
+	tunnelPrefix = "SPDY/3.1+"
+
+	// maxFrame bounds the data of one SPDY frame: every hop holds whole frames.
+	maxFrame = 128 << 10
+
+	// errorGrace is how long the end of the data waits for the words that say
+	// why: they travel on a stream of their own.
+	errorGrace = 2 * time.Second
+)
+
+// Dial connects to a TCP port on the pod's loopback, over SPDY or, where that
+// is not let through, over a tunnelled WebSocket. ctx bounds the dialling only.
+func (c *Client) Dial(ctx context.Context, t *Target, port uint16) (Carrier, error) {
+	first, second := ProtocolSPDY, ProtocolWebSocket
+	if c.prefer.Load() == ProtocolWebSocket {
+		first, second = second, first
+	}
+	carrier, err := c.dial(ctx, t, port, first)
+	if err != nil && mayFallBack(ctx, err) {
+		c.log.Debug("port-forward falls back", "target", t.Namespace+"/"+t.Pod, "from", first, "to", second, "err", err)
+		var other error
+		if carrier, other = c.dial(ctx, t, port, second); other == nil {
+			err = nil
+		}
+	}
+	if err != nil {
+		return nil, c.explainDial(t, err)
+	}
+	c.prefer.Store(carrier.protocol)
+	return carrier, nil
+}
+
+// DialVia is Dial over one protocol, without fallback.
+func (c *Client) DialVia(ctx context.Context, t *Target, port uint16, protocol string) (Carrier, error) {
+	carrier, err := c.dial(ctx, t, port, protocol)
+	if err != nil {
+		return nil, c.explainDial(t, err)
+	}
+	return carrier, nil
+}
+
+func (c *Client) explainDial(t *Target, err error) error {
+	if apierrors.IsNotFound(err) {
+		return c.gone("connect to", t)
+	}
+	return c.explain("connect to", "pod "+t.Namespace+"/"+t.Pod, err)
+}
+
+// mayFallBack reports whether the other protocol may work where one failed
+// with err: not when the server cannot be reached, nor when it knows neither
+// user nor pod.
+func mayFallBack(ctx context.Context, err error) bool {
+	var op *net.OpError
+	switch {
+	case ctx.Err() != nil, apierrors.IsUnauthorized(err), apierrors.IsNotFound(err):
+		return false
+	case errors.As(err, &op) && (op.Op == "dial" || op.Op == "proxyconnect"):
+		return false
+	case strings.Contains(err.Error(), "getting credentials: "):
+		return false
+	}
+	return true
+}
+
+// carrier is one port-forwarded TCP connection: a data stream and an error
+// stream on a SPDY connection that nothing else uses.
+type carrier struct {
+	protocol string
+	object   string // for messages
+	port     uint16
+	conn     *frameConn
+	spdy     *spdystream.Connection
+	data     *spdystream.Stream
+	errs     *spdystream.Stream
+
+	closeOnce sync.Once
+	closed    chan struct{}
+	wg        sync.WaitGroup
+	errDone   chan struct{} // closed when failure is set
+	failure   string        // what the far side said went wrong; valid after errDone
+}
+
+var _ Carrier = (*carrier)(nil)
+
+func (c *Client) dial(ctx context.Context, t *Target, port uint16, protocol string) (*carrier, error) {
+	var rwc io.ReadWriteCloser
+	var err error
+	switch protocol {
+	case ProtocolSPDY:
+		rwc, err = c.upgradeSPDY(ctx, t)
+	case ProtocolWebSocket:
+		rwc, err = c.upgradeWebSocket(ctx, t)
+	default:
+		return nil, fmt.Errorf("unknown port-forward protocol %q", protocol)
+	}
+	if err != nil {
+		return nil, err
+	}
+	conn := newFrameConn(rwc)
+	spdy, err := spdystream.NewConnection(conn, false)
+	if err != nil {
+		conn.Close()
+		return nil, fmt.Errorf("start SPDY: %w", err)
+	}
+	f := &carrier{
+		protocol: protocol, object: "pod " + t.Namespace + "/" + t.Pod, port: port,
+		conn: conn, spdy: spdy, closed: make(chan struct{}), errDone: make(chan struct{}),
+	}
+	f.wg.Go(func() { spdy.Serve(refuseStream) })
+	if err := f.openStreams(ctx); err != nil {
+		f.Close()
+		return nil, contextCause(ctx, err)
+	}
+	f.wg.Go(f.readFailure)
+	return f, nil
+}
+
+// refuseStream answers a stream that the server opens: there are none.
+func refuseStream(s *spdystream.Stream) { _ = s.Refuse() }
+
+// openStreams opens both streams at once and waits for the answers.
+func (f *carrier) openStreams(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, func() { f.conn.Close() }) // unblocks writes
+	defer stop()
+	headers := http.Header{}
+	headers.Set(corev1.PortHeader, strconv.Itoa(int(f.port)))
+	headers.Set(corev1.PortForwardRequestIDHeader, "0")
+	headers.Set(corev1.StreamType, corev1.StreamTypeError)
+	var err error
+	if f.errs, err = f.spdy.CreateStream(headers.Clone(), nil, false); err != nil {
+		return fmt.Errorf("open error stream: %w", err)
+	}
+	headers.Set(corev1.StreamType, corev1.StreamTypeData)
+	if f.data, err = f.spdy.CreateStream(headers, nil, false); err != nil {
+		return fmt.Errorf("open data stream: %w", err)
+	}
+	for _, s := range []*spdystream.Stream{f.errs, f.data} {
+		if err := f.awaitReply(ctx, s); err != nil {
+			return fmt.Errorf("open port-forward stream: %w", err)
+		}
+	}
+	if err := f.errs.Close(); err != nil { // we never write there
+		return fmt.Errorf("half-close error stream: %w", err)
+	}
+	return nil
+}
+
+// awaitReply waits until the server accepted a stream. The library's wait
+// knows neither contexts nor the end of the connection, so it is cut in slices.
+func (f *carrier) awaitReply(ctx context.Context, s *spdystream.Stream) error {
+	for {
+		err := s.WaitTimeout(50 * time.Millisecond)
+		if !errors.Is(err, spdystream.ErrTimeout) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-f.spdy.CloseChan():
+			return io.ErrUnexpectedEOF
+		default:
+		}
+	}
+}
+
+// readFailure collects what the far side says on the error stream, until the
+// stream or the connection ends.
+func (f *carrier) readFailure() {
+	defer close(f.errDone)
+	b, _ := io.ReadAll(io.LimitReader(f.errs, maxStatus)) // the stream's end is no news
+	f.failure = oneLine(string(b))
+	_, _ = io.Copy(io.Discard, f.errs) // unread frames would stall the connection
+}
+
+// Protocol is "spdy" or "websocket".
+func (f *carrier) Protocol() string { return f.protocol }
+
+// Read reads from the pod's port. When the far side said why the stream ended,
+// that is the error.
+func (f *carrier) Read(p []byte) (int, error) {
+	n, err := f.data.Read(p)
+	if n > 0 || err == nil {
+		return n, nil
+	}
+	return 0, f.readError(err)
+}
+
+func (f *carrier) readError(err error) error {
+	t := time.NewTimer(errorGrace)
+	defer t.Stop()
+	select {
+	case <-f.closed:
+		return net.ErrClosed
+	case <-f.errDone:
+	case <-t.C:
+		return err
+	}
+	select {
+	case <-f.closed: // Close ends the error stream too
+		return net.ErrClosed
+	default:
+	}
+	if f.failure == "" {
+		return err
+	}
+	e := &Error{Op: "reach the agent in", Object: f.object, Reason: f.failure, Err: io.ErrUnexpectedEOF}
+	if strings.Contains(f.failure, "connection refused") {
+		e.Reason = fmt.Sprintf("nothing listens on port %d any more: the agent has ended", f.port)
+		e.Err = syscall.ECONNREFUSED
+	}
+	return e
+}
+
+// Write writes to the pod's port.
+func (f *carrier) Write(p []byte) (int, error) {
+	done := 0
+	for done < len(p) {
+		n, err := f.data.Write(p[done:min(done+maxFrame, len(p))])
+		done += n
+		if err != nil {
+			select {
+			case <-f.closed:
+				return done, net.ErrClosed
+			default:
+				return done, fmt.Errorf("write to %s: %w", f.object, err)
+			}
+		}
+	}
+	return done, nil
+}
+
+// Close ends the connection at once, without a goodbye that a stuck path could
+// hold up, and waits for its goroutines.
+func (f *carrier) Close() error {
+	f.closeOnce.Do(func() {
+		close(f.closed)
+		f.conn.Close()
+		// The connection's workers may wait for a reader: resetting the streams
+		// lets them go. The frames this writes find a closed connection.
+		for _, s := range []*spdystream.Stream{f.errs, f.data} {
+			if s != nil {
+				_ = s.Reset()
+			}
+		}
+		_ = f.spdy.Close()
+	})
+	f.wg.Wait()
+	return nil
+}

@@ -1,0 +1,195 @@
+package kube
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+const (
+	agentPrefix = "borrownet-agent-"
+	netRaw      = corev1.Capability("NET_RAW")
+
+	// Variables that the agent's container has besides those of the borrowed
+	// one. All begin with envPrefix.
+	envPrefix = "BORROWNET_"
+	envHostIP = envPrefix + "HOST_IP" // the agent denies the kubelet there
+	envPodIPs = envPrefix + "POD_IPS"
+	envSpec   = envPrefix + "SPEC" // fingerprint, survives what admission rewrites
+)
+
+// complete fills defaults in and refuses a spec that cannot work.
+func (s AgentSpec) complete() (AgentSpec, error) {
+	fail := func(reason, hint string) (AgentSpec, error) {
+		return s, &Error{Op: "place", Object: "agent", Reason: reason, Hint: hint}
+	}
+	if s.IdleTTL == 0 {
+		s.IdleTTL = 15 * time.Minute
+	}
+	if s.HardTTL == 0 {
+		s.HardTTL = 8 * time.Hour
+	}
+	if s.PullTimeout == 0 {
+		s.PullTimeout = 2 * time.Minute
+	}
+	key, err := base64.StdEncoding.DecodeString(s.ClientKey)
+	switch {
+	case s.Image == "":
+		return fail("no agent image is named", "give --agent-image REF or set BORROWNET_AGENT_IMAGE")
+	case strings.TrimSpace(s.Image) != s.Image:
+		return fail(fmt.Sprintf("image %q has spaces around it", s.Image), "give --agent-image REF")
+	case err != nil || len(key) != 32:
+		return fail("the client's key is no WireGuard public key", "")
+	case s.IdleTTL < time.Second || s.HardTTL < time.Second || s.PullTimeout < time.Second:
+		return fail("a time limit is shorter than a second", "")
+	}
+	return s, nil
+}
+
+// build returns the ephemeral container for an agent in pod, and what the
+// user should know about it.
+func (c *Client) build(ctx context.Context, pod *corev1.Pod, container string, spec AgentSpec) (*corev1.EphemeralContainer, string, error) {
+	from, err := c.findContainer(pod, container)
+	if err != nil {
+		return nil, "", err
+	}
+	assigned := false
+	if uid, _ := idsOf(pod, from); uid == nil || *uid == 0 {
+		assigned = c.assignsUIDs(ctx, pod.Namespace)
+	}
+	id := chooseIdentity(pod, from, assigned)
+	ec := newContainer(from, spec, id)
+	ec.Name = c.freeName(pod)
+	return ec, id.note, nil
+}
+
+// assignsUIDs reports whether the cluster gives pods of a namespace their
+// uids (OpenShift). Who may not read the namespace gets the usual answer, no.
+func (c *Client) assignsUIDs(ctx context.Context, namespace string) bool {
+	var ns corev1.Namespace
+	err := c.do(ctx, request{verb: "get", resource: "namespaces", name: namespace}, &ns)
+	if err != nil {
+		c.log.Debug("read namespace", "namespace", namespace, "err", err)
+	}
+	return err == nil && ns.Annotations[sccRange] != ""
+}
+
+// newContainer returns the ephemeral container of an agent, without a name.
+// Fields that the API server would fill in are set, so that what is written
+// is what is read back.
+func newContainer(from *corev1.Container, spec AgentSpec, id identity) *corev1.EphemeralContainer {
+	yes, no := true, false
+	caps := &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}}
+	if spec.NetRaw {
+		caps.Add = []corev1.Capability{netRaw}
+	}
+	ec := &corev1.EphemeralContainer{EphemeralContainerCommon: corev1.EphemeralContainerCommon{
+		Image: spec.Image,
+		Args: []string{
+			"--client-key", spec.ClientKey,
+			"--idle-ttl", spec.IdleTTL.String(),
+			"--hard-ttl", spec.HardTTL.String(),
+		},
+		EnvFrom:                  from.EnvFrom,
+		Env:                      copyEnv(from),
+		ImagePullPolicy:          corev1.PullIfNotPresent,
+		TerminationMessagePath:   corev1.TerminationMessagePathDefault,
+		TerminationMessagePolicy: corev1.TerminationMessageReadFile,
+		SecurityContext: &corev1.SecurityContext{
+			Capabilities:             caps,
+			RunAsUser:                id.uid,
+			RunAsGroup:               id.gid,
+			RunAsNonRoot:             &yes,
+			ReadOnlyRootFilesystem:   &yes,
+			AllowPrivilegeEscalation: &no,
+			SeccompProfile:           &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
+		},
+	}}
+	ec.Env = append(ec.Env, corev1.EnvVar{Name: envSpec, Value: fingerprint(ec, from.Name)})
+	return ec
+}
+
+// copyEnv returns the variables of a container for the agent beside it.
+func copyEnv(from *corev1.Container) []corev1.EnvVar {
+	var out []corev1.EnvVar
+	for _, v := range from.Env {
+		if strings.HasPrefix(v.Name, envPrefix) {
+			continue
+		}
+		if v.ValueFrom != nil && v.ValueFrom.ResourceFieldRef != nil && v.ValueFrom.ResourceFieldRef.ContainerName == "" {
+			v = *v.DeepCopy() // its own resources: the agent has none
+			v.ValueFrom.ResourceFieldRef.ContainerName = from.Name
+		}
+		out = append(out, v)
+	}
+	field := func(name, path string) corev1.EnvVar {
+		return corev1.EnvVar{Name: name, ValueFrom: &corev1.EnvVarSource{
+			FieldRef: &corev1.ObjectFieldSelector{APIVersion: "v1", FieldPath: path}}}
+	}
+	return append(out, field(envHostIP, "status.hostIP"), field(envPodIPs, "status.podIPs"))
+}
+
+// fingerprint identifies all that was asked of an agent, except NET_RAW: an
+// agent that has more than is asked will do. container is the borrowed one.
+func fingerprint(ec *corev1.EphemeralContainer, container string) string {
+	asked := ec.DeepCopy()
+	asked.SecurityContext.Capabilities.Add = nil
+	b, err := json.Marshal(struct {
+		Container string
+		Agent     *corev1.EphemeralContainer
+	}{container, asked})
+	if err != nil { // plain data always encodes
+		return ""
+	}
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:8])
+}
+
+// freeName returns a name that no container of pod has.
+func (c *Client) freeName(pod *corev1.Pod) string {
+	var taken []string
+	for _, ct := range slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers) {
+		taken = append(taken, ct.Name)
+	}
+	for _, ec := range pod.Spec.EphemeralContainers {
+		taken = append(taken, ec.Name)
+	}
+	for {
+		if name := agentPrefix + c.suffix(); !slices.Contains(taken, name) {
+			return name
+		}
+	}
+}
+
+// isAgent reports whether an ephemeral container is an agent of ours.
+func isAgent(ec *corev1.EphemeralContainer) bool {
+	return strings.HasPrefix(ec.Name, agentPrefix) && envValue(ec, envSpec) != ""
+}
+
+func envValue(ec *corev1.EphemeralContainer, name string) string {
+	for _, v := range ec.Env {
+		if v.Name == name {
+			return v.Value
+		}
+	}
+	return ""
+}
+
+func hasNetRaw(ec *corev1.EphemeralContainer) bool {
+	return ec.SecurityContext != nil && ec.SecurityContext.Capabilities != nil &&
+		slices.Contains(ec.SecurityContext.Capabilities.Add, netRaw)
+}
+
+// serves reports whether the agent ec does all that want asks for.
+func serves(ec, want *corev1.EphemeralContainer) bool {
+	return isAgent(ec) && envValue(ec, envSpec) == envValue(want, envSpec) &&
+		slices.Equal(ec.Args, want.Args) && (hasNetRaw(ec) || !hasNetRaw(want))
+}
