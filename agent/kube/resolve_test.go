@@ -101,7 +101,10 @@ func TestResolve(t *testing.T) {
 
 func oddPods(f *fakeAPI) {
 	other := map[string]string{"app": "odd"}
-	f.addPod("static", func(p *corev1.Pod) { p.Labels = other; p.Annotations = map[string]string{corev1.MirrorPodAnnotationKey: "x"} })
+	f.addPod("static", func(p *corev1.Pod) {
+		p.Labels = other
+		p.Annotations = map[string]string{corev1.MirrorPodAnnotationKey: "x"}
+	})
 	f.addPod("windows", func(p *corev1.Pod) { p.Labels = other; p.Spec.OS = &corev1.PodOS{Name: corev1.Windows} })
 	f.addPod("pending", func(p *corev1.Pod) {
 		p.Labels = other

@@ -1,0 +1,301 @@
+package kube
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/borrownet/borrownet/agent/wire"
+)
+
+func target() *Target {
+	return &Target{Context: "lab", Namespace: "shop", Pod: "api-1", UID: "uid-api-1", Container: "app", Workload: "deploy/api"}
+}
+
+func attach(t *testing.T, c *Client, s AgentSpec) (*Agent, error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	return c.Attach(ctx, target(), s, func(step string) { t.Log(step) })
+}
+
+func TestAttach(t *testing.T) {
+	f := newFakeAPI(t)
+	f.addPod("api-1", nil)
+	f.kubelet = func(p *corev1.Pod, name string) {
+		f.setState(p, name, waiting("ContainerCreating", ""))
+		time.AfterFunc(20*time.Millisecond, func() {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			f.setState(p, name, running())
+		})
+	}
+	c := f.client()
+	first, err := attach(t, c, spec())
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &Agent{Container: "borrownet-agent-1", Hello: wire.Hello{Borrownet: "agent", Protocol: wire.Protocol, Version: "1.0", PublicKey: "key", Port: 40000}}
+	if diff := cmp.Diff(want, first); diff != "" {
+		t.Errorf("first agent (-want +got):\n%s", diff)
+	}
+	f.mu.Lock()
+	patches := slices.DeleteFunc(slices.Clone(f.calls), func(s string) bool { return !strings.HasPrefix(s, "patch") })
+	f.mu.Unlock()
+	if diff := cmp.Diff([]string{"patch pods/ephemeralcontainers dry-run", "patch pods/ephemeralcontainers"}, patches); diff != "" {
+		t.Errorf("patches (-want +got):\n%s", diff)
+	}
+	second, err := attach(t, c, spec())
+	if err != nil {
+		t.Fatal(err)
+	}
+	want.Reused = true
+	if diff := cmp.Diff(want, second); diff != "" {
+		t.Errorf("second agent (-want +got):\n%s", diff)
+	}
+	mirror := spec()
+	mirror.NetRaw = true
+	third, err := attach(t, c, mirror)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if third.Reused || third.Container == first.Container || f.mutations() != 2 {
+		t.Errorf("an agent without NET_RAW was taken for mirroring: %+v, %d changes", third, f.mutations())
+	}
+	states, err := c.Agents(context.Background(), target())
+	if err != nil {
+		t.Fatal(err)
+	}
+	started := time.Unix(1700000000, 0)
+	if diff := cmp.Diff([]AgentState{
+		{Namespace: "shop", Pod: "api-1", UID: "uid-api-1", Container: "borrownet-agent-1", Image: spec().Image, ClientKey: clientKey, State: StateRunning, Started: started},
+		{Namespace: "shop", Pod: "api-1", UID: "uid-api-1", Container: third.Container, Image: spec().Image, ClientKey: clientKey, NetRaw: true, State: StateRunning, Started: started},
+	}, states); diff != "" {
+		t.Errorf("agents (-want +got):\n%s", diff)
+	}
+	all, err := c.ListAgents(context.Background(), "")
+	if err != nil || len(all) != 2 {
+		t.Errorf("ListAgents: %d agents, %v", len(all), err)
+	}
+}
+
+func TestAttachReplacesEnded(t *testing.T) {
+	f := newFakeAPI(t)
+	p := f.addPod("api-1", nil)
+	c := f.client()
+	first, err := attach(t, c, spec())
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.mu.Lock()
+	f.setState(p, first.Container, terminated(0, "Completed", ""))
+	f.mu.Unlock()
+	second, err := attach(t, c, spec())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if second.Reused || second.Container == first.Container {
+		t.Errorf("an ended agent was taken again: %+v", second)
+	}
+}
+
+func TestAttachFails(t *testing.T) {
+	image := `image "registry.example.org/borrownet-agent:1"`
+	becomes := func(s corev1.ContainerState) func(*fakeAPI) {
+		return func(f *fakeAPI) { f.kubelet = func(p *corev1.Pod, name string) { f.setState(p, name, s) } }
+	}
+	refuses := func(code int, message string) func(*fakeAPI) {
+		return func(f *fakeAPI) {
+			f.refuse = func(dry bool) *metav1.Status {
+				if !dry {
+					t.Error("the pod was changed without a dry run")
+				}
+				return status(code, metav1.StatusReasonForbidden, message)
+			}
+		}
+	}
+	denies := func(calls ...string) func(*fakeAPI) {
+		return func(f *fakeAPI) {
+			for _, c := range calls {
+				f.deny[c] = true
+			}
+		}
+	}
+	for _, tt := range []struct {
+		name      string
+		setUp     func(*fakeAPI)
+		want      string
+		hint      string
+		mutations int
+	}{
+		{"err-image-pull", becomes(waiting("ErrImagePull", "no such host")), image + " cannot be pulled (ErrImagePull): no such host", "describe pod api-1", 1},
+		{"backoff", becomes(waiting("ImagePullBackOff", "")), image + " cannot be pulled", "imagePullSecrets", 1},
+		{"invalid-name", becomes(waiting("InvalidImageName", "")), image + " cannot be used", "REGISTRY/NAME:TAG", 1},
+		{"config-error", becomes(waiting("CreateContainerConfigError", `secret "db" not found`)), `secret "db" not found`, "describe pod", 1},
+		{"create-error", becomes(waiting("CreateContainerError", "boom")), "cannot start agent borrownet-agent-1", "", 1},
+		{"start-error", becomes(terminated(128, "StartError", "no such file")), "ended with exit code 128 (StartError): no such file", "logs api-1", 1},
+		{"last-words", func(f *fakeAPI) {
+			becomes(terminated(2, "Error", ""))(f)
+			f.logs["borrownet-agent-1"] = "flag provided but not defined: -x\nusage\n"
+		}, "its last words: flag provided but not defined", "logs api-1 -c borrownet-agent-1", 1},
+		{"not-an-agent", func(f *fakeAPI) { f.logs["borrownet-agent-1"] = strings.Repeat("hi\n", wire.MaxMessage/3+1) }, "does not speak like an agent", "logs api-1", 1},
+		{"other-protocol", func(f *fakeAPI) {
+			f.logs["borrownet-agent-1"] = `{"borrownet":"agent","protocol":99,"version":"9.0","publicKey":"k","port":1}` + "\n"
+		}, "speaks protocol 99", "--agent-image", 1},
+		{"pod-ends", func(f *fakeAPI) {
+			f.kubelet = func(p *corev1.Pod, _ string) {
+				p.Status.Phase = corev1.PodFailed
+				f.setState(p, "x", running())
+			}
+		}, "not running any more: it is Failed", "", 1},
+		{"pod-deleted", func(f *fakeAPI) {
+			f.kubelet = func(p *corev1.Pod, _ string) {
+				delete(f.pods, "shop/api-1")
+				time.AfterFunc(50*time.Millisecond, func() {
+					f.mu.Lock()
+					defer f.mu.Unlock()
+					f.notify("DELETED", p)
+				})
+			}
+		}, "the pod no longer exists", "borrownet up --pod deploy/api", 1},
+		{"slow", becomes(waiting("ContainerCreating", "")), "is not running after 1s: ContainerCreating", "describe pod", 1},
+		{"replaced", func(f *fakeAPI) { f.pods["shop/api-1"].UID = "another" }, "no longer exists", "borrownet up --pod deploy/api", 0},
+		{"pod-security", refuses(403, `pods "api-1" is forbidden: violates PodSecurity "restricted:latest": unrestricted capabilities`),
+			`PodSecurity "restricted:latest" of namespace shop refuses it: unrestricted capabilities`, "--show-labels", 0},
+		{"vap", refuses(422, `pods "api-1" is forbidden: ValidatingAdmissionPolicy 'no-debug' with binding 'b' denied request: no ephemeral containers`),
+			`ValidatingAdmissionPolicy "no-debug" refuses it: no ephemeral containers`, "get validatingadmissionpolicy no-debug", 0},
+		{"webhook", refuses(400, `admission webhook "validate.kyverno.svc-fail" denied the request: block-ephemeral-containers: not here`),
+			`webhook "validate.kyverno.svc-fail" refuses it: block-ephemeral-containers`, "pods/ephemeralcontainers in namespace shop", 0},
+		{"scc", refuses(403, `pods "api-1" is forbidden: unable to validate against any security context constraint: []`), "SecurityContextConstraints", "get scc", 0},
+		{"other-admission", refuses(403, `pods "api-1" is forbidden: because`), "the cluster's policy refuses it", "administrator", 0},
+		{"rbac-get", denies("get pods"), "user jane may not get pods", "--verb=get --resource=pods", 0},
+		{"rbac-patch", denies("patch pods/ephemeralcontainers"), "may not patch pods/ephemeralcontainers in namespace shop", "--verb=patch --resource=pods/ephemeralcontainers", 0},
+		{"rbac-log", denies("get pods/log"), "may not get pods/log", "--verb=get --resource=pods/log", 0},
+		{"rbac-watch", denies("watch pods"), "may not watch pods", "--verb=watch --resource=pods", 0},
+		{"rbac-portforward", denies("create pods/portforward"), "may not create pods/portforward", "--verb=create --resource=pods/portforward", 0},
+		{"rbac-several", denies("get pods/log", "create pods/portforward"), "may not get pods/log, create pods/portforward", "can-i get pods --subresource=log", 0},
+		{"rbac-patch-no-review", func(f *fakeAPI) { f.ssarOff = true; denies("patch pods/ephemeralcontainers")(f) },
+			"user jane may not patch pods/ephemeralcontainers", "--user=jane", 0},
+		{"rbac-watch-no-review", func(f *fakeAPI) {
+			f.ssarOff = true
+			denies("watch pods")(f)
+			becomes(waiting("ContainerCreating", ""))(f)
+		}, "user jane may not watch pods", "create role", 1},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			f := newFakeAPI(t)
+			f.addPod("api-1", nil)
+			tt.setUp(f)
+			s := spec()
+			s.PullTimeout = time.Second
+			start := time.Now()
+			_, err := attach(t, f.client(), s)
+			wantError(t, err, tt.want, tt.hint)
+			if took := time.Since(start); took > 5*time.Second {
+				t.Errorf("took %v", took)
+			}
+			if got := f.mutations(); got != tt.mutations {
+				t.Errorf("%d changes to the pod, want %d", got, tt.mutations)
+			}
+		})
+	}
+}
+
+func TestAttachNetRawRefused(t *testing.T) {
+	f := newFakeAPI(t)
+	f.addPod("api-1", nil)
+	f.refuse = func(bool) *metav1.Status {
+		return status(403, metav1.StatusReasonForbidden, `pods "api-1" is forbidden: violates PodSecurity "baseline:latest": non-default capabilities`)
+	}
+	s := spec()
+	s.NetRaw = true
+	_, err := attach(t, f.client(), s)
+	wantError(t, err, `PodSecurity "baseline:latest"`, "without --mirror the rest works")
+}
+
+func TestAttachSurvivesWatchEnd(t *testing.T) {
+	f := newFakeAPI(t)
+	p := f.addPod("api-1", nil)
+	f.kubelet = func(p *corev1.Pod, name string) { f.setState(p, name, waiting("ContainerCreating", "")) }
+	watches := 0
+	f.intercept = func(w http.ResponseWriter, r *http.Request) bool {
+		if r.URL.Query().Get("watch") == "" {
+			return false
+		}
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		watches++
+		switch watches {
+		case 1: // expired at once
+			f.reply(w, status(410, metav1.StatusReasonExpired, "too old resource version"))
+			return true
+		case 2: // expired while it ran
+			if err := json.NewEncoder(w).Encode(map[string]any{"type": "ERROR", "object": status(410, metav1.StatusReasonExpired, "too old")}); err != nil {
+				t.Error(err)
+			}
+			f.setState(p, "borrownet-agent-1", running())
+			return true
+		}
+		return false
+	}
+	if _, err := attach(t, f.client(), spec()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestAttachCanceled(t *testing.T) {
+	f := newFakeAPI(t)
+	f.addPod("api-1", nil)
+	f.kubelet = func(p *corev1.Pod, name string) { f.setState(p, name, waiting("ContainerCreating", "")) }
+	ctx, cancel := context.WithCancel(context.Background())
+	time.AfterFunc(50*time.Millisecond, cancel)
+	_, err := f.client().Attach(ctx, target(), spec(), nil)
+	var e *Error
+	if !errors.Is(err, context.Canceled) || errors.As(err, &e) {
+		t.Errorf("error %v, want the cancellation itself", err)
+	}
+}
+
+func TestPlan(t *testing.T) {
+	f := newFakeAPI(t)
+	f.addPod("api-1", func(p *corev1.Pod) {
+		p.Spec.Containers[0].SecurityContext = &corev1.SecurityContext{RunAsUser: id(1337)}
+	})
+	c := f.client()
+	got, err := c.Plan(context.Background(), target(), spec())
+	if err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "plan.yaml", got)
+	if n := f.mutations(); n != 0 {
+		t.Errorf("Plan changed the pod %d times", n)
+	}
+	if _, err := attach(t, c, spec()); err != nil {
+		t.Fatal(err)
+	}
+	got, err = c.Plan(context.Background(), target(), spec())
+	if err != nil || !strings.Contains(string(got), "nothing would change") {
+		t.Errorf("Plan with an agent there: %s, %v", got, err)
+	}
+}
+
+func TestAttachOpenShift(t *testing.T) {
+	f := newFakeAPI(t)
+	p := f.addPod("api-1", nil)
+	f.objects["/api/v1/namespaces/shop"] = &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "shop", Annotations: map[string]string{sccRange: "1000650000/10000"}}}
+	if _, err := attach(t, f.client(), spec()); err != nil {
+		t.Fatal(err)
+	}
+	if sc := p.Spec.EphemeralContainers[0].SecurityContext; sc.RunAsUser != nil || !*sc.RunAsNonRoot {
+		t.Errorf("runAsUser %v, want none where the cluster assigns it", sc.RunAsUser)
+	}
+}

@@ -1,0 +1,217 @@
+package kube
+
+import (
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+)
+
+var update = flag.Bool("update", false, "write golden files")
+
+const clientKey = "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg="
+
+func spec() AgentSpec {
+	return AgentSpec{Image: "registry.example.org/borrownet-agent:1", ClientKey: clientKey, PullTimeout: 5 * time.Second}
+}
+
+func id(n int64) *int64 { return &n }
+
+func golden(t *testing.T, name string, got []byte) {
+	t.Helper()
+	path := filepath.Join("testdata", name)
+	if *update {
+		if err := os.MkdirAll("testdata", 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), string(got)); diff != "" {
+		t.Errorf("%s (-want +got), go test -update writes it:\n%s", path, diff)
+	}
+}
+
+func TestContainerGolden(t *testing.T) {
+	rich := &corev1.Container{
+		Name:         "app",
+		Env:          []corev1.EnvVar{{Name: "MODE", Value: "live"}, {Name: "BORROWNET_SPEC", Value: "stale"}},
+		EnvFrom:      []corev1.EnvFromSource{{SecretRef: &corev1.SecretEnvSource{LocalObjectReference: corev1.LocalObjectReference{Name: "db"}}}},
+		VolumeMounts: []corev1.VolumeMount{{Name: "data", MountPath: "/data"}},
+		Ports:        []corev1.ContainerPort{{ContainerPort: 8080}},
+	}
+	rich.Env = append(rich.Env, corev1.EnvVar{Name: "CPUS", ValueFrom: &corev1.EnvVarSource{
+		ResourceFieldRef: &corev1.ResourceFieldSelector{Resource: "limits.cpu"}}})
+	for _, tt := range []struct {
+		name string
+		from *corev1.Container
+		id   identity
+		edit func(*AgentSpec)
+	}{
+		{"plain", &corev1.Container{Name: "app"}, identity{uid: id(10001), gid: id(10001)}, func(*AgentSpec) {}},
+		{"rich", rich, identity{uid: id(10001)}, func(*AgentSpec) {}},
+		{"mirror", &corev1.Container{Name: "app"}, identity{}, func(s *AgentSpec) {
+			s.NetRaw, s.IdleTTL, s.HardTTL = true, 5*time.Second, time.Hour
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := spec()
+			tt.edit(&s)
+			s, err := s.complete()
+			if err != nil {
+				t.Fatal(err)
+			}
+			ec := newContainer(tt.from, s, tt.id)
+			ec.Name = agentPrefix + "1"
+			golden(t, "container-"+tt.name+".yaml", toYAML(t, ec))
+		})
+	}
+}
+
+func TestChooseIdentity(t *testing.T) {
+	proxy := func(name string, uid, gid *int64) corev1.Container {
+		return corev1.Container{Name: name, SecurityContext: &corev1.SecurityContext{RunAsUser: uid, RunAsGroup: gid}}
+	}
+	type ids struct{ UID, GID int64 } // -1 = not set
+	for _, tt := range []struct {
+		name      string
+		pod       *corev1.PodSecurityContext
+		container *corev1.SecurityContext
+		proxies   []corev1.Container
+		assigned  bool
+		want      ids
+		note      string
+	}{
+		{name: "unknown", want: ids{65532, 65532}},
+		{name: "unknown-openshift", assigned: true, want: ids{-1, -1}},
+		{name: "container", container: &corev1.SecurityContext{RunAsUser: id(10), RunAsGroup: id(20)}, want: ids{10, 20}},
+		{name: "pod", pod: &corev1.PodSecurityContext{RunAsUser: id(10), RunAsGroup: id(20)}, want: ids{10, 20}},
+		{name: "container-over-pod", pod: &corev1.PodSecurityContext{RunAsUser: id(10), RunAsGroup: id(20)},
+			container: &corev1.SecurityContext{RunAsUser: id(11)}, want: ids{11, 20}},
+		{name: "no-gid", container: &corev1.SecurityContext{RunAsUser: id(10)}, want: ids{10, -1}},
+		{name: "openshift-assigned", container: &corev1.SecurityContext{RunAsUser: id(1000650000)}, assigned: true, want: ids{1000650000, -1}},
+		{name: "root", container: &corev1.SecurityContext{RunAsUser: id(0)}, want: ids{65532, 65532}, note: "root"},
+		{name: "root-openshift", container: &corev1.SecurityContext{RunAsUser: id(0)}, assigned: true, want: ids{-1, -1}, note: "root"},
+		{name: "istio-default", container: &corev1.SecurityContext{RunAsUser: id(1337)}, want: ids{65532, 65532}, note: "runs as 65532"},
+		{name: "linkerd-default", container: &corev1.SecurityContext{RunAsUser: id(2102)}, want: ids{65532, 65532}, note: "runs as 65532"},
+		{name: "proxy-gid", container: &corev1.SecurityContext{RunAsUser: id(10), RunAsGroup: id(1337)}, want: ids{65532, 65532}, note: "gid"},
+		{name: "proxy-own-uid", container: &corev1.SecurityContext{RunAsUser: id(500)},
+			proxies: []corev1.Container{proxy("istio-proxy", id(500), id(501))}, want: ids{65532, 65532}, note: "mesh proxy"},
+		{name: "proxy-has-default", proxies: []corev1.Container{proxy("linkerd-proxy", id(65532), id(65531))}, want: ids{65530, 65530}},
+		{name: "proxy-from-pod-context", pod: &corev1.PodSecurityContext{RunAsUser: id(10)},
+			proxies: []corev1.Container{{Name: "istio-proxy"}}, want: ids{65532, 65532}, note: "mesh proxy"},
+		{name: "other-sidecar", container: &corev1.SecurityContext{RunAsUser: id(500)},
+			proxies: []corev1.Container{proxy("helper", id(500), nil)}, want: ids{500, -1}},
+	} {
+		for _, native := range []bool{false, true} {
+			name := tt.name
+			pod := &corev1.Pod{Spec: corev1.PodSpec{SecurityContext: tt.pod, Containers: []corev1.Container{{Name: "app", SecurityContext: tt.container}}}}
+			if native {
+				name += "-native"
+				pod.Spec.InitContainers = tt.proxies
+			} else {
+				pod.Spec.Containers = append(pod.Spec.Containers, tt.proxies...)
+			}
+			t.Run(name, func(t *testing.T) {
+				got := chooseIdentity(pod, &pod.Spec.Containers[0], tt.assigned)
+				plain := ids{-1, -1}
+				if got.uid != nil {
+					plain.UID = *got.uid
+				}
+				if got.gid != nil {
+					plain.GID = *got.gid
+				}
+				if plain != tt.want {
+					t.Errorf("got %+v, want %+v", plain, tt.want)
+				}
+				if !strings.Contains(got.note, tt.note) || tt.note == "" && got.note != "" {
+					t.Errorf("note %q, want one with %q", got.note, tt.note)
+				}
+			})
+		}
+	}
+}
+
+func TestServes(t *testing.T) {
+	base := func(edit func(from *corev1.Container, s *AgentSpec, i *identity)) *corev1.EphemeralContainer {
+		from, s, i := &corev1.Container{Name: "app", Env: []corev1.EnvVar{{Name: "A", Value: "1"}}}, spec(), identity{uid: id(10)}
+		if edit != nil {
+			edit(from, &s, &i)
+		}
+		s, err := s.complete()
+		if err != nil {
+			t.Fatal(err)
+		}
+		ec := newContainer(from, s, i)
+		ec.Name = agentPrefix + "1"
+		return ec
+	}
+	type edit = func(*corev1.Container, *AgentSpec, *identity)
+	netRawToo := edit(func(_ *corev1.Container, s *AgentSpec, _ *identity) { s.NetRaw = true })
+	for _, tt := range []struct {
+		name       string
+		have, want edit
+		ok         bool
+	}{
+		{"same", nil, nil, true},
+		{"more-power", netRawToo, nil, true},
+		{"less-power", nil, netRawToo, false},
+		{"image", nil, func(_ *corev1.Container, s *AgentSpec, _ *identity) { s.Image += "2" }, false},
+		{"client", nil, func(_ *corev1.Container, s *AgentSpec, _ *identity) { s.ClientKey = "AA" + s.ClientKey[2:] }, false},
+		{"ttl", nil, func(_ *corev1.Container, s *AgentSpec, _ *identity) { s.IdleTTL = time.Minute }, false},
+		{"container", nil, func(c *corev1.Container, _ *AgentSpec, _ *identity) { c.Name = "other" }, false},
+		{"env", nil, func(c *corev1.Container, _ *AgentSpec, _ *identity) { c.Env = nil }, false},
+		{"uid", nil, func(_ *corev1.Container, _ *AgentSpec, i *identity) { i.uid = id(11) }, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := serves(base(tt.have), base(tt.want)); got != tt.ok {
+				t.Errorf("serves = %v, want %v", got, tt.ok)
+			}
+		})
+	}
+	t.Run("rewritten-by-admission", func(t *testing.T) {
+		have := base(nil)
+		have.Image = "mirror.example.org/borrownet-agent:1"
+		have.Env = append(have.Env, corev1.EnvVar{Name: "INJECTED", Value: "x"})
+		if !serves(have, base(nil)) {
+			t.Error("an agent that admission rewrote is not taken again")
+		}
+	})
+	t.Run("not-ours", func(t *testing.T) {
+		have := base(nil)
+		have.Name = "debugger-x"
+		if serves(have, base(nil)) {
+			t.Error("a stranger's container is taken for an agent")
+		}
+	})
+}
+
+func TestSpecComplete(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		edit func(*AgentSpec)
+		want string
+	}{
+		{"no-image", func(s *AgentSpec) { s.Image = "" }, "no agent image"},
+		{"spaces", func(s *AgentSpec) { s.Image += " " }, "spaces"},
+		{"key", func(s *AgentSpec) { s.ClientKey = "x" }, "public key"},
+		{"ttl", func(s *AgentSpec) { s.IdleTTL = time.Millisecond }, "shorter"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := spec()
+			tt.edit(&s)
+			_, err := s.complete()
+			wantError(t, err, tt.want, "")
+		})
+	}
+}
