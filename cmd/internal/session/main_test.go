@@ -1,0 +1,266 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/borrownet/borrownet/agent"
+	"github.com/borrownet/borrownet/agent/agenttest"
+	"github.com/borrownet/borrownet/agent/kube"
+	"github.com/borrownet/borrownet/cmd/internal/fault"
+	"github.com/borrownet/borrownet/cmd/internal/rundir"
+	"github.com/borrownet/borrownet/hook/hooktest"
+	"github.com/borrownet/borrownet/hook/netns"
+	"github.com/borrownet/borrownet/netstack/wg"
+)
+
+// TestMain makes the test binary its own helper.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == "__netns" {
+		os.Exit(netns.Main(os.Args[2:]))
+	}
+	os.Exit(m.Run())
+}
+
+var (
+	podIP    = netip.MustParseAddr("198.51.100.7")
+	podIP6   = netip.MustParseAddr("2001:db8::7")
+	orders   = netip.MustParseAddrPort("192.0.2.10:80")
+	orders6  = netip.MustParseAddrPort("[2001:db8:1::10]:80")
+	nowhere  = netip.MustParseAddrPort("192.0.2.66:80")
+	resolver = netip.MustParseAddrPort("192.0.2.53:53")
+)
+
+// fakeCluster has one pod, whose agents run inside the test.
+type fakeCluster struct {
+	t     *testing.T
+	world *agenttest.World
+
+	mu       sync.Mutex
+	agent    *agenttest.Agent
+	key      string // client key of agent
+	attached int    // agents started
+	carriers []io.Closer
+	cut      error // of Dial, if not nil
+	ended    bool  // the agent's container has terminated
+	attach   error // of Attach, if not nil
+}
+
+func (c *fakeCluster) Attach(_ context.Context, _ *kube.Target, spec kube.AgentSpec, progress func(string)) (*kube.Agent, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	progress("attaching")
+	if c.attach != nil {
+		return nil, c.attach
+	}
+	reused := c.key == spec.ClientKey
+	if !reused {
+		key, err := wg.ParsePublicKey(spec.ClientKey)
+		if err != nil {
+			return nil, err
+		}
+		c.agent = agenttest.Start(c.t, agent.Config{ClientKey: key, Network: c.world, Env: []string{"GREETING=hello"}})
+		c.key = spec.ClientKey
+		c.attached++
+	}
+	return &kube.Agent{Container: "borrownet-test", Hello: c.agent.Hello, Reused: reused}, nil
+}
+
+type fakeCarrier struct{ io.ReadWriteCloser }
+
+func (fakeCarrier) Protocol() string { return kube.ProtocolSPDY }
+
+func (c *fakeCluster) Dial(ctx context.Context, _ *kube.Target, _ uint16) (kube.Carrier, error) {
+	c.mu.Lock()
+	cut, a := c.cut, c.agent
+	c.mu.Unlock()
+	if cut != nil {
+		return nil, cut
+	}
+	conn, err := a.Dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.carriers = append(c.carriers, conn)
+	return fakeCarrier{conn}, nil
+}
+
+// breakCarriers closes every carrier and lets Dial fail with err.
+func (c *fakeCluster) breakCarriers(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.cut = err
+	for _, conn := range c.carriers {
+		conn.Close()
+	}
+	c.carriers = nil
+}
+
+func (c *fakeCluster) Agents(context.Context, *kube.Target) ([]kube.AgentState, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := kube.AgentState{Container: "borrownet-test", State: kube.StateRunning}
+	if c.ended {
+		s.State, s.Reason = kube.StateTerminated, "Completed"
+	}
+	return []kube.AgentState{s}, nil
+}
+
+func (c *fakeCluster) Close() error { return nil }
+
+func newDir(t *testing.T) *rundir.Dir {
+	t.Helper()
+	base, err := os.MkdirTemp("", "bn")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(base) })
+	dir, err := rundir.At(filepath.Join(base, "run"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// world is the pod network of the tests: orders answers with who called it.
+func world() *agenttest.World {
+	return &agenttest.World{
+		Pod:        []netip.Addr{podIP, podIP6},
+		ResolvConf: "nameserver " + resolver.Addr().String() + "\nsearch shop.svc.cluster.local\noptions ndots:5\n",
+		TCP:        servers(),
+		UDP: map[netip.AddrPort]func([]byte) []byte{
+			netip.AddrPortFrom(orders.Addr(), 7): func(p []byte) []byte { return p },
+			resolver:                             answerDNS,
+		},
+		Unreachable: map[netip.Addr]syscall.Errno{nowhere.Addr(): syscall.EHOSTUNREACH},
+	}
+}
+
+// lab is a cluster and the opener that borrows from it.
+type lab struct {
+	t       *testing.T
+	cluster *fakeCluster
+	opener  *Opener
+	states  chan State
+}
+
+func newLab(t *testing.T) *lab {
+	t.Helper()
+	dir := newDir(t)
+	return &lab{
+		t:       t,
+		cluster: &fakeCluster{t: t, world: world()},
+		opener:  &Opener{Dir: dir, Keys: NewKeys(dir), Helper: []string{hooktest.Self, "__netns"}},
+		states:  make(chan State, 16),
+	}
+}
+
+func (l *lab) opening() *Opening {
+	return &Opening{
+		opener: l.opener, cluster: l.cluster, log: logger(l.t),
+		req:    Request{Ref: "api", IdleTTL: time.Minute, HardTTL: time.Hour},
+		target: &kube.Target{Context: "test", Namespace: "shop", Pod: "api-1", UID: "u1", Container: "app", Node: "n1", Workload: "deploy/api", PodIPs: l.cluster.world.Pod},
+	}
+}
+
+func (l *lab) observer() Observer {
+	return Observer{Step: func(string) {}, State: func(s State, _ *fault.Error) { l.states <- s }}
+}
+
+// start borrows the pod until the test ends.
+func (l *lab) start() *Session {
+	l.t.Helper()
+	s, err := l.opening().Start(l.t.Context(), "api", l.observer())
+	if err != nil {
+		if errors.Is(err, errors.ErrUnsupported) {
+			hooktest.Unavailable(l.t, "netns", err)
+		}
+		l.t.Fatal(err)
+	}
+	l.t.Cleanup(func() { s.Close() })
+	l.await(Ready)
+	return s
+}
+
+// await waits for a state.
+func (l *lab) await(want State) {
+	l.t.Helper()
+	limit := time.After(20 * time.Second)
+	for {
+		select {
+		case got := <-l.states:
+			if got == want {
+				return
+			}
+		case <-limit:
+			l.t.Fatalf("the session does not become %s", want)
+		}
+	}
+}
+
+// program is a program of a session: its sockets are the namespace's.
+type program struct {
+	t      *testing.T
+	client *netns.Client
+}
+
+func newProgram(t *testing.T, s *Session) program {
+	t.Helper()
+	c, err := netns.Dial(s.Place().Socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return program{t, c}
+}
+
+// socket makes a socket with deadlines.
+func (p program) socket(a netip.AddrPort, typ int) int {
+	p.t.Helper()
+	fd, err := p.client.Socket(domain(a), typ, 0)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	limit := unix.Timeval{Sec: 10}
+	for _, opt := range []int{unix.SO_RCVTIMEO, unix.SO_SNDTIMEO} {
+		if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, opt, &limit); err != nil {
+			p.t.Fatal(err)
+		}
+	}
+	return fd
+}
+
+// connect is connect(2) of a new socket.
+func (p program) connect(a netip.AddrPort, typ int) (*os.File, error) {
+	p.t.Helper()
+	fd := p.socket(a, typ)
+	f := os.NewFile(uintptr(fd), a.String())
+	p.t.Cleanup(func() { f.Close() })
+	return f, unix.Connect(fd, sockaddr(a))
+}
+
+func domain(a netip.AddrPort) int {
+	if a.Addr().Is4() {
+		return unix.AF_INET
+	}
+	return unix.AF_INET6
+}
+
+func sockaddr(a netip.AddrPort) unix.Sockaddr {
+	if a.Addr().Is4() {
+		return &unix.SockaddrInet4{Port: int(a.Port()), Addr: a.Addr().As4()}
+	}
+	return &unix.SockaddrInet6{Port: int(a.Port()), Addr: a.Addr().As16()}
+}
