@@ -5,7 +5,15 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
+
+// killDelay is what the command gets to end by itself after ctx is done.
+const killDelay = 10 * time.Second
 
 // Sockets makes the sockets that programs get. It is used from one goroutine at
 // a time and must answer within seconds: a program waits.
@@ -25,7 +33,8 @@ type Config struct {
 	Env []string
 	// Dir is the command's working directory, "" means this process's.
 	Dir string
-	// Stdin, Stdout and Stderr are the command's, nil means /dev/null.
+	// Stdin, Stdout and Stderr are the command's, nil means /dev/null. Other
+	// descriptors that this process inherited pass on under their numbers.
 	Stdin, Stdout, Stderr *os.File
 	// Sockets makes the sockets that trapped calls get. It is required.
 	Sockets Sockets
@@ -33,29 +42,193 @@ type Config struct {
 	Logger *slog.Logger
 }
 
+func (c *Config) validate() error {
+	switch {
+	case len(c.Shim) == 0:
+		return errors.New("supervisor: no shim")
+	case len(c.Argv) == 0:
+		return errors.New("supervisor: no command")
+	case c.Sockets == nil:
+		return errors.New("supervisor: no sockets")
+	}
+	return nil
+}
+
 // Run runs the command and returns its exit code, 128+n if signal n ended it.
+//
 // It waits for the command and then for every process the command left behind,
-// because the socket calls of those are answered here. An error means that the
-// failure is ours (exit code 125) or that the command could not be executed
-// (a *CommandError, exit code 126 or 127).
+// because their socket calls are answered here; SIGINT, SIGTERM or SIGHUP ends
+// that second wait. The command is in this process's own session, process group
+// and terminal. Signals that only this process gets are passed on to it. When ctx
+// is done the command gets SIGTERM, and after ten seconds SIGKILL.
+//
+// An error means that the failure is ours (exit code 125, an *UnsupportedError
+// where seccomp cannot be used) or that the command could not be executed (a
+// *CommandError, exit code 126 or 127).
 func Run(ctx context.Context, cfg Config) (exitCode int, err error) {
-	return 125, errors.ErrUnsupported
+	if err := cfg.validate(); err != nil {
+		return codeOurs, err
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Env == nil {
+		cfg.Env = os.Environ()
+	}
+	path, err := lookPath(cfg.Argv[0], cfg.Dir, cfg.Env)
+	if err != nil {
+		return failed(err)
+	}
+	if full := within(cfg.Dir, path); privileged(full) && !mayFilter() {
+		cfg.Logger.Warn("set-user-id and file capabilities have no effect under borrownet", "path", full)
+	}
+	// Orphans of the command become ours, so that their memory may be read
+	// (Yama) and their end is seen.
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		return codeOurs, os.NewSyscallError("prctl PR_SET_CHILD_SUBREAPER", err)
+	}
+	signals := make(chan os.Signal, 64)
+	signal.Notify(signals, handled()...)
+	defer signal.Stop(signals)
+
+	c, err := start(ctx, cfg, path)
+	if err != nil {
+		return failed(err)
+	}
+	code := c.wait(ctx, signals)
+	if err := c.end(); err != nil {
+		return failed(err)
+	}
+	return code, nil
 }
 
-// ShimMain installs the filter, hands its listener to Run and executes the
-// command. It returns an exit code only when that was not possible.
-func ShimMain(args []string) int { return 125 }
-
-// Probe reports why a seccomp notification filter cannot be used here, nil if it can.
-func Probe() error { return errors.ErrUnsupported }
-
-// CommandError says that the command could not be executed.
-type CommandError struct {
-	Name string // as the user wrote it
-	Code int    // 126 found but not executable, 127 not found
-	Err  error
+// failed gives an error its exit code.
+func failed(err error) (int, error) {
+	var ce *CommandError
+	if errors.As(err, &ce) {
+		return ce.Code, err
+	}
+	return codeOurs, err
 }
 
-func (e *CommandError) Error() string { return e.Name + ": " + e.Err.Error() }
+// handled lists the signals that Run takes. One that was ignored when this
+// process started, as nohup(1) has it, stays ignored, for the command too.
+func handled() []os.Signal {
+	sigs := []os.Signal{unix.SIGCHLD}
+	for _, s := range []os.Signal{unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGHUP, unix.SIGUSR1, unix.SIGUSR2} {
+		if !signal.Ignored(s) {
+			sigs = append(sigs, s)
+		}
+	}
+	return sigs
+}
 
-func (e *CommandError) Unwrap() error { return e.Err }
+// command is the running command with its supervisor.
+type command struct {
+	pid    int
+	name   string
+	logger *slog.Logger
+	sup    *supervisor
+	loop   chan error // result of sup.run
+	exec   chan error // result of execve: nil or a *CommandError
+
+	exited   bool // the command itself was reaped
+	status   unix.WaitStatus
+	loopDone bool
+}
+
+// wait answers and reaps until the whole tree has ended.
+func (c *command) wait(ctx context.Context, signals <-chan os.Signal) (exitCode int) {
+	cancelled := ctx.Done()
+	var kill <-chan time.Time
+	for {
+		c.reap()
+		if c.exited && (c.loopDone || cancelled == nil) {
+			return c.exitCode()
+		}
+		select {
+		case err := <-c.loop:
+			c.loopDone = true
+			if err != nil {
+				c.logger.Error("supervisor ended, new sockets fail from now on", "err", err)
+			}
+		case s := <-signals:
+			if s == unix.SIGCHLD {
+				continue
+			}
+			if c.exited {
+				return c.exitCode() // the user has waited long enough
+			}
+			c.pass(s.(syscall.Signal))
+		case <-cancelled:
+			cancelled = nil
+			c.signal(unix.SIGTERM)
+			kill = time.After(killDelay)
+		case <-kill:
+			c.signal(unix.SIGKILL)
+		}
+	}
+}
+
+// reap collects every child that has ended: the command, and orphans of its tree.
+func (c *command) reap() {
+	for {
+		var ws unix.WaitStatus
+		pid, err := unix.Wait4(-1, &ws, unix.WNOHANG, nil)
+		switch {
+		case err == unix.EINTR:
+			continue
+		case err != nil || pid <= 0:
+			return
+		case pid == c.pid && (ws.Exited() || ws.Signaled()):
+			c.exited, c.status = true, ws
+		}
+	}
+}
+
+func (c *command) exitCode() int {
+	if c.status.Signaled() {
+		return 128 + int(c.status.Signal())
+	}
+	return c.status.ExitStatus()
+}
+
+// pass hands a signal on. Ctrl-C and Ctrl-\ reach the command by the terminal
+// when it is in the foreground with us, and a second one would be one too many.
+func (c *command) pass(s syscall.Signal) {
+	if (s == unix.SIGINT || s == unix.SIGQUIT) && foreground() {
+		return
+	}
+	c.signal(s)
+}
+
+// signal sends s to the command, which is not reaped yet: the pid is its own.
+func (c *command) signal(s syscall.Signal) {
+	if c.exited {
+		return
+	}
+	if err := unix.Kill(c.pid, s); err != nil {
+		c.logger.Debug("signal not passed on", "pid", c.pid, "err", err)
+	}
+}
+
+// foreground reports whether our process group owns the terminal.
+func foreground() bool {
+	fd, err := unix.Open("/dev/tty", unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOCTTY, 0)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	pgrp, err := unix.IoctlGetInt(fd, unix.TIOCGPGRP)
+	return err == nil && pgrp == unix.Getpgrp()
+}
+
+// end stops answering and reports whether the command was executed at all.
+func (c *command) end() error {
+	c.sup.stop()
+	if !c.loopDone {
+		<-c.loop
+	}
+	c.sup.close()
+	return <-c.exec
+}

@@ -1,0 +1,160 @@
+package supervisor
+
+import (
+	"encoding/binary"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/net/bpf"
+)
+
+// call is struct seccomp_data.
+type call struct {
+	arch uint32
+	nr   uint32
+	args [6]uint64
+}
+
+// words is the call as the interpreter of x/net/bpf reads it: that one loads
+// big-endian words, the kernel those of the machine.
+func (c call) words() []byte {
+	b := make([]byte, 64)
+	binary.BigEndian.PutUint32(b[0:], c.nr)
+	binary.BigEndian.PutUint32(b[4:], c.arch)
+	for i, a := range c.args {
+		binary.BigEndian.PutUint32(b[16+8*i:], uint32(a))
+		binary.BigEndian.PutUint32(b[20+8*i:], uint32(a>>32))
+	}
+	return b
+}
+
+func interpreter(t *testing.T, prog []instruction) *bpf.VM {
+	t.Helper()
+	raw := make([]bpf.RawInstruction, len(prog))
+	for i, in := range prog {
+		raw[i] = bpf.RawInstruction{Op: in.Code, Jt: in.Jt, Jf: in.Jf, K: in.K}
+	}
+	ins, ok := bpf.Disassemble(raw)
+	if !ok {
+		t.Fatal("not every instruction is known")
+	}
+	vm, err := bpf.NewVM(ins)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return vm
+}
+
+func TestFilterVerdicts(t *testing.T) {
+	const (
+		allow  = actAllow
+		notify = actNotify
+		perm   = actErrno | 1
+		nosys  = actErrno | 38
+
+		stream, dgram, raw = 1, 2, 3
+		cloexec            = 0o2000000
+	)
+	type verdict struct {
+		name string
+		call call
+		want int
+	}
+	for arch, m := range machines() {
+		var tests []verdict
+		for name, a := range map[string]abi{"native": m.native, "compat": m.compat} {
+			nr := func(n int32, args ...uint64) call {
+				c := call{arch: a.arch, nr: uint32(n)}
+				copy(c.args[:], args)
+				return c
+			}
+			tests = append(tests,
+				verdict{name + "-inet-stream", nr(a.socket, 2, stream), notify},
+				verdict{name + "-inet-dgram-flags", nr(a.socket, 2, dgram|cloexec), notify},
+				verdict{name + "-inet6-stream", nr(a.socket, 10, stream), notify},
+				verdict{name + "-inet-raw", nr(a.socket, 2, raw, 1), notify},
+				verdict{name + "-inet-mptcp", nr(a.socket, 2, stream, 262), notify},
+				verdict{name + "-inet-sctp", nr(a.socket, 2, 5, 132), notify},
+				verdict{name + "-high-bits", nr(a.socket, 1<<32|2, stream), notify},
+				verdict{name + "-unix", nr(a.socket, 1, stream), allow},
+				verdict{name + "-packet", nr(a.socket, 17, raw), allow},
+				verdict{name + "-vsock", nr(a.socket, 40, stream), allow},
+				verdict{name + "-netlink-route", nr(a.socket, 16, raw, 0), notify},
+				verdict{name + "-netlink-audit", nr(a.socket, 16, raw, 9), allow},
+				verdict{name + "-connect-inet", nr(a.connect, 3, 0x7fff0000, 16), allow},
+				verdict{name + "-connect-inet6", nr(a.connect, 3, 0x7fff0000, 28), allow},
+				verdict{name + "-connect-storage", nr(a.connect, 3, 0x7fff0000, 128), allow},
+				verdict{name + "-connect-unix", nr(a.connect, 3, 0x7fff0000, 110), notify},
+				verdict{name + "-connect-unix-short", nr(a.connect, 3, 0x7fff0000, 22), notify},
+				verdict{name + "-connect-huge", nr(a.connect, 3, 0x7fff0000, 1<<31), allow},
+				verdict{name + "-io-uring-setup", nr(a.ioUring, 8), perm},
+				verdict{name + "-read", nr(0), allow},
+			)
+			if a.x32 {
+				tests = append(tests,
+					verdict{name + "-x32-socket", nr(x32Bit|a.socket, 2, stream), nosys},
+					verdict{name + "-x32-any", nr(x32Bit), nosys})
+			}
+			if a.socketcall != 0 {
+				tests = append(tests,
+					verdict{name + "-socketcall-socket", nr(a.socketcall, 1), notify},
+					verdict{name + "-socketcall-bind", nr(a.socketcall, 2), allow},
+					verdict{name + "-socketcall-connect", nr(a.socketcall, 3), notify},
+					verdict{name + "-socketcall-sendto", nr(a.socketcall, 11), allow})
+			}
+		}
+		// The native number means something else in the other convention.
+		tests = append(tests,
+			verdict{"native-number-in-compat", call{arch: m.compat.arch, nr: uint32(m.native.socket), args: [6]uint64{2, 1}}, allow},
+			verdict{"unknown-arch", call{arch: 1, nr: uint32(m.native.socket), args: [6]uint64{2, 1}}, allow})
+		vm := interpreter(t, filter(m))
+		for _, tt := range tests {
+			t.Run(arch+"/"+tt.name, func(t *testing.T) {
+				got, err := vm.Run(tt.call.words())
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got != tt.want {
+					t.Errorf("action %#x, want %#x", got, tt.want)
+				}
+			})
+		}
+	}
+}
+
+var update = flag.Bool("update", false, "write golden files")
+
+// TestFilterBytes pins the program that goes to the kernel, as the bytes of
+// struct sock_filter, one instruction a line.
+func TestFilterBytes(t *testing.T) {
+	for arch, m := range machines() {
+		t.Run(arch, func(t *testing.T) {
+			var got strings.Builder
+			for _, in := range filter(m) {
+				var b []byte
+				b = binary.LittleEndian.AppendUint16(b, in.Code)
+				b = append(b, in.Jt, in.Jf)
+				b = binary.LittleEndian.AppendUint32(b, in.K)
+				fmt.Fprintf(&got, "%x\n", b)
+			}
+			golden := filepath.Join("testdata", "filter_"+arch+".golden")
+			if *update {
+				if err := os.WriteFile(golden, []byte(got.String()), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(golden)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(string(want), got.String()); diff != "" {
+				t.Errorf("program (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
