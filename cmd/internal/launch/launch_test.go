@@ -1,0 +1,110 @@
+package launch
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/borrownet/borrownet/cmd/internal/session"
+)
+
+func TestEnv(t *testing.T) {
+	place := session.Place{Session: "api", Pod: "api-1", Namespace: "shop", Env: []string{
+		"GREETING=hello", "PATH=/pod/bin", "HOME=/", "KUBERNETES_SERVICE_HOST=192.0.2.1", "HTTP_PROXY=http://pod.example.org",
+		"LD_PRELOAD=/evil.so", "BASH_ENV=/evil", "XDG_DATA_HOME=/x", "LC_ALL=C", "GIT_SSH_COMMAND=evil", "BORROWNET_SESSION=evil",
+		"BASH_FUNC_ls%%=() { evil; }", "novalue", "NUL=a\x00b", "GREETING=twice", "DB=pod",
+	}}
+	laptop := []string{"PATH=/bin", "HOME=/home/u", "DB=laptop", "https_proxy=http://laptop.example.org", "NO_PROXY=x", "HTTP_PROXY=y", "BORROWNET_POD=old"}
+	env, hidden := Env(laptop, place)
+	want := []string{
+		"PATH=/bin", "HOME=/home/u",
+		"GREETING=hello", "KUBERNETES_SERVICE_HOST=192.0.2.1", "HTTP_PROXY=http://pod.example.org", "DB=pod",
+		"BORROWNET_SESSION=api", "BORROWNET_POD=api-1", "BORROWNET_NAMESPACE=shop",
+	}
+	if diff := cmp.Diff(want, env); diff != "" {
+		t.Errorf("environment (-want +got)\n%s", diff)
+	}
+	if diff := cmp.Diff([]string{"https_proxy", "NO_PROXY"}, hidden); diff != "" {
+		t.Errorf("hidden (-want +got)\n%s", diff)
+	}
+}
+
+func TestEnvIsBounded(t *testing.T) {
+	place := session.Place{}
+	for range 8 {
+		place.Env = append(place.Env, "V"+strings.Repeat("x", len(place.Env))+"="+strings.Repeat("y", 100<<10))
+	}
+	env, _ := Env(nil, place)
+	size := 0
+	for _, kv := range env {
+		size += len(kv)
+	}
+	if size > maxEnv+1024 {
+		t.Errorf("%d bytes", size)
+	}
+}
+
+// TestShells starts every shell that this machine has: the person's own
+// start-up file is read, the prompt is marked, and no file stays.
+func TestShells(t *testing.T) {
+	tests := []struct{ name, rc, own, show string }{
+		{"bash", ".bashrc", "OWN=yes; PS1='own> '", `"${PROMPT_COMMAND[@]}"; eval "$PROMPT_COMMAND"; echo "$OWN|$PS1|"`},
+		{"zsh", ".zshrc", "OWN=yes; PROMPT='own> '", `_borrownet_prompt; echo "$OWN|$PROMPT|$ZDOTDIR"`},
+		{"sh", ".shrc", "OWN=yes; PS1='own> '", `echo "$OWN|$PS1|"`},
+		{"fish", ".config/fish/config.fish", "set OWN yes; function fish_prompt; echo -n 'own> '; end", `echo "$OWN|"(fish_prompt)"|"`},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			path, err := exec.LookPath(tt.name)
+			if err != nil {
+				t.Skipf("needs %s", tt.name)
+			}
+			home, dir := t.TempDir(), t.TempDir()
+			rc := filepath.Join(home, tt.rc)
+			if err := os.MkdirAll(filepath.Dir(rc), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(rc, []byte(tt.own+"\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			t.Setenv("ENV", rc)
+			t.Setenv("ZDOTDIR", "")
+			sh, err := NewShell(path, dir, "api")
+			if err != nil {
+				t.Fatal(err)
+			}
+			cmd := exec.Command(sh.Argv[0], sh.Argv[1:]...)
+			cmd.Env = append(append(os.Environ(), "HOME="+home, "PS1="), sh.Env...)
+			cmd.Stdin = strings.NewReader(tt.show + "\nexit\n")
+			out, err := cmd.CombinedOutput()
+			if err != nil {
+				t.Fatalf("%v\n%s", err, out)
+			}
+			if want := "yes|(borrownet:api) own> |"; !strings.Contains(string(out), want) {
+				t.Errorf("no %q in\n%s", want, out)
+			}
+			if left, _ := os.ReadDir(dir); len(left) != 0 {
+				t.Errorf("left %v", left)
+			}
+			if err := sh.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+func TestUnusableShell(t *testing.T) {
+	for _, path := range []string{"", "/nonexistent/shell", "/usr/sbin/nologin", "bash"} {
+		sh, err := NewShell(path, t.TempDir(), "api")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if sh.Argv[0] != "/bin/sh" {
+			t.Errorf("%q: got %q", path, sh.Argv)
+		}
+	}
+}
