@@ -25,7 +25,7 @@ import (
 // Integers are big-endian. Both MACs are HMAC-SHA256 under keys derived from the static-static X25519
 // secret and both public keys; the agent's covers its header and the whole proof, hence the nonce, so a recorded
 // answer fits no other proof. The timestamp (Unix nanoseconds of the client) must grow from proof to proof:
-// a recorded proof is worth nothing. Reserved bytes are 0 when sent, and covered by the MAC, so that a later version
+// a recorded proof is worth nothing. A client whose clock was set back is refused until it catches up. Reserved bytes are 0 when sent, and covered by the MAC, so that a later version
 // of either end can give them a meaning; role tells kinds of carriers apart, of which this version has one.
 const (
 	proofMagic  = "BNLK"

@@ -260,10 +260,10 @@ func TestVerifyTimesOut(t *testing.T) {
 		}
 
 		// Nor does a client that does not read its answer block the verifier for longer.
-		client, agent = net.Pipe()
+		deaf, agent := net.Pipe()
 		start = time.Now()
 		got = goVerify(v, agent)
-		client.Write(appendProof(nil, proofFields{session: id.Session, timestamp: 1}, v.keys))
+		deaf.Write(appendProof(nil, proofFields{session: id.Session, timestamp: 1}, v.keys))
 		if g := <-got; !errors.Is(g.err, errSlow) {
 			t.Errorf("Verify = %v, want errSlow", g.err)
 		}
@@ -284,7 +284,7 @@ func TestProveTimesOut(t *testing.T) {
 		if d := time.Since(start); d != proveTimeout {
 			t.Errorf("gave up after %v, want %v", d, proveTimeout)
 		}
-		client, _ = net.Pipe()
+		client, _ = net.Pipe() // Prove above is done with the first
 		ctx, cancel := context.WithCancel(t.Context())
 		time.AfterFunc(time.Second, cancel)
 		if err := Prove(ctx, client, id); !errors.Is(err, context.Canceled) {

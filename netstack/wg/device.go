@@ -168,7 +168,7 @@ func (d *Device) Err() error { return d.tun.failure() }
 // LastHandshake returns when the current session was agreed; zero if none was.
 func (d *Device) LastHandshake() time.Time { return d.Stats().LastHandshake }
 
-// Stats returns the counters.
+// Stats returns the counters. Those of WireGuard are zero after Close.
 func (d *Device) Stats() Stats {
 	s := Stats{Oversize: d.tun.oversize.Load(), Malformed: d.tun.malformed.Load()}
 	text, err := d.dev.IpcGet()

@@ -334,7 +334,7 @@ func TestKilledCarriers(t *testing.T) {
 }
 
 func receiveNumbered(t *testing.T, side *channels, received *atomic.Uint64) {
-	var last uint64
+	seen := make(map[uint64]bool)
 	for {
 		select {
 		case p := <-side.fromTunnel:
@@ -343,11 +343,12 @@ func receiveNumbered(t *testing.T, side *channels, received *atomic.Uint64) {
 				t.Errorf("packet %d of %d bytes was not sent so", number, len(p))
 				return
 			}
-			if number <= last {
-				t.Errorf("packet %d after %d", number, last)
+			// Not in order: two goroutines of wireguard-go empty the queue of what waited for the handshake.
+			if seen[number] {
+				t.Errorf("packet %d arrived twice", number)
 				return
 			}
-			last = number
+			seen[number] = true
 			received.Add(1)
 		case <-side.done:
 			return
