@@ -33,7 +33,11 @@ func (p *Proxy) ServeTCP(ctx context.Context, c net.Conn) {
 	var answers sync.WaitGroup
 	defer answers.Wait()
 	defer cancel()
-	s := &stream{p: p, c: c, cancel: cancel, slots: make(chan struct{}, maxPipelined)}
+	s := &stream{
+		p: p, c: c, cancel: cancel,
+		slots:   make(chan struct{}, maxPipelined),
+		writing: make(chan struct{}, 1),
+	}
 	r := bufio.NewReader(c)
 	for {
 		if err := c.SetReadDeadline(time.Now().Add(idleTimeout)); err != nil {
@@ -58,12 +62,11 @@ func (p *Proxy) ServeTCP(ctx context.Context, c net.Conn) {
 
 // stream is the server's side of a connection.
 type stream struct {
-	p      *Proxy
-	c      net.Conn
-	cancel context.CancelFunc // ends the connection
-	slots  chan struct{}      // one per query being answered
-
-	mu sync.Mutex // serialises writes to c
+	p       *Proxy
+	c       net.Conn
+	cancel  context.CancelFunc // ends the connection
+	slots   chan struct{}      // one per query being answered
+	writing chan struct{}      // holds one while c is written to
 }
 
 // answer answers one query. It ends with the answer, within the time of one, or when the connection ends.
@@ -74,11 +77,18 @@ func (s *stream) answer(ctx context.Context, query []byte) {
 		s.cancel()
 		return
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	select {
+	case s.writing <- struct{}{}:
+		defer func() { <-s.writing }()
+	case <-ctx.Done():
+		return
+	}
 	err := s.c.SetWriteDeadline(time.Now().Add(writeTimeout))
 	if err == nil {
 		err = writeFrame(s.c, reply)
+	}
+	if err == nil {
+		err = s.c.SetReadDeadline(time.Now().Add(idleTimeout)) // idle from the last answer on
 	}
 	if err != nil {
 		s.cancel()
