@@ -1,0 +1,135 @@
+#!/usr/bin/env bash
+# usage: hack/lab-build.sh
+#
+# Builds the lab: Kubernetes and CoreDNS in one binary each, the lab itself and the
+# images of its pods. Links bin/lab to it. What is built is kept in
+# ${XDG_CACHE_HOME:-~/.cache}/borrownet-lab under the hash of its inputs, so a second
+# run is instant; the first one compiles Kubernetes, which takes ten minutes on two cores.
+#
+# Installs the Debian packages that the lab runs on and this machine lacks, after
+# saying which; BORROWNET_NO_APT=1 makes it only say.
+set -euo pipefail
+case "${1-}" in -h | --help) sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"; exit 0 ;; esac
+cd "$(dirname "$0")/.."
+
+GO=${GO:-go}
+lab=integration/lab
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/borrownet-lab
+export CGO_ENABLED=0
+# Another kind of machine, or another compiler, makes other binaries.
+toolchain=$($GO version)
+
+say() { echo "lab-build: $*" >&2; }
+
+# install_packages installs what is missing, or says how to.
+install_packages() {
+  local need missing=() sudo=()
+  local needs=(containerd=containerd runc=runc nft=nftables iptables=iptables conntrack=conntrack ip=iproute2)
+  local PATH=$PATH:/usr/sbin:/sbin
+  for need in "${needs[@]}"; do
+    command -v "${need%%=*}" >/dev/null || missing+=("${need#*=}")
+  done
+  [ -x /usr/lib/cni/bridge ] || missing+=(containernetworking-plugins)
+  [ ${#missing[@]} -gt 0 ] || return 0
+  local install=(apt-get install -y --no-install-recommends "${missing[@]}")
+  if [ -n "${BORROWNET_NO_APT-}" ] || ! command -v apt-get >/dev/null; then
+    say "missing: ${missing[*]}"
+    say "on Debian or Ubuntu: sudo ${install[*]}"
+    return 1
+  fi
+  [ "$(id -u)" = 0 ] || sudo=(sudo)
+  say "installing packages (BORROWNET_NO_APT=1 prevents it): ${install[*]}"
+  # The lab runs its own containerd; a service that starts now would only be in its way.
+  "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 "${install[@]}" >&2 ||
+    { "${sudo[@]}" apt-get update -q >&2 && "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 "${install[@]}" >&2; }
+}
+
+# hash prints the hash of the files and of the toolchain.
+hash() { { echo "$toolchain" && sha256sum -- "$@"; } | sha256sum | cut -c1-16; }
+
+# cached NAME KEY COMMAND… makes $cache/build/NAME-KEY by COMMAND, which writes to the
+# path in its last argument, unless it is there. Prints the path.
+cached() {
+  local name=$1 file=$cache/build/$1-$2
+  shift 2
+  if [ ! -e "$file" ]; then
+    local begun=$SECONDS
+    say "building $name"
+    "$@" "$file.new" >&2
+    mv "$file.new" "$file"
+    say "built $name in $((SECONDS - begun)) s"
+  fi
+  touch "$file" # in use: see prune
+  echo "$file"
+}
+
+# compile DIR PACKAGE LDFLAGS OUT
+compile() { (cd "$1" && nice -n 10 "$GO" build -ldflags "$3" -o "$4" "$2"); }
+
+kubernetes=v1.34.4
+version_flags() {
+  local p
+  echo -n "-s -w"
+  # Without these the components call themselves v0.0.0-master.
+  for p in k8s.io/component-base/version k8s.io/client-go/pkg/version; do
+    echo -n " -X $p.gitVersion=$kubernetes -X $p.gitMajor=1 -X $p.gitMinor=34 -X $p.gitTreeState=clean -X $p.gitCommit=lab -X $p.buildDate=2025-01-01T00:00:00Z"
+  done
+}
+
+# image NAME USER BINARY KEY: an image of one binary.
+image() {
+  cached "$1.tar" "$4" "$GO" run ./hack/mkimage -arch "$($GO env GOARCH)" -ref "lab.local/$1:1" -user "$2" \
+    -entrypoint "/$1" -file "$3:/$1:0755" -o
+}
+
+# put FILE NAME links a built file into the kit that is being put together.
+put() { ln -f "$1" "$kit.new/$2" 2>/dev/null || cp "$1" "$kit.new/$2"; }
+
+# prune removes what no build has used for a month.
+prune() {
+  find "$cache/build" -maxdepth 1 -type f -mtime +30 -delete
+  find "$cache/kits" -mindepth 1 -maxdepth 1 -type d -mtime +30 ! -path "$kit" -exec rm -rf {} +
+}
+
+install_packages
+mkdir -p "$cache/build" "$cache/kits" bin
+exec 9>"$cache/build.lock"
+flock 9 # two builds at once would write the same files
+
+mapfile -t lab_sources < <(find $lab -path $lab/coredns -prune -o -path $lab/cmd/hyperkube -prune -o -type f \
+  \( -name '*.go' -o -path '*/config/*' -o -path '*/manifests/*' \) ! -name '*_test.go' -print | LC_ALL=C sort)
+mapfile -t app_sources < <(find integration/apps -name '*.go' ! -name '*_test.go' | LC_ALL=C sort)
+mapfile -t image_sources < <(find hack/mkimage agent/image -name '*.go' ! -name '*_test.go' | LC_ALL=C sort)
+
+flags=$(version_flags)
+hyperkube_key=$(hash $lab/go.mod $lab/go.sum $lab/cmd/hyperkube/*.go)-$(sha256sum <<<"$flags" | cut -c1-8)
+[ -e "$cache/build/hyperkube-$hyperkube_key" ] ||
+  say "the first build of Kubernetes $kubernetes compiles for about ten minutes on two cores, and needs 4 GB of disk"
+hyperkube=$(cached hyperkube "$hyperkube_key" compile $lab ./cmd/hyperkube "$flags")
+coredns=$(cached coredns "$(hash $lab/coredns/go.mod $lab/coredns/go.sum $lab/coredns/*.go)" compile $lab/coredns . "-s -w")
+lab_key=$(hash $lab/go.mod $lab/go.sum "${lab_sources[@]}")
+lab_binary=$(cached lab "$lab_key" compile $lab ./cmd/lab "-s -w")
+pause=$(cached pause "$lab_key" compile $lab ./cmd/pause "-s -w")
+
+kit_key=$(hash go.mod go.sum "${app_sources[@]}" "${image_sources[@]}" "$hyperkube" "$coredns" "$lab_binary" "$pause")
+kit=$cache/kits/$kit_key
+if [ ! -e "$kit" ]; then
+  rm -rf "$kit.new"
+  mkdir -p "$kit.new/images"
+  put "$hyperkube" hyperkube
+  put "$hyperkube" kubectl
+  put "$lab_binary" lab
+  images=$(hash "${image_sources[@]}" "$coredns" "$pause")
+  put "$(image pause 65535:65535 "$pause" "$images")" images/pause.tar
+  put "$(image coredns 65532:65532 "$coredns" "$images")" images/coredns.tar
+  apps=$(hash go.mod go.sum "${app_sources[@]}" "${image_sources[@]}")
+  for app in api orders ledger; do
+    binary=$(cached "$app" "$apps" compile . "./integration/apps/$app" "-s -w")
+    put "$(image $app 10001:10001 "$binary" "$apps")" images/$app.tar
+  done
+  mv "$kit.new" "$kit"
+fi
+touch "$kit"
+prune
+ln -sfn "$kit/lab" bin/lab
+say "bin/lab is ready"

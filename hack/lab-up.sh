@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# usage: hack/lab-up.sh [--image FILE]…
+#
+# Builds the lab if need be, starts it and leaves it running. Prints how to enter its laptop.
+set -euo pipefail
+case "${1-}" in -h | --help) sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"; exit 0 ;; esac
+cd "$(dirname "$0")/.."
+
+hack/lab-build.sh
+exec bin/lab up "$@"

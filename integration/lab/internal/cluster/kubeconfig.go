@@ -1,0 +1,62 @@
+package cluster
+
+import (
+	"encoding/base64"
+	"fmt"
+	"path/filepath"
+
+	"github.com/borrownet/borrownet/integration/lab/internal/spec"
+)
+
+// Names of the kubeconfig files that people and tests use.
+const (
+	AdminConfig     = "admin"
+	DeveloperConfig = "developer"
+)
+
+// WriteKubeconfigs writes one file per user to dir. The rights of the system
+// users come from Kubernetes' own bootstrap roles, those of the developer from
+// the manifests.
+func (a *Authority) WriteKubeconfigs(dir string) error {
+	for _, u := range []struct {
+		file, user string
+		groups     []string
+	}{
+		{AdminConfig, "admin", []string{mastersGroup}},
+		{DeveloperConfig, spec.UserName, []string{"developers"}},
+		{"controller-manager", "system:kube-controller-manager", nil},
+		{"scheduler", "system:kube-scheduler", nil},
+		{"proxy", "system:kube-proxy", nil},
+		{"kubelet", "system:node:" + spec.NodeName, []string{"system:nodes"}},
+	} {
+		p, err := a.Issue(u.user, u.groups)
+		if err != nil {
+			return err
+		}
+		if err := writeFile(filepath.Join(dir, u.file), a.kubeconfig(u.user, p)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (a *Authority) kubeconfig(user string, p Pair) []byte {
+	b := base64.StdEncoding.EncodeToString
+	return fmt.Appendf(nil, `apiVersion: v1
+kind: Config
+clusters:
+- name: lab
+  cluster:
+    server: %s
+    certificate-authority-data: %s
+users:
+- name: %s
+  user:
+    client-certificate-data: %s
+    client-key-data: %s
+contexts:
+- name: lab
+  context: {cluster: lab, user: %[3]q, namespace: %[6]s}
+current-context: lab
+`, spec.APIServer, b(a.PEM), user, b(p.Cert), b(p.Key), spec.Namespace)
+}
