@@ -252,7 +252,7 @@ func TestFaultsCrossTheSocket(t *testing.T) {
 			&fault.Error{Code: fault.Target, Op: "find", Object: "pod unknown", Reason: "not found", Hint: "kubectl get pods"}},
 		{"taken", func() error { _, err := h.up("api", false); return err },
 			&fault.Error{Code: fault.SessionExists, Op: "set up session", Object: "api", Reason: "there is one of that name"}},
-		{"no_session", func() error { _, err := h.client.Place(t.Context(), "none"); return err }, noSession("none")},
+		{"no_session", func() error { _, err := h.client.Place(t.Context(), "none"); return err }, NoSession("none")},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

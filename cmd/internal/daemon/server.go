@@ -73,12 +73,13 @@ func (s *server) entry(w http.ResponseWriter, r *http.Request) *entry {
 	name := r.PathValue("name")
 	e := s.sessions.get(name)
 	if e == nil {
-		s.refuse(w, http.StatusNotFound, noSession(name))
+		s.refuse(w, http.StatusNotFound, NoSession(name))
 	}
 	return e
 }
 
-func noSession(name string) *fault.Error {
+// NoSession says that there is no session of that name.
+func NoSession(name string) *fault.Error {
 	return &fault.Error{
 		Code: fault.NoSession, Op: "find session", Object: name, Reason: "there is none of that name",
 		Hint: "borrownet ls, or borrownet up --pod " + name,

@@ -11,6 +11,7 @@ import (
 	"github.com/borrownet/borrownet/cmd/internal/fault"
 	"github.com/borrownet/borrownet/cmd/internal/rundir"
 	"github.com/borrownet/borrownet/hook/netns"
+	"github.com/borrownet/borrownet/netstack/wg"
 )
 
 // Opener finds targets. Its fields must not change once it is used.
@@ -74,13 +75,13 @@ func resolve(ctx context.Context, req Request, log *slog.Logger, step func(strin
 
 // Plan returns, as YAML, what a session of req would add to its target. It
 // changes nothing anywhere and needs no daemon.
-func Plan(ctx context.Context, req Request, clientKey string) ([]byte, error) {
+func Plan(ctx context.Context, req Request) ([]byte, error) {
 	client, target, err := resolve(ctx, req, slog.New(slog.DiscardHandler), func(string) {})
 	if err != nil {
 		return nil, err
 	}
 	defer client.Close()
-	text, err := client.Plan(ctx, target, req.spec(clientKey))
+	text, err := client.Plan(ctx, target, req.spec(wg.NewPrivateKey().Public().String()))
 	if err != nil {
 		return nil, Explain(err)
 	}

@@ -13,7 +13,7 @@ func (s *Session) Status(ctx context.Context, measure bool) Status {
 	out := Status{Session: s.name, State: s.state, Problem: s.problem}
 	s.mu.Unlock()
 	out.Target = Target{
-		Context: s.target.Context, Namespace: s.target.Namespace, Pod: s.target.Pod,
+		Ref: s.req.Ref, Context: s.target.Context, Namespace: s.target.Namespace, Pod: s.target.Pod,
 		Container: s.target.Container, Node: s.target.Node, PodIPs: s.target.PodIPs,
 	}
 	out.Hook, out.Device, out.Since = hookRung, s.helper.Kind(), s.since

@@ -33,6 +33,7 @@ const (
 
 // Target is what a session has borrowed.
 type Target struct {
+	Ref       string       `json:"ref"` // as it was asked for
 	Context   string       `json:"context"`
 	Namespace string       `json:"namespace"`
 	Pod       string       `json:"pod"`

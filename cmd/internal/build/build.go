@@ -1,5 +1,5 @@
-// Package version says which build this binary is.
-package version
+// Package build says which build this binary is.
+package build
 
 import (
 	"runtime"
@@ -7,9 +7,9 @@ import (
 	"strings"
 )
 
-// Or returns linked, what the linker put into the binary, or if that is empty
+// Version returns linked, what the linker put into the binary, or if that is empty
 // the version of the module, the commit, or "devel".
-func Or(linked string) string {
+func Version(linked string) string {
 	if linked != "" {
 		return linked
 	}

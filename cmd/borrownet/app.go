@@ -1,0 +1,137 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/borrownet/borrownet/cmd/internal/daemon"
+	"github.com/borrownet/borrownet/cmd/internal/fault"
+	"github.com/borrownet/borrownet/cmd/internal/rundir"
+)
+
+// The verbs that borrownet starts itself with.
+const (
+	verbDaemon = "__daemon" // daemon.Run
+	verbNetns  = "__netns"  // netns.Main: the helper that owns a session's namespace
+	verbExec   = "__exec"   // supervisor.ShimMain: installs the hook, becomes the command
+)
+
+// app is one run of the command line.
+type app struct {
+	argv    []string
+	version string
+	ui      *ui
+}
+
+func newApp(argv []string, version string) *app {
+	return &app{argv: argv, version: version, ui: newUI(os.Stdout, os.Stderr)}
+}
+
+// exitError ends the program with a code that is not ours to explain.
+type exitError struct{ code int }
+
+func (exitError) Error() string { return "exit code of the command" }
+
+// execute runs the command line and returns the exit code.
+func (a *app) execute() int {
+	root := a.root()
+	root.SetArgs(a.argv[1:])
+	err := root.Execute()
+	var exit exitError
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &exit):
+		return exit.code
+	}
+	f, ok := errors.AsType[*fault.Error](err)
+	if !ok {
+		f = a.misuse(err)
+	}
+	a.ui.fail(f)
+	return int(f.Code)
+}
+
+// misuse explains an error of the command line's own grammar.
+func (a *app) misuse(err error) *fault.Error {
+	if errors.Is(err, context.Canceled) {
+		return fault.From(err)
+	}
+	text, _, _ := strings.Cut(err.Error(), "\n") // cobra adds suggestions below
+	return &fault.Error{Code: fault.Usage, Reason: text, Err: err, Hint: a.name() + " help"}
+}
+
+// name is how the person called the program: as a kubectl plugin or by itself.
+func (a *app) name() string {
+	if strings.HasPrefix(filepath.Base(a.argv[0]), "kubectl-") {
+		return "kubectl borrownet"
+	}
+	return "borrownet"
+}
+
+// usage is a mistake on the command line.
+func usage(reason, hint string) error {
+	return &fault.Error{Code: fault.Usage, Reason: reason, Hint: hint}
+}
+
+// root builds the command tree.
+func (a *app) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "borrownet",
+		Short:         "let a program on this machine be a pod",
+		Long:          rootLong,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Annotations:   map[string]string{cobra.CommandDisplayNameAnnotation: a.name()},
+		CompletionOptions: cobra.CompletionOptions{
+			DisableDefaultCmd: true,
+		},
+	}
+	root.PersistentFlags().BoolVarP(&a.ui.verbose, "verbose", "v", false, "say more about what happens")
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return usage(err.Error(), cmd.CommandPath()+" --help")
+	})
+	root.SetUsageTemplate(usageTemplate)
+	root.SetHelpTemplate(helpTemplate)
+	root.SetHelpCommand(a.help(root))
+	root.AddCommand(
+		a.up(), a.run(), a.shell(), a.status(), a.ls(), a.down(), a.versionCommand(), a.completion(), exitCodes(),
+	)
+	return root
+}
+
+// client returns a client of the user's daemon.
+func (a *app) client() (*daemon.Client, *rundir.Dir, error) {
+	dir, err := rundir.Open()
+	if err != nil {
+		return nil, nil, err
+	}
+	return daemon.NewClient(daemon.ClientConfig{
+		Dir: dir, Version: a.version,
+		Spawn: func(ctx context.Context) error { return daemon.Spawn(ctx, dir, []string{selfPath(), verbDaemon}) },
+	}), dir, nil
+}
+
+// selfPath is how this very program is started again, also when its file was
+// replaced meanwhile.
+func selfPath() string {
+	const self = "/proc/self/exe"
+	path, err := os.Executable()
+	if err != nil {
+		return self
+	}
+	there, err := os.Stat(path)
+	if err != nil {
+		return self
+	}
+	here, err := os.Stat(self)
+	if err != nil || !os.SameFile(there, here) {
+		return self
+	}
+	return path
+}

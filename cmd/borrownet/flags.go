@@ -1,0 +1,141 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/borrownet/borrownet/agent/kube"
+	"github.com/borrownet/borrownet/cmd/internal/session"
+	"github.com/borrownet/borrownet/cmd/internal/settings"
+)
+
+const imageVar = "BORROWNET_AGENT_IMAGE"
+
+// targetFlags are the flags of up, and of a run that may have to up.
+type targetFlags struct {
+	pod, container, session string
+	image                   string
+	idleTTL, hardTTL        time.Duration
+	kube                    kube.Flags
+}
+
+func (t *targetFlags) add(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVar(&t.pod, "pod", "", "`TARGET` to borrow: pod, TYPE/NAME or bare name")
+	f.StringVarP(&t.container, "container", "c", "", "`NAME` of the container whose environment is borrowed (default: the pod's default container)")
+	f.StringVar(&t.session, "session", "", "`NAME` of the session (default: that of the workload or pod)")
+	f.StringVar(&t.image, "agent-image", "", "`IMAGE` of the agent")
+	f.DurationVar(&t.idleTTL, "idle-ttl", 15*time.Minute, "`TIME` after which an agent without a client leaves")
+	f.DurationVar(&t.hardTTL, "hard-ttl", 8*time.Hour, "`TIME` after which an agent leaves in any case")
+	t.addKube(cmd)
+}
+
+// addKube adds the flags that kubectl has for the choice of a cluster.
+func (t *targetFlags) addKube(cmd *cobra.Command) {
+	f, k := cmd.Flags(), &t.kube
+	f.StringVar(&k.Kubeconfig, "kubeconfig", "", "`FILE` to use instead of $KUBECONFIG")
+	f.StringVar(&k.Context, "context", "", "`NAME` of the kubeconfig context")
+	f.StringVar(&k.Cluster, "cluster", "", "`NAME` of the kubeconfig cluster")
+	f.StringVar(&k.User, "user", "", "`NAME` of the kubeconfig user")
+	f.StringVarP(&k.Namespace, "namespace", "n", "", "`NAMESPACE` of the target")
+	f.StringVarP(&k.Server, "server", "s", "", "`URL` of the API server")
+	f.StringVar(&k.Token, "token", "", "bearer `TOKEN` for the API server")
+	f.StringVar(&k.TLSServerName, "tls-server-name", "", "`NAME` in the API server's certificate")
+	f.StringVar(&k.CertificateAuthority, "certificate-authority", "", "`FILE` with the API server's authority")
+	f.StringVar(&k.ClientCertificate, "client-certificate", "", "`FILE` with the client certificate")
+	f.StringVar(&k.ClientKey, "client-key", "", "`FILE` with the client certificate's key")
+	f.BoolVar(&k.InsecureSkipVerify, "insecure-skip-tls-verify", false, "accept any certificate of the API server")
+	f.StringVar(&k.As, "as", "", "`USER` to impersonate")
+	f.StringVar(&k.AsUID, "as-uid", "", "`UID` to impersonate")
+	f.StringArrayVar(&k.AsGroups, "as-group", nil, "`GROUP` to impersonate; may be repeated")
+	f.DurationVar(&k.RequestTimeout, "request-timeout", 0, "`TIME` that one request to the API server may take")
+}
+
+var (
+	sessionName = regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$`)
+	imageName   = regexp.MustCompile(`^[a-zA-Z0-9]([\w.:/@-]*[\w])?$`)
+)
+
+// request checks the flags and returns what they ask for.
+func (t *targetFlags) request(name string) (session.Request, error) {
+	switch {
+	case t.pod == "":
+		return session.Request{}, usage("no pod is named", name+" --pod NAME")
+	case t.session != "" && !sessionName.MatchString(t.session):
+		return session.Request{}, usage(fmt.Sprintf("--session %q: not lower-case letters, digits, - and ., 63 at most", t.session), name+" --pod "+t.pod+" --session mine")
+	case t.idleTTL <= 0 || t.hardTTL <= 0:
+		return session.Request{}, usage("--idle-ttl and --hard-ttl must be positive", name+" --pod "+t.pod+" --idle-ttl 15m --hard-ttl 8h")
+	case t.idleTTL > t.hardTTL:
+		return session.Request{}, usage(fmt.Sprintf("--idle-ttl %v is longer than --hard-ttl %v", t.idleTTL, t.hardTTL), name+" --pod "+t.pod+" --hard-ttl "+t.idleTTL.String())
+	}
+	image, err := t.agentImage(name)
+	if err != nil {
+		return session.Request{}, err
+	}
+	k, err := absolute(t.kube)
+	if err != nil {
+		return session.Request{}, err
+	}
+	return session.Request{
+		Name: t.session, Ref: t.pod, Container: t.container, Kube: k, Image: image, IdleTTL: t.idleTTL, HardTTL: t.hardTTL,
+	}, nil
+}
+
+// agentImage finds the image's name: flag, environment, file.
+func (t *targetFlags) agentImage(name string) (string, error) {
+	image, from := t.image, "--agent-image"
+	if image == "" {
+		image, from = os.Getenv(imageVar), imageVar
+	}
+	if image == "" {
+		file, err := settings.Read(settings.Name)
+		if err != nil {
+			return "", err
+		}
+		image, from = file.AgentImage, "agentImage in "+settings.Name
+	}
+	if image == "" {
+		return "", usage("no agent image is named",
+			"build one with `make agent-image`, push it to a registry that the cluster reads, then: "+name+" --pod "+t.pod+" --agent-image REGISTRY/borrownet-agent:TAG")
+	}
+	if len(image) > 512 || !imageName.MatchString(image) {
+		return "", usage(fmt.Sprintf("%s: %q is not the name of an image", from, image), name+" --pod "+t.pod+" --agent-image REGISTRY/borrownet-agent:TAG")
+	}
+	return image, nil
+}
+
+// absolute makes every path in f independent of the working directory, which the
+// daemon does not share, and gives f this process's environment.
+func absolute(f kube.Flags) (kube.Flags, error) {
+	for _, path := range []*string{&f.Kubeconfig, &f.CertificateAuthority, &f.ClientCertificate, &f.ClientKey} {
+		if *path == "" {
+			continue
+		}
+		abs, err := filepath.Abs(*path)
+		if err != nil {
+			return f, fmt.Errorf("working directory: %w", err)
+		}
+		*path = abs
+	}
+	f.Env = os.Environ()
+	for i, kv := range f.Env {
+		list, ok := strings.CutPrefix(kv, "KUBECONFIG=")
+		if !ok {
+			continue
+		}
+		paths := filepath.SplitList(list)
+		for j, p := range paths {
+			if abs, err := filepath.Abs(p); err == nil && p != "" {
+				paths[j] = abs
+			}
+		}
+		f.Env[i] = "KUBECONFIG=" + strings.Join(paths, string(filepath.ListSeparator))
+	}
+	return f, nil
+}

@@ -1,0 +1,195 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/borrownet/borrownet/cmd/internal/daemon"
+	"github.com/borrownet/borrownet/cmd/internal/fault"
+	"github.com/borrownet/borrownet/cmd/internal/launch"
+	"github.com/borrownet/borrownet/cmd/internal/session"
+	"github.com/borrownet/borrownet/hook/netns"
+	"github.com/borrownet/borrownet/hook/supervisor"
+)
+
+// Exit codes of run and shell when the command did not get as far as its own.
+const (
+	exitOurs     = 125
+	exitNotFound = 127
+	exitNoExec   = 126
+)
+
+func (a *app) run() *cobra.Command {
+	var target targetFlags
+	cmd := &cobra.Command{
+		Use: "run [--session NAME | --pod TARGET] -- COMMAND [ARG...]", Short: "run a command as the pod", Long: runLong, Example: runExample,
+		Args: cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, argv []string) error {
+			return a.ours(a.runCommand(target, argv, cmd.CommandPath()))
+		},
+	}
+	target.add(cmd)
+	cmd.Flags().SetInterspersed(false) // flags after the command's name are the command's
+	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return a.ours(usage(err.Error(), cmd.CommandPath()+" --help"))
+	})
+	a.completeSessions(cmd)
+	return cmd
+}
+
+// ours prints an error that is not the command's and gives it the code that
+// wrappers have for it.
+func (a *app) ours(err error) error {
+	if _, exits := errors.AsType[exitError](err); err == nil || exits {
+		return err
+	}
+	a.ui.fail(fault.From(err))
+	return exitError{exitOurs}
+}
+
+func (a *app) runCommand(target targetFlags, argv []string, name string) error {
+	if len(argv) == 0 {
+		return usage("no command is given", name+" -- COMMAND")
+	}
+	if outer := os.Getenv(launch.SessionVar); outer != "" {
+		if target.session != "" && target.session != outer || target.pod != "" {
+			return usage("this shell is borrowed already, by session "+outer, "leave it with exit first, or use another terminal")
+		}
+		return a.become(argv, os.Environ())
+	}
+	client, dir, err := a.client()
+	if err != nil {
+		return err
+	}
+	defer dir.Remove()
+	place, err := a.find(client, target, name)
+	if err != nil {
+		return err
+	}
+	code, err := a.supervise(place, argv, nil)
+	if err != nil {
+		return err
+	}
+	return exitError{code}
+}
+
+// find returns the place of the session that the flags name, and sets one up
+// for --pod if there is none.
+func (a *app) find(client *daemon.Client, target targetFlags, name string) (session.Place, error) {
+	if target.pod == "" {
+		picked, err := a.pick(client, target.session)
+		if err != nil {
+			return session.Place{}, err
+		}
+		return a.place(client, picked)
+	}
+	ctx, stop := interruptible()
+	defer stop()
+	list, err := client.List(ctx, false)
+	if err != nil && !errors.Is(err, daemon.ErrNotRunning) {
+		return session.Place{}, err
+	}
+	for _, st := range list {
+		if target.matches(st) {
+			return a.place(client, st.Session)
+		}
+	}
+	req, err := target.request(name)
+	if err != nil {
+		return session.Place{}, err
+	}
+	hold, err := a.raise(ctx, client, daemon.UpRequest{Request: req})
+	if err != nil {
+		return session.Place{}, err
+	}
+	defer hold.Close()
+	a.ui.say("it stays until: borrownet down %s", hold.Status.Session)
+	return a.place(client, hold.Status.Session)
+}
+
+// matches reports whether the session is of the target that the flags name.
+func (t *targetFlags) matches(st session.Status) bool {
+	switch {
+	case st.State == session.Lost, st.State == session.Connecting:
+		return false
+	case t.session != "" && t.session != st.Session:
+		return false
+	case t.kube.Namespace != "" && t.kube.Namespace != st.Target.Namespace:
+		return false
+	case t.kube.Context != "" && t.kube.Context != st.Target.Context:
+		return false
+	case t.container != "" && t.container != st.Target.Container:
+		return false
+	}
+	return t.pod == st.Target.Ref || t.pod == st.Target.Pod
+}
+
+// place asks where programs of a session run.
+func (a *app) place(client *daemon.Client, name string) (session.Place, error) {
+	ctx, stop := interruptible()
+	defer stop()
+	place, err := client.Place(ctx, name)
+	if errors.Is(err, daemon.ErrNotRunning) {
+		return place, noSessions()
+	}
+	return place, err
+}
+
+// supervise runs argv in the session at place and returns its exit code. extra
+// is added to its environment.
+func (a *app) supervise(place session.Place, argv, extra []string) (int, error) {
+	env, hidden := launch.Env(os.Environ(), place)
+	if len(hidden) > 0 {
+		a.ui.detail("hidden from the command, which goes out through the pod: %s", strings.Join(hidden, " "))
+	}
+	sockets, err := netns.Dial(place.Socket)
+	if err != nil {
+		return exitOurs, &fault.Error{Code: fault.Hook, Op: "use session", Object: place.Session, Reason: err.Error(), Hint: "borrownet status " + place.Session, Err: err}
+	}
+	defer sockets.Close()
+	code, err := supervisor.Run(context.Background(), supervisor.Config{
+		Shim: []string{selfPath(), verbExec}, Argv: argv, Env: append(env, extra...),
+		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Sockets: sockets, Logger: a.logger(),
+	})
+	if err != nil {
+		return code, a.hookFault(err, code)
+	}
+	return code, nil
+}
+
+// hookFault explains an error of the supervisor.
+func (a *app) hookFault(err error, code int) error {
+	if u, ok := errors.AsType[*supervisor.UnsupportedError](err); ok {
+		return &fault.Error{Code: fault.Hook, Op: "hook the command", Reason: u.Reason, Hint: u.Hint, Err: err}
+	}
+	if _, ok := errors.AsType[*supervisor.CommandError](err); ok {
+		a.ui.fail(&fault.Error{Op: "run", Reason: err.Error()})
+		return exitError{code}
+	}
+	return &fault.Error{Code: fault.Hook, Op: "hook the command", Reason: err.Error(), Err: err}
+}
+
+// logger prints warnings of the hook, all that it says with -v.
+func (a *app) logger() *slog.Logger { return slog.New(&uiHandler{ui: a.ui}) }
+
+// become replaces this process by argv: in a borrowed shell everything is
+// borrowed already.
+func (a *app) become(argv, env []string) error {
+	path, err := exec.LookPath(argv[0])
+	if err == nil {
+		err = syscall.Exec(path, argv, env)
+	}
+	code := exitNoExec
+	if errors.Is(err, exec.ErrNotFound) || errors.Is(err, os.ErrNotExist) {
+		code = exitNotFound
+	}
+	a.ui.fail(&fault.Error{Op: "run", Object: argv[0], Reason: errors.Unwrap(err).Error()})
+	return exitError{code}
+}

@@ -1,0 +1,57 @@
+package main
+
+import (
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/borrownet/borrownet/cmd/internal/fault"
+	"github.com/borrownet/borrownet/cmd/internal/launch"
+	"github.com/borrownet/borrownet/cmd/internal/session"
+)
+
+func (a *app) shell() *cobra.Command {
+	var name string
+	cmd := &cobra.Command{
+		Use: "shell [--session NAME]", Short: "open a shell as the pod", Long: shellLong, Args: noArgs,
+		RunE: func(*cobra.Command, []string) error { return a.ours(a.openShell(name)) },
+	}
+	cmd.Flags().StringVar(&name, "session", "", "`NAME` of the session (default: the only one there is)")
+	a.completeSessions(cmd)
+	return cmd
+}
+
+func (a *app) openShell(name string) error {
+	if outer := os.Getenv(launch.SessionVar); outer != "" {
+		return usage("this shell is borrowed already, by session "+outer, "leave it with exit first, or use another terminal")
+	}
+	client, dir, err := a.client()
+	if err != nil {
+		return err
+	}
+	defer dir.Remove()
+	picked, err := a.pick(client, name)
+	if err != nil {
+		return err
+	}
+	place, err := a.place(client, picked)
+	if err != nil {
+		return err
+	}
+	code, err := a.runShell(place, dir.String())
+	if err != nil {
+		return err
+	}
+	return exitError{code}
+}
+
+// runShell runs the person's shell in the session at place. dir is where its
+// start-up files may be.
+func (a *app) runShell(place session.Place, dir string) (int, error) {
+	sh, err := launch.NewShell(os.Getenv("SHELL"), dir, place.Session)
+	if err != nil {
+		return exitOurs, &fault.Error{Code: fault.Laptop, Op: "prepare shell", Reason: err.Error(), Err: err}
+	}
+	defer sh.Close()
+	return a.supervise(place, sh.Argv, sh.Env)
+}

@@ -1,0 +1,244 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"golang.org/x/term"
+
+	"github.com/borrownet/borrownet/cmd/internal/daemon"
+	"github.com/borrownet/borrownet/cmd/internal/encode"
+	"github.com/borrownet/borrownet/cmd/internal/fault"
+	"github.com/borrownet/borrownet/cmd/internal/session"
+)
+
+// This file is the only one that prints to people. Its rules: what somebody
+// asked for goes to standard output, everything else to standard error; nothing
+// is capitalised, no sentence ends with a period; an error is one line, the hint
+// after it is the next command to type.
+
+// ui prints.
+type ui struct {
+	out, err io.Writer
+	verbose  bool
+}
+
+func newUI(out, err io.Writer) *ui { return &ui{out: out, err: err} }
+
+// interactive reports whether a person sits at standard input and output.
+func interactive() bool {
+	return term.IsTerminal(int(os.Stdin.Fd())) && term.IsTerminal(int(os.Stdout.Fd()))
+}
+
+// fail prints an error and its hint.
+func (u *ui) fail(f *fault.Error) {
+	fmt.Fprintln(u.err, "error:", plain(f.Error()))
+	u.hint(f.Hint)
+}
+
+func (u *ui) hint(text string) {
+	for i, line := range strings.Split(strings.TrimSpace(text), "\n") {
+		switch {
+		case line == "" && i == 0:
+		case i == 0:
+			fmt.Fprintln(u.err, "hint:", plain(line))
+		default:
+			fmt.Fprintln(u.err, "     ", plain(line))
+		}
+	}
+}
+
+// warn prints something that a person should know but that stops nothing.
+func (u *ui) warn(text, hint string) {
+	fmt.Fprintln(u.err, "warning:", plain(text))
+	u.hint(hint)
+}
+
+// say prints what happens.
+func (u *ui) say(format string, args ...any) {
+	fmt.Fprintln(u.err, plain(fmt.Sprintf(format, args...)))
+}
+
+// detail prints what only a curious person wants to know.
+func (u *ui) detail(format string, args ...any) {
+	if u.verbose {
+		u.say(format, args...)
+	}
+}
+
+// print prints what was asked for.
+func (u *ui) print(text string) error {
+	_, err := io.WriteString(u.out, text)
+	return err
+}
+
+// plain replaces what could drive the terminal: texts of clusters are foreign.
+func plain(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < 0x20 && r != '\t' && r != '\n' || r == 0x7f || r >= 0x80 && r < 0xa0 {
+			return '?'
+		}
+		return r
+	}, s)
+}
+
+// identity prints the line that says who one is now.
+func (u *ui) identity(st session.Status) {
+	u.say("session %s is ready: %s", st.Session, strings.Join(identity(st), ", "))
+}
+
+func identity(st session.Status) []string {
+	agent := "new"
+	if st.Agent.Reused {
+		agent = "reused"
+	}
+	return []string{
+		"context " + st.Target.Context,
+		"namespace " + st.Target.Namespace,
+		"pod " + st.Target.Pod,
+		"container " + st.Target.Container,
+		"node " + st.Target.Node,
+		"pod ips " + joined(st),
+		"agent " + st.Agent.Container + " (" + agent + ")",
+		"round trip " + roundTrip(st),
+	}
+}
+
+func joined(st session.Status) string {
+	var ips []string
+	for _, ip := range st.Target.PodIPs {
+		ips = append(ips, ip.String())
+	}
+	return strings.Join(ips, " ")
+}
+
+func roundTrip(st session.Status) string {
+	if st.RoundTrip == 0 {
+		return "no answer"
+	}
+	return st.RoundTrip.Round(10 * time.Microsecond).String()
+}
+
+// sessions prints a table of sessions.
+func (u *ui) sessions(list []session.Status) error {
+	var b strings.Builder
+	w := tabwriter.NewWriter(&b, 0, 0, 3, ' ', 0)
+	fmt.Fprintln(w, "SESSION\tSTATE\tPOD\tNAMESPACE\tCONTEXT\tUPTIME")
+	for _, st := range list {
+		fmt.Fprintln(w, strings.Join([]string{
+			st.Session, string(st.State), st.Target.Pod, st.Target.Namespace, st.Target.Context, uptime(st),
+		}, "\t"))
+	}
+	w.Flush()
+	return u.print(plain(b.String()))
+}
+
+func uptime(st session.Status) string {
+	if st.Since.IsZero() {
+		return ""
+	}
+	return time.Since(st.Since).Round(time.Second).String()
+}
+
+// status prints all that is known of sessions.
+func (u *ui) status(list []session.Status) error {
+	var b strings.Builder
+	for i, st := range list {
+		if i > 0 {
+			b.WriteByte('\n')
+		}
+		w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+		for _, row := range statusRows(st) {
+			if row[1] != "" {
+				fmt.Fprintf(w, "%s\t%s\n", row[0], row[1])
+			}
+		}
+		w.Flush()
+	}
+	return u.print(plain(b.String()))
+}
+
+func statusRows(st session.Status) [][2]string {
+	rows := [][2]string{{"session", st.Session}, {"state", string(st.State)}}
+	if st.Problem != nil {
+		rows = append(rows, [2]string{"problem", st.Problem.Error()}, [2]string{"hint", st.Problem.Hint})
+	}
+	if st.State == session.Connecting {
+		return rows
+	}
+	rows = append(rows,
+		[2]string{"context", st.Target.Context}, [2]string{"namespace", st.Target.Namespace},
+		[2]string{"pod", st.Target.Pod}, [2]string{"container", st.Target.Container},
+		[2]string{"node", st.Target.Node}, [2]string{"pod ips", joined(st)},
+		[2]string{"hook", st.Hook}, [2]string{"device", st.Device}, [2]string{"carrier", st.Carrier})
+	if st.State != session.Lost {
+		rows = append(rows, [2]string{"round trip", roundTrip(st)})
+	}
+	rows = append(rows,
+		[2]string{"bytes", fmt.Sprintf("%d in, %d out", st.Traffic.BytesIn, st.Traffic.BytesOut)},
+		[2]string{"flows", fmt.Sprint(st.Traffic.Flows)},
+		[2]string{"drops", drops(st.Traffic.Drops)},
+		[2]string{"agent", agentText(st)},
+		[2]string{"ping", pingText(st.Agent.Ping)},
+		[2]string{"uptime", uptime(st)},
+		[2]string{"redials", fmt.Sprint(st.Redials)})
+	return rows
+}
+
+func drops(m map[string]uint64) string {
+	if len(m) == 0 {
+		return "none"
+	}
+	var parts []string
+	for reason, n := range m {
+		parts = append(parts, fmt.Sprintf("%d %s", n, reason))
+	}
+	slices.Sort(parts)
+	return strings.Join(parts, ", ")
+}
+
+func agentText(st session.Status) string {
+	text := st.Agent.Container + ", version " + st.Agent.Version
+	if !st.Agent.Expires.IsZero() {
+		text += ", ends in " + time.Until(st.Agent.Expires).Round(time.Second).String() + " at the latest"
+	}
+	return text
+}
+
+func pingText(why string) string {
+	if why == "" {
+		return ""
+	}
+	return "not possible in this pod: " + why
+}
+
+// encode prints v for another program.
+func (u *ui) encode(format string, v any) error {
+	text, err := encode.Text(format, v)
+	if err != nil {
+		return err
+	}
+	return u.print(string(text))
+}
+
+// downed prints that a session has ended.
+func (u *ui) downed(d daemon.Downed) {
+	if d.Warning != nil {
+		u.warn(d.Warning.Error(), d.Warning.Hint)
+	}
+	u.say("session %s is down", d.Session)
+}
+
+// clear empties the terminal before the next picture of a watch.
+func (u *ui) clear() {
+	if interactive() {
+		fmt.Fprint(u.out, "\x1b[H\x1b[2J")
+		return
+	}
+	fmt.Fprintln(u.out)
+}

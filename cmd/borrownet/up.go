@@ -1,0 +1,193 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/borrownet/borrownet/cmd/internal/daemon"
+	"github.com/borrownet/borrownet/cmd/internal/fault"
+	"github.com/borrownet/borrownet/cmd/internal/launch"
+	"github.com/borrownet/borrownet/cmd/internal/session"
+)
+
+func (a *app) up() *cobra.Command {
+	var (
+		target         targetFlags
+		detach, dryRun bool
+	)
+	cmd := &cobra.Command{
+		Use: "up --pod TARGET", Short: "borrow a pod", Long: upLong, Example: upExample, Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			req, err := target.request(cmd.CommandPath())
+			if err != nil {
+				return err
+			}
+			if dryRun {
+				return a.plan(req)
+			}
+			return a.borrow(req, detach)
+		},
+	}
+	target.add(cmd)
+	cmd.Flags().BoolVarP(&detach, "detach", "d", false, "return when the session is ready")
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "print what would be added to the pod, change nothing")
+	return cmd
+}
+
+// interruptible returns a context that ends with SIGINT, SIGTERM and SIGHUP.
+func interruptible() (context.Context, context.CancelFunc) {
+	return signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+}
+
+// plan prints what up would do to the pod.
+func (a *app) plan(req session.Request) error {
+	ctx, stop := interruptible()
+	defer stop()
+	req.Kube.Stdin = interactive()
+	text, err := session.Plan(ctx, req)
+	if err != nil {
+		return fault.From(err)
+	}
+	return a.ui.print(string(text))
+}
+
+// borrow sets a session up and stays with it unless detached.
+func (a *app) borrow(req session.Request, detach bool) error {
+	if outer := os.Getenv(launch.SessionVar); outer != "" && !detach {
+		return &fault.Error{Code: fault.Usage, Op: "borrow", Object: req.Ref, Reason: "this shell is borrowed already, by session " + outer,
+			Hint: "leave it with exit first, or add -d and use the new session from another terminal"}
+	}
+	client, dir, err := a.client()
+	if err != nil {
+		return err
+	}
+	defer dir.Remove()
+	ctx, stop := interruptible()
+	defer stop()
+	hold, err := a.raise(ctx, client, daemon.UpRequest{Request: req, Owned: !detach})
+	if err != nil {
+		return err
+	}
+	defer hold.Close()
+	name := hold.Status.Session
+	if detach {
+		a.ui.say("next: borrownet run --session %s -- COMMAND, and at the end: borrownet down %s", name, name)
+		return nil
+	}
+	if interactive() {
+		stop() // from now on signals are the shell's
+		return a.subshell(client, dir.String(), hold)
+	}
+	a.ui.say("next: borrownet run --session %s -- COMMAND; SIGINT or SIGTERM ends the session", name)
+	return a.attend(ctx, client, hold)
+}
+
+// raise asks for a session and tells how it goes.
+func (a *app) raise(ctx context.Context, client *daemon.Client, req daemon.UpRequest) (*daemon.Hold, error) {
+	hold, err := client.Up(ctx, req, func(step string) { a.ui.say("%s", step) })
+	if err != nil {
+		return nil, fault.From(err)
+	}
+	if hold.Skewed != "" {
+		a.ui.warn("the daemon is version "+hold.Skewed+", this is "+a.version, "borrownet down --all, then up again")
+	}
+	a.ui.identity(hold.Status)
+	return hold, nil
+}
+
+// attend stays in the foreground until the session ends or somebody wants that.
+func (a *app) attend(ctx context.Context, client *daemon.Client, hold *daemon.Hold) error {
+	ended := make(chan error, 1)
+	go func() { ended <- a.follow(hold) }() // ends with the session or hold.Close
+	select {
+	case <-ctx.Done():
+		return a.takeDown(client, hold.Status.Session)
+	case err := <-ended:
+		if err == nil {
+			return nil
+		}
+		// A lost session is of no use to anybody.
+		return errors.Join(err, a.takeDown(client, hold.Status.Session))
+	}
+}
+
+// follow prints what happens to the session. It returns nil when the session
+// was ended, and the reason when it is lost.
+func (a *app) follow(hold *daemon.Hold) error {
+	var lost *fault.Error
+	why, err := hold.Watch(func(ev daemon.StateEvent) {
+		switch {
+		case ev.State == session.Lost:
+			lost = ev.Problem
+			hold.Close() // makes Watch return
+		case ev.Problem != nil:
+			a.ui.warn(ev.Problem.Error(), "")
+		default:
+			a.ui.say("session %s is %s again", hold.Status.Session, ev.State)
+		}
+	})
+	switch {
+	case lost != nil:
+		return lost
+	case err != nil:
+		return &fault.Error{Code: fault.Laptop, Op: "keep session", Object: hold.Status.Session, Reason: "the daemon has ended", Hint: "borrownet up again", Err: err}
+	}
+	a.ui.say("session %s is down: %s", hold.Status.Session, why)
+	return nil
+}
+
+// subshell runs the person's shell in the session and ends the session with it.
+func (a *app) subshell(client *daemon.Client, dir string, hold *daemon.Hold) error {
+	name := hold.Status.Session
+	go func() { // ends with hold.Close
+		if _, err := hold.Watch(func(ev daemon.StateEvent) {
+			if ev.State == session.Lost && ev.Problem != nil {
+				a.ui.warn(ev.Problem.Error(), "exit, then: "+ev.Problem.Hint)
+			}
+		}); err != nil {
+			a.ui.detail("session %s: %v", name, err)
+		}
+	}()
+	place, err := a.place(client, name)
+	if err != nil {
+		return errors.Join(err, a.takeDown(client, name))
+	}
+	a.ui.say("this shell is the pod now; exit ends the session")
+	// An interactive shell ignores SIGTERM; what it respects is a hang-up.
+	terminate := make(chan os.Signal, 1)
+	signal.Notify(terminate, syscall.SIGTERM)
+	defer signal.Stop(terminate)
+	left := make(chan struct{})
+	defer close(left)
+	go func() { // ends with this function
+		select {
+		case <-terminate:
+			_ = syscall.Kill(os.Getpid(), syscall.SIGHUP)
+		case <-left:
+		}
+	}()
+	_, err = a.runShell(place, dir)
+	return errors.Join(err, a.takeDown(client, name))
+}
+
+// takeDown ends a session; one that is gone already is fine.
+func (a *app) takeDown(client *daemon.Client, name string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	d, err := client.Down(ctx, name, false)
+	f, gone := errors.AsType[*fault.Error](err)
+	switch {
+	case errors.Is(err, daemon.ErrNotRunning), gone && f.Code == fault.NoSession:
+		return nil
+	case err != nil:
+		return err
+	}
+	a.ui.downed(d)
+	return nil
+}
