@@ -99,6 +99,7 @@ type carrier struct {
 
 	closeOnce sync.Once
 	closed    chan struct{}
+	served    chan struct{} // closed when the connection has ended
 	wg        sync.WaitGroup
 	errDone   chan struct{} // closed when failure is set
 	failure   string        // what the far side said went wrong; valid after errDone
@@ -128,9 +129,12 @@ func (c *Client) dial(ctx context.Context, t *Target, port uint16, protocol stri
 	}
 	f := &carrier{
 		protocol: protocol, object: "pod " + t.Namespace + "/" + t.Pod, port: port,
-		conn: conn, spdy: spdy, closed: make(chan struct{}), errDone: make(chan struct{}),
+		conn: conn, spdy: spdy, closed: make(chan struct{}), served: make(chan struct{}), errDone: make(chan struct{}),
 	}
-	f.wg.Go(func() { spdy.Serve(refuseStream) })
+	f.wg.Go(func() {
+		defer close(f.served)
+		spdy.Serve(refuseStream)
+	})
 	if err := f.openStreams(ctx); err != nil {
 		f.Close()
 		return nil, contextCause(ctx, err)
@@ -182,6 +186,18 @@ func (f *carrier) awaitReply(ctx context.Context, s *spdystream.Stream) error {
 			return context.Cause(ctx)
 		case <-f.spdy.CloseChan():
 			return io.ErrUnexpectedEOF
+		default:
+		}
+	}
+}
+
+// drainReply takes a refusal that nobody waits for any more: the library's
+// worker would wait for ever to hand it over.
+func (f *carrier) drainReply(s *spdystream.Stream) {
+	for errors.Is(s.WaitTimeout(20*time.Millisecond), spdystream.ErrTimeout) {
+		select {
+		case <-f.served:
+			return
 		default:
 		}
 	}
@@ -264,6 +280,7 @@ func (f *carrier) Close() error {
 		for _, s := range []*spdystream.Stream{f.errs, f.data} {
 			if s != nil {
 				_ = s.Reset()
+				f.wg.Go(func() { f.drainReply(s) })
 			}
 		}
 		_ = f.spdy.Close()

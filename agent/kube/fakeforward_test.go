@@ -1,0 +1,125 @@
+package kube
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync/atomic"
+
+	"github.com/gorilla/websocket"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/streaming/pkg/httpstream"
+	"k8s.io/streaming/pkg/httpstream/spdy"
+)
+
+// forwarder is the kubelet's side of port-forward, built from the cluster's
+// own SPDY server: serve gets each data stream with its port.
+type forwarder struct {
+	f         *fakeAPI
+	spdy      func(http.ResponseWriter, *http.Request) bool // answers instead of SPDY; nil = SPDY works
+	webSocket func(http.ResponseWriter, *http.Request) bool // the same for WebSocket
+	silent    bool                                          // accepts no stream
+	serve     func(s httpstream.Stream, port string) error  // its error goes to the error stream
+	tried     [2]atomic.Int32                               // SPDY, WebSocket upgrades seen
+}
+
+func newForwarder(f *fakeAPI) *forwarder {
+	fw := &forwarder{f: f, serve: func(s httpstream.Stream, _ string) error { _, err := io.Copy(s, s); return err }}
+	f.intercept = fw.handle
+	return fw
+}
+
+func (fw *forwarder) handle(w http.ResponseWriter, r *http.Request) bool {
+	if !strings.HasSuffix(r.URL.Path, "/portforward") || r.Header.Get("Authorization") != "Bearer secret" {
+		return false
+	}
+	if websocket.IsWebSocketUpgrade(r) {
+		fw.tried[1].Add(1)
+		if fw.webSocket == nil || !fw.webSocket(w, r) {
+			fw.serveWebSocket(w, r)
+		}
+		return true
+	}
+	fw.tried[0].Add(1)
+	if fw.spdy == nil || !fw.spdy(w, r) {
+		fw.serveSPDY(w, r)
+	}
+	return true
+}
+
+func (fw *forwarder) serveSPDY(w http.ResponseWriter, r *http.Request) {
+	if _, err := httpstream.Handshake(r, w, []string{protocolV1}); err != nil {
+		fw.f.t.Log(err)
+		return
+	}
+	streams := make(chan httpstream.Stream, 10)
+	conn := spdy.NewResponseUpgrader().UpgradeResponse(w, r, fw.accept(streams))
+	if conn != nil {
+		fw.run(conn, streams)
+	}
+}
+
+func (fw *forwarder) serveWebSocket(w http.ResponseWriter, r *http.Request) {
+	up := websocket.Upgrader{Subprotocols: []string{tunnelPrefix + protocolV1}}
+	ws, err := up.Upgrade(w, r, nil)
+	if err != nil {
+		fw.f.t.Log(err)
+		return
+	}
+	streams := make(chan httpstream.Stream, 10)
+	conn, err := spdy.NewServerConnection(newFrameConn(&messageConn{conn: ws}), fw.accept(streams))
+	if err != nil {
+		fw.f.t.Log(err)
+		return
+	}
+	fw.run(conn, streams)
+}
+
+func (fw *forwarder) accept(streams chan httpstream.Stream) httpstream.NewStreamHandler {
+	return func(s httpstream.Stream, _ <-chan struct{}) error {
+		if fw.silent {
+			return fmt.Errorf("no")
+		}
+		streams <- s
+		return nil
+	}
+}
+
+// run pairs the two streams, as the kubelet does, and serves them.
+func (fw *forwarder) run(conn httpstream.Connection, streams chan httpstream.Stream) {
+	defer conn.Close()
+	fw.f.t.Cleanup(func() { conn.Close() }) // a stream that is not read hides the connection's end
+	var data, errs httpstream.Stream
+	for data == nil || errs == nil {
+		select {
+		case s := <-streams:
+			if s.Headers().Get(corev1.StreamType) == corev1.StreamTypeError {
+				errs = s
+			} else {
+				data = s
+			}
+		case <-conn.CloseChan():
+			return
+		}
+	}
+	go func() {
+		defer data.Close()
+		defer errs.Close()
+		if err := fw.serve(data, data.Headers().Get(corev1.PortHeader)); err != nil {
+			fmt.Fprint(errs, err)
+		}
+	}()
+	<-conn.CloseChan()
+}
+
+// stuck hijacks a connection and says nothing more on it.
+func (fw *forwarder) stuck(w http.ResponseWriter, r *http.Request) bool {
+	conn, _, err := w.(http.Hijacker).Hijack()
+	if err != nil {
+		fw.f.t.Error(err)
+		return true
+	}
+	fw.f.t.Cleanup(func() { conn.Close() })
+	return true
+}
