@@ -7,15 +7,19 @@ case "${1-}" in -h | --help) sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"; e
 cd "$(dirname "$0")/.."
 
 bn=bin/borrownet
-commands() { "$bn" --help 2>&1 | awk '/Commands:$/{on=1;next} /^[A-Z]/{on=0} on&&NF{print $1}' | grep -vxE 'help' || true; }
-page() { # page COMMAND…
-  local name=borrownet${1:+-$1}
-  { printf '# %s\n\n```\n' "borrownet${1:+ $1}"; "$bn" "$@" --help 2>&1; printf '```\n'; } >"docs/cli/$name.md"
+page() { # page NAME ARGUMENT…: the program's answer as docs/cli/NAME.md
+  { printf '# %s\n\n```\n' "$1"; "$bn" "${@:2}"; printf '```\n'; } >"docs/cli/$1.md"
 }
+
+mkdir -p docs/cli
 rm -f docs/cli/*.md
-page
-for c in $(commands); do page "$c"; done
+mapfile -t commands < <("$bn" --help | awk '/^commands:$/ { on = 1; next } /^[a-z]/ { on = 0 } on && NF { print $1 }' | grep -vx help)
+for c in "${commands[@]}"; do page "borrownet-$c" "$c" --help; done
+page exit-codes help exit-codes
+page borrownet --help
 {
-  printf '# Commands\n\nGenerated from the help texts by `make docs`.\n\n'
-  for c in $(commands); do printf -- '- [borrownet %s](borrownet-%s.md)\n' "$c" "$c"; done
+  printf '# Commands\n\nWritten by `make docs` from what the program says.\n\n'
+  printf -- '- [borrownet](borrownet.md)\n'
+  for c in "${commands[@]}"; do printf -- '- [borrownet %s](borrownet-%s.md)\n' "$c" "$c"; done
+  printf -- '- [exit codes](exit-codes.md)\n'
 } >docs/cli/README.md

@@ -106,7 +106,7 @@ func fastSteps(ctx context.Context) ([]step, error) {
 	if err != nil {
 		return nil, err
 	}
-	argv := []string{goCmd(), "test", "-json", "-timeout", "10m"}
+	argv := []string{goCmd(), "test", "-json", "-timeout", "4m"}
 	for _, p := range packages {
 		if !strings.Contains(p, "/hook") {
 			argv = append(argv, p)
