@@ -96,6 +96,9 @@ func (c *Client) explainConfig(f Flags, raw *clientcmdapi.Config, places string,
 	e := &Error{Op: "read", Object: "kubeconfig " + places, Reason: oneLine(err.Error()), Err: err, Hint: "kubectl config view"}
 	_, known := raw.Contexts[f.Context]
 	switch {
+	case len(raw.Contexts) > 0 && f.Context == "" && raw.CurrentContext == "":
+		e.Reason = "it has no current context"
+		e.Hint = "kubectl config use-context NAME, or give --context NAME"
 	case clientcmd.IsEmptyConfig(err):
 		e.Reason = "it names no cluster, or the file does not exist"
 		e.Hint = "set KUBECONFIG or --kubeconfig to the file that kubectl uses for this cluster"
@@ -103,9 +106,6 @@ func (c *Client) explainConfig(f Flags, raw *clientcmdapi.Config, places string,
 		e.Op, e.Object = "use", "context "+f.Context
 		e.Reason = "the kubeconfig has no such context"
 		e.Hint = "kubectl config get-contexts"
-	case errors.Is(err, clientcmd.ErrNoContext):
-		e.Reason = "it has no current context"
-		e.Hint = "kubectl config use-context NAME, or give --context NAME"
 	case clientcmd.IsContextNotFound(err):
 		e.Reason = fmt.Sprintf("its current context %q does not exist", raw.CurrentContext)
 		e.Hint = "kubectl config get-contexts"

@@ -150,17 +150,20 @@ func (c *Client) open(ctx context.Context, r request) (io.ReadCloser, error) {
 
 // statusError returns the error that a response carries.
 func statusError(r request, resp *http.Response) error {
+	retry, err := strconv.Atoi(resp.Header.Get("Retry-After"))
+	if err != nil {
+		retry = 0
+	}
 	b, err := io.ReadAll(io.LimitReader(resp.Body, maxStatus))
 	var s metav1.Status
 	if err == nil && json.Unmarshal(b, &s) == nil && s.Kind == "Status" && s.Status != metav1.StatusSuccess {
 		if s.Code == 0 {
 			s.Code = int32(resp.StatusCode)
 		}
+		if s.Details == nil && retry > 0 {
+			s.Details = &metav1.StatusDetails{RetryAfterSeconds: int32(retry)}
+		}
 		return &apierrors.StatusError{ErrStatus: s}
-	}
-	retry, err := strconv.Atoi(resp.Header.Get("Retry-After"))
-	if err != nil {
-		retry = 0
 	}
 	return apierrors.NewGenericServerResponse(resp.StatusCode, r.verb,
 		schema.GroupResource{Group: r.group, Resource: r.full()}, r.name, oneLine(string(b)), retry, true)
