@@ -49,8 +49,15 @@ func icmpMessage(src, dst netip.Addr, kind header.ICMPv4Type, code header.ICMPv4
 	return packet4(src, dst, flow.ICMP, h)
 }
 
+// echoRequest returns an echo request with identifier 0x1234, sequence number
+// 7 and 1000 zero bytes.
 func echoRequest(src, dst netip.Addr) []byte {
-	return icmpMessage(src, dst, header.ICMPv4Echo, 0, 1, make([]byte, 1000))
+	h := header.ICMPv4(make([]byte, header.ICMPv4MinimumSize+1000))
+	h.SetType(header.ICMPv4Echo)
+	h.SetIdent(0x1234)
+	h.SetSequence(7)
+	h.SetChecksum(header.ICMPv4Checksum(h, 0))
+	return packet4(src, dst, flow.ICMP, h)
 }
 
 // tooBig returns the ICMP message with which dst is told that its segment from
@@ -58,4 +65,19 @@ func echoRequest(src, dst netip.Addr) []byte {
 func tooBig(sender, other netip.Addr, srcPort, dstPort uint16) []byte {
 	quoted := segment(sender, other, srcPort, dstPort, 0x10)
 	return icmpMessage(other, sender, header.ICMPv4DstUnreachable, header.ICMPv4FragmentationNeeded, 1300, quoted)
+}
+
+// echoRequest6 is echoRequest for IPv6.
+func echoRequest6(src, dst netip.Addr) []byte {
+	from, to := tcpip.AddrFromSlice(src.AsSlice()), tcpip.AddrFromSlice(dst.AsSlice())
+	h := header.ICMPv6(make([]byte, header.ICMPv6EchoMinimumSize+1000))
+	h.SetType(header.ICMPv6EchoRequest)
+	h.SetIdent(0x1234)
+	h.SetSequence(7)
+	h.SetChecksum(header.ICMPv6Checksum(header.ICMPv6ChecksumParams{Header: h, Src: from, Dst: to}))
+	pkt := make([]byte, header.IPv6MinimumSize)
+	header.IPv6(pkt).Encode(&header.IPv6Fields{
+		PayloadLength: uint16(len(h)), TransportProtocol: header.ICMPv6ProtocolNumber, HopLimit: 64, SrcAddr: from, DstAddr: to,
+	})
+	return append(pkt, h...)
 }

@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+
 	"github.com/borrownet/borrownet/netstack"
 	"github.com/borrownet/borrownet/netstack/flow"
 	"github.com/borrownet/borrownet/netstack/netstacktest"
@@ -136,9 +138,10 @@ func TestForwardTCPLimits(t *testing.T) {
 	go dial(2)
 	r1, r2 := <-requests, <-requests
 	go dial(3)
-	// The third SYN is dropped, and comes again when the first two are decided;
-	// theirs come again too and are known.
-	for st := b.Stats(); st.SYNDrops == 0 || st.SYNDuplicates < 2; st = b.Stats() {
+	known := r1.Flow()
+	b.Deliver(segment(known.Src.Addr(), known.Dst.Addr(), known.Src.Port(), known.Dst.Port(), header.TCPFlagSyn))
+	// The third SYN is dropped, and comes again when the first two are decided.
+	for st := b.Stats(); st.SYNDrops == 0; st = b.Stats() {
 		select {
 		case <-requests:
 			t.Fatal("a third request in flight")
@@ -147,8 +150,8 @@ func TestForwardTCPLimits(t *testing.T) {
 		case <-time.After(time.Millisecond):
 		}
 	}
-	if st := b.Stats(); st.SYNInFlight != 2 {
-		t.Errorf("%d requests in flight, want 2", st.SYNInFlight)
+	if st := b.Stats(); st.SYNInFlight != 2 || st.SYNDuplicates != 1 {
+		t.Errorf("stats = %+v, want 2 in flight and 1 duplicate", st)
 	}
 	r1.Reject(syscall.ECONNREFUSED)
 	r2.Reject(syscall.ECONNREFUSED)
@@ -218,6 +221,7 @@ func within(t *testing.T, d time.Duration, what string, f func()) {
 // leaves blocked in wg. The gate must be shut.
 func saturate(t *testing.T, s *netstack.Stack, conns []*netstack.TCPConn, wg *sync.WaitGroup) {
 	t.Helper()
+	ctx := testContext(t)
 	for _, c := range conns {
 		wg.Go(func() {
 			if _, err := c.Write(make([]byte, 16<<20)); err == nil {
@@ -227,12 +231,14 @@ func saturate(t *testing.T, s *netstack.Stack, conns []*netstack.TCPConn, wg *sy
 	}
 	for s.Stats().LinkWaits == 0 {
 		select {
-		case <-t.Context().Done():
+		case <-ctx.Done():
 			t.Fatal("link does not fill")
 		case <-time.After(time.Millisecond):
 		}
 	}
 }
+
+const stalledConns = 16
 
 // TestStalledLink is the invariant of the link: whatever both peers do while
 // neither link is read, Deliver returns, deadlines hold, and Close works.
@@ -242,7 +248,8 @@ func TestStalledLink(t *testing.T) {
 	ab, ba := joinGated(t, a, b)
 	b.ForwardUDP(answerUDP(b))
 	var as, bs []*netstack.TCPConn
-	for i := range 8 {
+	// Without answers each conn sends one window of 64 KiB.
+	for i := range stalledConns {
 		c1, c2 := connect(t, a, b, port(server4, uint16(80+i)))
 		as, bs = append(as, c1), append(bs, c2)
 	}
@@ -264,8 +271,8 @@ func TestStalledLink(t *testing.T) {
 			// Segments of no conn, of conns whose senders are blocked, and all
 			// kinds of ICMP.
 			b.Deliver(segment(client4, server4, uint16(i), 9, 0x10))
-			b.Deliver(segment(client4, server4, uint16(tcpPort(as[i%8].LocalAddr())), uint16(80+i%8), 0x10))
-			b.Deliver(tooBig(server4, client4, uint16(80+i%8), tcpPort(as[i%8].LocalAddr())))
+			b.Deliver(segment(client4, server4, uint16(tcpPort(as[i%stalledConns].LocalAddr())), uint16(80+i%stalledConns), 0x10))
+			b.Deliver(tooBig(server4, client4, uint16(80+i%stalledConns), tcpPort(as[i%stalledConns].LocalAddr())))
 			b.Deliver(echoRequest(client4, server4))
 			b.Deliver(datagram(client4, foreign4, 1, 2, "x"))
 		}
@@ -327,9 +334,11 @@ func TestStallEnds(t *testing.T) {
 			sums <- fmt.Sprintf("%d %x", 1-i, sum)
 		})
 	}
-	for a.Stats().LinkQueued == 0 || b.Stats().LinkQueued == 0 {
+	ctx := testContext(t)
+	sending := func(s *netstack.Stack) bool { st := s.Stats(); return st.BytesOut+st.LinkQueued > 60000 }
+	for !sending(a) || !sending(b) {
 		select {
-		case <-t.Context().Done():
+		case <-ctx.Done():
 			t.Fatal("nothing is sent")
 		case <-time.After(time.Millisecond):
 		}
