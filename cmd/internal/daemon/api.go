@@ -32,13 +32,15 @@ type UpRequest struct {
 	Owned bool `json:"owned"` // the session ends with the request's connection
 }
 
-// Event is one line of the answer to an UpRequest. Exactly one field is set.
+// Event is one line of the answer to an UpRequest. One field is set.
 type Event struct {
 	Step  string          `json:"step,omitempty"`  // progress
 	Ready *session.Status `json:"ready,omitempty"` // the session is up
 	State *StateEvent     `json:"state,omitempty"` // of an owned session, after Ready
 	Error *fault.Error    `json:"error,omitempty"` // the session did not come up; the last event
-	Ended string          `json:"ended,omitempty"` // why an owned session ended; the last event
+	// Ending, beside Error, is the daemon's process id if it ends now.
+	Ending int    `json:"ending,omitempty"`
+	Ended  string `json:"ended,omitempty"` // why an owned session ended; the last event
 }
 
 // StateEvent tells that a session's state has changed.
@@ -51,6 +53,7 @@ type StateEvent struct {
 type Downed struct {
 	Session string       `json:"session"`
 	Warning *fault.Error `json:"warning,omitempty"` // the session is gone, but something did not work
+	Ending  int          `json:"ending,omitempty"`  // the daemon's process id if it ends now
 }
 
 // An Opener finds what a request wants to borrow.

@@ -114,25 +114,47 @@ func (c *Client) Down(ctx context.Context, name string, stopAgent bool) (Downed,
 		path += "?stop-agent=1"
 	}
 	var out Downed
-	return out, c.call(ctx, http.MethodDelete, path, &out, endTimeout)
+	if err := c.call(ctx, http.MethodDelete, path, &out, endTimeout); err != nil {
+		return out, err
+	}
+	awaitEnd(ctx, out.Ending)
+	return out, nil
 }
 
 func sessionPath(name string) string { return pathSessions + "/" + url.PathEscape(name) }
 
-// call makes one request and reads its answer into out.
+// call makes one request and reads its answer into out. A daemon that is about
+// to end is waited for: the question is for who comes after it, or for nobody.
 func (c *Client) call(ctx context.Context, method, path string, out any, limit time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	resp, err := c.do(ctx, method, path, nil)
-	if err != nil {
-		return err
+	again := time.NewTicker(retryPause)
+	defer again.Stop()
+	for {
+		resp, err := c.do(ctx, method, path, nil)
+		if err == nil {
+			defer resp.Body.Close()
+			if err := json.NewDecoder(io.LimitReader(resp.Body, maxBody)).Decode(out); err != nil {
+				return broken(err)
+			}
+			return nil
+		}
+		if !errors.Is(err, errEnding) {
+			return err
+		}
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			return broken(ctx.Err())
+		}
 	}
-	defer resp.Body.Close()
-	if err := json.NewDecoder(io.LimitReader(resp.Body, maxBody)).Decode(out); err != nil {
-		return broken(err)
-	}
-	return nil
 }
+
+// errEnding reports a daemon that hung up or refuses requests because it ends.
+var errEnding = errors.New("the daemon is ending")
+
+// retryPause is how long a daemon that ends is left alone.
+const retryPause = 20 * time.Millisecond
 
 // do makes one request and returns an answer that is not a refusal.
 func (c *Client) do(ctx context.Context, method, path string, body []byte) (*http.Response, error) {
@@ -146,12 +168,17 @@ func (c *Client) do(ctx context.Context, method, path string, body []byte) (*htt
 		return nil, ErrNotRunning
 	case errors.Is(err, context.Canceled):
 		return nil, context.Canceled
+	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		return nil, errEnding
 	case err != nil:
 		return nil, broken(err)
 	case resp.StatusCode/100 == 2:
 		return resp, nil
 	}
 	defer resp.Body.Close()
+	if resp.StatusCode == http.StatusServiceUnavailable {
+		return nil, errEnding
+	}
 	var f fault.Error
 	if err := json.NewDecoder(io.LimitReader(resp.Body, maxBody)).Decode(&f); err != nil {
 		return nil, broken(fmt.Errorf("answer %s", resp.Status))

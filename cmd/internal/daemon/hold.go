@@ -57,6 +57,7 @@ func (c *Client) Up(ctx context.Context, req UpRequest, step func(string)) (*Hol
 			return nil, broken(err)
 		case ev.Error != nil:
 			h.Close()
+			awaitEnd(ctx, ev.Ending)
 			return nil, ev.Error
 		case ev.Ready != nil:
 			h.Status = *ev.Ready
@@ -93,6 +94,9 @@ func (c *Client) post(ctx context.Context, body []byte) (*http.Response, Hello, 
 		return nil, Hello{}, err
 	}
 	resp, err := c.do(ctx, http.MethodPost, pathSessions, body)
+	if errors.Is(err, errEnding) {
+		err = &fault.Error{Code: fault.Laptop, Op: "talk to the daemon", Reason: "it was ended meanwhile", Hint: "try again", Err: err}
+	}
 	return resp, hello, err
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"os"
 	"slices"
 	"sync"
 
@@ -74,6 +75,17 @@ func (r *registry) idle() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.busy == 0 && len(r.entries) == 0
+}
+
+// ending returns this process's id if only the request that asks keeps the daemon
+// alive, else 0.
+func (r *registry) ending() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.busy > 1 || len(r.entries) > 0 {
+		return 0
+	}
+	return os.Getpid()
 }
 
 // shut refuses new requests from now on.

@@ -43,9 +43,7 @@ func (s *server) handler() http.Handler {
 	mux.HandleFunc("DELETE "+pathSessions+"/{name}", s.down)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !s.sessions.enter() {
-			s.refuse(w, http.StatusServiceUnavailable, &fault.Error{
-				Code: fault.Laptop, Op: "talk to the daemon", Reason: errClosing.Error(), Hint: "try again",
-			})
+			http.Error(w, errClosing.Error(), http.StatusServiceUnavailable) // clients try again
 			return
 		}
 		defer s.sessions.leave()
@@ -147,6 +145,7 @@ func (s *server) down(w http.ResponseWriter, r *http.Request) {
 	e.cancel(errDowned)
 	select {
 	case <-e.gone:
+		out.Ending = s.sessions.ending()
 		s.answer(w, out)
 	case <-r.Context().Done():
 	}

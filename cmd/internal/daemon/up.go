@@ -22,7 +22,7 @@ func (s *server) up(w http.ResponseWriter, r *http.Request) {
 	e, err := s.start(r.Context(), req, out)
 	if err != nil {
 		s.log.Info("session refused", "session", req.Name, "target", req.Ref, "err", err)
-		out.send(Event{Error: fault.From(err)})
+		out.send(Event{Error: fault.From(err), Ending: s.sessions.ending()})
 		return
 	}
 	s.wg.Go(func() { s.end(e) })

@@ -57,12 +57,9 @@ func At(path string) (*Dir, error) {
 	if len(path)+1+longestName > maxSocketPath {
 		return nil, refuse(path, "too long for a socket's address", "set XDG_RUNTIME_DIR to a shorter path, usually /run/user/"+strconv.Itoa(os.Getuid()))
 	}
-	if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return nil, refuse(path, err.Error(), "set XDG_RUNTIME_DIR to a directory of your own")
-	}
-	info, err := os.Lstat(path)
+	info, err := ensure(path)
 	if err != nil {
-		return nil, refuse(path, err.Error(), "")
+		return nil, refuse(path, err.Error(), "set XDG_RUNTIME_DIR to a directory of your own")
 	}
 	st, ok := info.Sys().(*syscall.Stat_t)
 	switch {
@@ -74,6 +71,20 @@ func At(path string) (*Dir, error) {
 		return nil, refuse(path, fmt.Sprintf("mode is %#o, must be 0700", info.Mode().Perm()), "chmod 700 "+path)
 	}
 	return &Dir{path: path}, nil
+}
+
+// ensure makes the directory if need be and describes what is at path. The last
+// daemon may remove it at the same time.
+func ensure(path string) (fs.FileInfo, error) {
+	for {
+		if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+			return nil, err
+		}
+		info, err := os.Lstat(path)
+		if !errors.Is(err, fs.ErrNotExist) {
+			return info, err
+		}
+	}
 }
 
 func refuse(path, reason, hint string) error {
