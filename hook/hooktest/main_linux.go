@@ -87,10 +87,11 @@ func openNode() error {
 
 // reexec runs the test binary again and returns its exit code.
 func reexec(args []string, attr *syscall.SysProcAttr) int {
-	// The go command interrupts a test that takes too long; the child gets it
-	// from the terminal or ends with its own -test.timeout.
-	signal.Ignore(syscall.SIGINT)
-	defer signal.Reset(syscall.SIGINT)
+	// Ctrl-C reaches the child by the terminal. Ignoring the signal instead would
+	// make every program below ignore it.
+	interrupts := make(chan os.Signal, 1)
+	signal.Notify(interrupts, syscall.SIGINT)
+	defer signal.Stop(interrupts)
 	cmd := exec.Command(Self, args...)
 	cmd.Env = append(os.Environ(), phaseEnv+"="+strconv.Itoa(unprivileged), "HOME=/tmp")
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr

@@ -59,11 +59,14 @@ func lookPath(name, dir string, env []string) (string, error) {
 		if !strings.Contains(path, "/") {
 			path = "./" + path
 		}
+		if fi, err := os.Stat(within(dir, path)); err != nil || fi.IsDir() {
+			continue // a directory that may not be searched counts as empty
+		}
 		err := executable(within(dir, path))
 		if err == nil {
 			return path, nil
 		}
-		if found == nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ENOTDIR) {
+		if found == nil {
 			found = err
 		}
 	}

@@ -139,11 +139,11 @@ type command struct {
 
 // wait answers and reaps until the whole tree has ended.
 func (c *command) wait(ctx context.Context, signals <-chan os.Signal) (exitCode int) {
-	cancelled := ctx.Done()
+	done := ctx.Done()
 	var kill <-chan time.Time
 	for {
 		c.reap()
-		if c.exited && (c.loopDone || cancelled == nil) {
+		if c.exited && (c.loopDone || ctx.Err() != nil) {
 			return c.exitCode()
 		}
 		select {
@@ -160,8 +160,8 @@ func (c *command) wait(ctx context.Context, signals <-chan os.Signal) (exitCode 
 				return c.exitCode() // the user has waited long enough
 			}
 			c.pass(s.(syscall.Signal))
-		case <-cancelled:
-			cancelled = nil
+		case <-done:
+			done = nil
 			c.signal(unix.SIGTERM)
 			kill = time.After(killDelay)
 		case <-kill:
