@@ -34,7 +34,9 @@ func permissions() []Access {
 		{Verb: "list", Resource: "pods", Optional: true},
 	}
 	for _, k := range kinds() {
-		out = append(out, Access{Verb: "get", Group: k.group, Resource: k.resource, Optional: true})
+		if !k.rare {
+			out = append(out, Access{Verb: "get", Group: k.group, Resource: k.resource, Optional: true})
+		}
 	}
 	return out
 }

@@ -13,6 +13,7 @@ type kind struct {
 	group    string
 	resource string
 	flat     bool // spec.selector is a map, not a LabelSelector
+	rare     bool // found by TYPE/NAME only: few users have or may read them
 }
 
 // kinds are the types that a reference may name, in the order in which a bare
@@ -25,7 +26,7 @@ func kinds() []kind {
 		{short: "rs", singular: "replicaset", group: "apps", resource: "replicasets"},
 		{short: "job", singular: "job", group: "batch", resource: "jobs"},
 		{short: "svc", singular: "service", resource: "services", flat: true},
-		{short: "rc", singular: "replicationcontroller", resource: "replicationcontrollers", flat: true},
+		{short: "rc", singular: "replicationcontroller", resource: "replicationcontrollers", flat: true, rare: true},
 	}
 }
 

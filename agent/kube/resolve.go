@@ -104,19 +104,18 @@ func (c *Client) fromSet(set podSet, container string) (*Target, error) {
 // fromBareName looks a name up among workloads and services.
 func (c *Client) fromBareName(ctx context.Context, name, container string) (*Target, error) {
 	sets, errs := c.lookUp(ctx, name)
-	var refused error
+	var refused []error
 	for _, err := range errs {
-		if !apierrors.IsForbidden(err) && !apierrors.IsNotFound(err) {
+		switch {
+		case apierrors.IsForbidden(err):
+			refused = append(refused, err)
+		case !apierrors.IsNotFound(err):
 			return nil, c.explain("find", name+" in namespace "+c.namespace, err)
-		}
-		if apierrors.IsForbidden(err) && refused == nil {
-			refused = err
 		}
 	}
 	if len(sets) == 0 {
-		if refused != nil {
-			// What may not be looked at may be what was meant: say so.
-			return nil, c.explain("find", "pod or workload "+name+" in namespace "+c.namespace, refused)
+		if len(refused) > 0 {
+			return nil, c.notAllowed(name, refused)
 		}
 		return nil, c.notFound(ctx, name, name, nil)
 	}
@@ -136,7 +135,7 @@ func (c *Client) fromBareName(ctx context.Context, name, container string) (*Tar
 // lookUp returns the pods of everything that is called name, in the order of
 // kinds, and the errors of the kinds that could not be read.
 func (c *Client) lookUp(ctx context.Context, name string) ([]podSet, []error) {
-	all := kinds()
+	all := slices.DeleteFunc(kinds(), func(k kind) bool { return k.rare })
 	found := make([]podSet, len(all))
 	errs := make([]error, len(all))
 	var wg sync.WaitGroup
@@ -154,6 +153,29 @@ func (c *Client) lookUp(ctx context.Context, name string) ([]podSet, []error) {
 		}
 	}
 	return sets, failed
+}
+
+// notAllowed explains a bare name that no pod has, when what the user may not
+// look at may be what was meant.
+func (c *Client) notAllowed(name string, refused []error) error {
+	first := c.explain("find", name, refused[0])
+	var e *Error
+	if !errors.As(first, &e) {
+		return first
+	}
+	var all []string
+	for _, err := range refused {
+		var failed *requestError
+		if errors.As(err, &failed) {
+			if what := failed.request.verb + " " + failed.request.full(); !slices.Contains(all, what) {
+				all = append(all, what)
+			}
+		}
+	}
+	e.Object = name + " in namespace " + c.namespace
+	e.Reason = fmt.Sprintf("there is no such pod, and you may not %s in namespace %s (RBAC)", strings.Join(all, ", "), c.namespace)
+	e.Hint = "name a pod: " + c.kubectl(c.namespace, "get pods") + "; " + e.Hint
+	return e
 }
 
 func (c *Client) ambiguous(name string, sets []podSet) error {
