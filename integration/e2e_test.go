@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -57,7 +58,7 @@ func (c command) run(t *testing.T) result {
 	if c.timeout == 0 {
 		c.timeout = time.Minute
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), c.timeout)
+	ctx, cancel := context.WithTimeout(context.Background(), c.timeout) // also in Cleanup, when t.Context has ended
 	defer cancel()
 	cmd := exec.CommandContext(ctx, c.argv[0], c.argv[1:]...)
 	var stdout, stderr bytes.Buffer
@@ -150,6 +151,19 @@ func podOf(t *testing.T, app string) pod {
 		t.Fatalf("%d pods of app %s, want 1", len(list.Items), app)
 	}
 	return list.Items[0]
+}
+
+// has reports whether addr, with or without a port, is one of the pod's.
+func (p pod) has(addr string) bool {
+	if host, _, err := net.SplitHostPort(addr); err == nil {
+		addr = host
+	}
+	for _, ip := range p.Status.PodIPs {
+		if ip.IP == addr {
+			return true
+		}
+	}
+	return false
 }
 
 // running counts the agents that run in p.
