@@ -24,7 +24,8 @@ say() { echo "lab-build: $*" >&2; }
 # install_packages installs what is missing, or says how to.
 install_packages() {
   local need missing=() sudo=()
-  local needs=(containerd=containerd runc=runc nft=nftables iptables=iptables conntrack=conntrack ip=iproute2)
+  local needs=(containerd=containerd runc=runc nft=nftables iptables=iptables conntrack=conntrack ip=iproute2
+    ping=iputils-ping curl=curl) # the last two for the laptop
   local PATH=$PATH:/usr/sbin:/sbin
   for need in "${needs[@]}"; do
     command -v "${need%%=*}" >/dev/null || missing+=("${need#*=}")
@@ -96,7 +97,7 @@ mkdir -p "$cache/build" "$cache/kits" bin
 exec 9>"$cache/build.lock"
 flock 9 # two builds at once would write the same files
 
-mapfile -t lab_sources < <(find $lab -path $lab/coredns -prune -o -path $lab/cmd/hyperkube -prune -o -type f \
+mapfile -t lab_sources < <(find $lab -path $lab/coredns -prune -o -path $lab/cmd/hyperkube -prune -o -path $lab/cmd/pause -prune -o -type f \
   \( -name '*.go' -o -path '*/config/*' -o -path '*/manifests/*' \) ! -name '*_test.go' -print | LC_ALL=C sort)
 mapfile -t app_sources < <(find integration/apps -name '*.go' ! -name '*_test.go' | LC_ALL=C sort)
 mapfile -t image_sources < <(find hack/mkimage agent/image -name '*.go' ! -name '*_test.go' | LC_ALL=C sort)
@@ -107,9 +108,8 @@ hyperkube_key=$(hash $lab/go.mod $lab/go.sum $lab/cmd/hyperkube/*.go)-$(sha256su
   say "the first build of Kubernetes $kubernetes compiles for about ten minutes on two cores, and needs 4 GB of disk"
 hyperkube=$(cached hyperkube "$hyperkube_key" compile $lab ./cmd/hyperkube "$flags")
 coredns=$(cached coredns "$(hash $lab/coredns/go.mod $lab/coredns/go.sum $lab/coredns/*.go)" compile $lab/coredns . "-s -w")
-lab_key=$(hash $lab/go.mod $lab/go.sum "${lab_sources[@]}")
-lab_binary=$(cached lab "$lab_key" compile $lab ./cmd/lab "-s -w")
-pause=$(cached pause "$lab_key" compile $lab ./cmd/pause "-s -w")
+lab_binary=$(cached lab "$(hash $lab/go.mod $lab/go.sum "${lab_sources[@]}")" compile $lab ./cmd/lab "-s -w")
+pause=$(cached pause "$(hash $lab/cmd/pause/*.go)" compile $lab ./cmd/pause "-s -w")
 
 kit_key=$(hash go.mod go.sum "${app_sources[@]}" "${image_sources[@]}" "$hyperkube" "$coredns" "$lab_binary" "$pause")
 kit=$cache/kits/$kit_key

@@ -76,9 +76,11 @@ func (c *Client) Deployed(ctx context.Context) error {
 	return nil
 }
 
-// Resolves reports, as nil, that the cluster's DNS knows the sample Service.
-// It returns the addresses.
-func Resolves(ctx context.Context) ([]net.IP, error) {
+// addresses asks the cluster's DNS for the sample Service.
+func addresses(ctx context.Context) ([]net.IP, error) {
+	// A question from before the proxy's rules is lost: ask again soon.
+	ctx, cancel := context.WithTimeout(ctx, 200*time.Millisecond)
+	defer cancel()
 	r := net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
 		var d net.Dialer
 		return d.DialContext(ctx, network, net.JoinHostPort(spec.DNSIP, "53"))
@@ -90,7 +92,7 @@ func Resolves(ctx context.Context) ([]net.IP, error) {
 // Reachable reports, as nil, that the sample Service answers at both its
 // addresses, which means that the proxy has written its rules.
 func Reachable(ctx context.Context) error {
-	ips, err := Resolves(ctx)
+	ips, err := addresses(ctx)
 	if err != nil {
 		return err
 	}

@@ -52,7 +52,7 @@ func setUp(s spec.Spec) error {
 	defer func() { _ = closeAll(seen) }()
 	for _, step := range []func(spec.Spec) error{
 		func(spec.Spec) error { return unix.Sethostname([]byte("laptop")) },
-		setUpNetwork, privateMounts, tunDevice, etc, home, runtimeDir, tools,
+		setUpNetwork, privateMounts, tunDevice, etc, home, runtimeDir, tools, ownTmp,
 	} {
 		if err := step(s); err != nil {
 			return err
@@ -96,9 +96,11 @@ func privateMounts(s spec.Spec) error {
 	if err := mounts.Fresh("tmpfs", "/run", "mode=755"); err != nil {
 		return err
 	}
-	if err := mounts.Fresh("tmpfs", "/dev/shm", "mode=1777"); err != nil {
-		return err
-	}
+	return mounts.Fresh("tmpfs", "/dev/shm", "mode=1777")
+}
+
+// ownTmp comes last: what the steps before take from the host may be below /tmp.
+func ownTmp(s spec.Spec) error {
 	tmp := s.Path("laptop", "tmp")
 	if err := os.MkdirAll(tmp, 0o755); err != nil {
 		return err
