@@ -292,6 +292,26 @@ func TestOwnedSessionEndsWithItsClient(t *testing.T) {
 	h.empty()
 }
 
+// TestReadySessionOutlivesTheContextOfItsStart: a person's signals belong to the
+// borrowed shell once the session is up.
+func TestReadySessionOutlivesTheContextOfItsStart(t *testing.T) {
+	h := newHouse(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	hold, err := h.client.Up(ctx, UpRequest{Request: session.Request{Ref: "api"}, Owned: true}, func(string) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer hold.Close()
+	cancel()
+	states := make(chan StateEvent, 1)
+	go hold.Watch(func(ev StateEvent) { states <- ev })
+	s := h.opener.session("api")
+	s.observe(session.Reconnecting, nil)
+	if ev := <-states; ev.State != session.Reconnecting || s.closed.Load() {
+		t.Errorf("state %v, closed %v", ev.State, s.closed.Load())
+	}
+}
+
 func TestOwnedSessionTellsItsClient(t *testing.T) {
 	h := newHouse(t)
 	hold := h.mustUp("api", true)

@@ -27,21 +27,28 @@ type Hold struct {
 
 	body   io.ReadCloser
 	events *bufio.Scanner
+	cancel context.CancelFunc // ends the request
 }
 
 // Up asks for a session, with a new daemon if there is none, and returns once
 // it is up. step gets what happens meanwhile. When ctx ends first the session is
-// undone.
+// undone; afterwards ctx does not matter any more.
 func (c *Client) Up(ctx context.Context, req UpRequest, step func(string)) (*Hold, error) {
 	body, err := json.Marshal(req)
 	if err != nil {
 		return nil, fmt.Errorf("encode request: %w", err)
 	}
-	resp, hello, err := c.post(ctx, body)
+	request, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer context.AfterFunc(ctx, cancel)()
+	resp, hello, err := c.post(request, body)
 	if err != nil {
+		cancel()
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
 		return nil, err
 	}
-	h := &Hold{body: resp.Body, events: bufio.NewScanner(resp.Body)}
+	h := &Hold{body: resp.Body, events: bufio.NewScanner(resp.Body), cancel: cancel}
 	h.events.Buffer(nil, maxBody)
 	if hello.Version != c.version {
 		h.Skewed = hello.Version
@@ -132,4 +139,7 @@ func (h *Hold) Watch(state func(StateEvent)) (ended string, err error) {
 }
 
 // Close lets go of the session: the daemon ends one that was owned.
-func (h *Hold) Close() error { return h.body.Close() }
+func (h *Hold) Close() error {
+	h.cancel()
+	return h.body.Close()
+}

@@ -19,6 +19,7 @@ type registry struct {
 	mu      sync.Mutex
 	entries map[string]*entry
 	busy    int  // requests in flight
+	opening int  // of them, those for a session that has no name yet
 	closed  bool // no new requests: the daemon ends
 }
 
@@ -77,12 +78,19 @@ func (r *registry) idle() bool {
 	return r.busy == 0 && len(r.entries) == 0
 }
 
-// ending returns this process's id if only the request that asks keeps the daemon
-// alive, else 0.
+// open counts the requests for a session that has no name yet.
+func (r *registry) open(n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.opening += n
+}
+
+// ending returns this process's id if the daemon ends once its requests have
+// been answered, else 0.
 func (r *registry) ending() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.busy > 1 || len(r.entries) > 0 {
+	if r.opening > 0 || len(r.entries) > 0 {
 		return 0
 	}
 	return os.Getpid()

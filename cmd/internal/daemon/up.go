@@ -38,11 +38,13 @@ func (s *server) up(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// start borrows the target of req under a name of its own.
-func (s *server) start(client context.Context, req UpRequest, out *stream) (*entry, error) {
+// open finds the target of req and takes the session's name.
+func (s *server) open(client context.Context, req UpRequest, out *stream) (Opening, *entry, error) {
+	s.sessions.open(1)
+	defer s.sessions.open(-1)
 	opening, err := s.opener.Open(client, req.Request, out.step)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	name := req.Name
 	if name == "" {
@@ -50,7 +52,16 @@ func (s *server) start(client context.Context, req UpRequest, out *stream) (*ent
 	}
 	e, err := s.claim(client, name)
 	if err != nil {
-		return nil, errors.Join(err, opening.Close())
+		return nil, nil, errors.Join(err, opening.Close())
+	}
+	return opening, e, nil
+}
+
+// start borrows the target of req under a name of its own.
+func (s *server) start(client context.Context, req UpRequest, out *stream) (*entry, error) {
+	opening, e, err := s.open(client, req, out)
+	if err != nil {
+		return nil, err
 	}
 	// The start ends with the client, with `down` and with the daemon; the
 	// session itself only with the latter two.
@@ -58,20 +69,20 @@ func (s *server) start(client context.Context, req UpRequest, out *stream) (*ent
 	defer cancel(nil)
 	stop := context.AfterFunc(e.ctx, func() { cancel(context.Cause(e.ctx)) })
 	defer stop()
-	sess, err := opening.Start(ctx, name, session.Observer{Step: out.step, State: e.observe})
+	sess, err := opening.Start(ctx, e.name, session.Observer{Step: out.step, State: e.observe})
 	if err == nil && ctx.Err() != nil {
 		err = errors.Join(context.Cause(ctx), sess.Close())
 	}
 	if err != nil {
 		if cause := context.Cause(e.ctx); cause != nil && client.Err() == nil {
-			err = &fault.Error{Code: fault.Interrupted, Op: "set up session", Object: name, Reason: cause.Error()}
+			err = &fault.Error{Code: fault.Interrupted, Op: "set up session", Object: e.name, Reason: cause.Error()}
 		}
 		e.cancel(nil)
 		s.sessions.drop(e)
 		return nil, err
 	}
 	e.started(sess)
-	s.log.Info("session up", "session", name, "target", req.Ref)
+	s.log.Info("session up", "session", e.name, "target", req.Ref)
 	return e, nil
 }
 
