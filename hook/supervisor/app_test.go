@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"os/signal"
 	"runtime"
 	"sort"
 	"strconv"
@@ -31,6 +32,7 @@ func appMain(args []string) int {
 		"mayprobe": appProbe,
 		"time":     appTime,
 		"fd":       appFD,
+		"job":      appJob,
 	}
 	if err := apps[args[0]](args[1:]); err != nil {
 		fmt.Println("error:", err)
@@ -241,5 +243,18 @@ func appFD(args []string) error {
 		return err
 	}
 	fmt.Println(string(buf[:m]))
+	return nil
+}
+
+// appJob says when it runs and when it runs again after a stop. It starts no
+// process: one that is stopped between vfork(2) and execve(2) keeps its parent
+// from stopping.
+func appJob([]string) error {
+	resumed := make(chan os.Signal, 1)
+	signal.Notify(resumed, unix.SIGCONT)
+	fmt.Println("job runs")
+	for range resumed {
+		fmt.Println("job resumed")
+	}
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -25,6 +26,7 @@ func TestMain(m *testing.M) {
 		"__netns": netns.Main,
 		"__exec":  ShimMain,
 		"__run":   runMain,
+		"__twice": twiceMain,
 		"__app":   appMain,
 	})
 }
@@ -55,6 +57,32 @@ func runMain(args []string) int {
 		}
 	}
 	return code
+}
+
+// twiceMain runs commands in one process and prints what each left behind, then
+// cancels one.
+func twiceMain(args []string) int {
+	sockets, err := netns.Dial(args[0])
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "error:", err)
+		return codeOurs
+	}
+	defer sockets.Close()
+	cfg := Config{Shim: []string{hooktest.Self, "__exec"}, Sockets: sockets}
+	run := func(ctx context.Context, argv ...string) {
+		cfg.Argv = argv
+		code, err := Run(ctx, cfg)
+		fds, _ := openFDs()
+		fmt.Println(code, err, fds, runtime.NumGoroutine())
+	}
+	run(context.Background(), app("send", "first")...)
+	run(context.Background(), app("send", "second")...)
+	run(context.Background(), "/no/such/file")
+	run(context.Background(), args[1])
+	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+	defer cancel()
+	run(ctx, "sh", "-c", "setsid sleep 30 & exec sleep 30")
+	return 0
 }
 
 var (

@@ -225,6 +225,30 @@ func TestInheritedDescriptors(t *testing.T) {
 	}
 }
 
+// TestNothingIsLeft runs several commands in one process: no descriptor and no
+// goroutine stays, whatever became of the command.
+func TestNothingIsLeft(t *testing.T) {
+	s := newSession(t)
+	bad := filepath.Join(t.TempDir(), "bad")
+	if err := os.WriteFile(bad, []byte("#!/no/such/sh\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	out, errs, code := finish(t, exec.Command(hooktest.Self, "__twice", s.path, bad))
+	lines := strings.Split(out, "\n")
+	if code != 0 || len(lines) != 5 {
+		t.Fatalf("exit code %d: %s%s", code, out, errs)
+	}
+	last := func(line string) string { // descriptors and goroutines
+		f := strings.Fields(line)
+		return strings.Join(f[len(f)-2:], " ")
+	}
+	for i, want := range []string{"0 <nil> ", "0 <nil> ", "127 execute /no/such/file", "127 execute " + bad, "143 <nil> "} {
+		if !strings.HasPrefix(lines[i], want) || last(lines[i]) != last(lines[0]) {
+			t.Errorf("run %d: got %q, want %q and %q", i, lines[i], want, last(lines[0]))
+		}
+	}
+}
+
 // TestSignals sends signals to run alone.
 func TestSignals(t *testing.T) {
 	s := newSession(t)
