@@ -32,6 +32,7 @@ func permissions() []Access {
 		{Verb: "create", Resource: "pods/portforward"},
 		{Verb: "get", Resource: "pods/portforward", Optional: true},
 		{Verb: "list", Resource: "pods", Optional: true},
+		{Verb: "list", Resource: "events", Optional: true},
 	}
 	for _, k := range kinds() {
 		if !k.rare {

@@ -70,7 +70,7 @@ func (a *attachment) run(ctx context.Context) (*Agent, error) {
 		}
 		a.progress("it has just ended")
 	}
-	if pod, err = a.add(ctx, want); err != nil {
+	if pod, err = a.add(ctx, pod, want); err != nil {
 		return nil, err
 	}
 	return a.await(ctx, pod, want.Name, false)
@@ -103,21 +103,21 @@ func statusOf(pod *corev1.Pod, name string) *corev1.ContainerStatus {
 }
 
 // add puts want on the pod and returns the pod as it is then.
-func (a *attachment) add(ctx context.Context, want *corev1.EphemeralContainer) (*corev1.Pod, error) {
+func (a *attachment) add(ctx context.Context, pod *corev1.Pod, want *corev1.EphemeralContainer) (*corev1.Pod, error) {
 	a.progress("asking the cluster whether the agent is allowed")
 	if err := a.requireAccess(ctx, a.target.Namespace); err != nil {
 		return nil, err
 	}
-	if _, err := a.patch(ctx, a.target, want, true); err != nil {
+	if _, err := a.patch(ctx, pod, want, true); err != nil {
 		return nil, a.explainNetRaw(err)
 	}
 	a.progress("adding ephemeral container " + want.Name)
-	pod, err := a.patch(ctx, a.target, want, false)
+	after, err := a.patch(ctx, pod, want, false)
 	if err != nil {
 		return nil, err
 	}
 	a.log.Info("added ephemeral container", "target", a.target.Namespace+"/"+a.target.Pod, "container", want.Name, "image", want.Image)
-	return pod, nil
+	return after, nil
 }
 
 // explainNetRaw adds the way out when a policy refused an agent for mirroring.
@@ -130,9 +130,20 @@ func (a *attachment) explainNetRaw(err error) error {
 	return err
 }
 
-// patch adds one ephemeral container to a pod, or pretends to.
-func (c *Client) patch(ctx context.Context, t *Target, want *corev1.EphemeralContainer, dryRun bool) (*corev1.Pod, error) {
-	body, err := json.Marshal(map[string]any{"spec": map[string]any{"ephemeralContainers": []any{want}}})
+// patch adds one ephemeral container behind those that pod has, or pretends
+// to. Without the order a strategic merge would put it first.
+func (c *Client) patch(ctx context.Context, pod *corev1.Pod, want *corev1.EphemeralContainer, dryRun bool) (*corev1.Pod, error) {
+	type name struct {
+		Name string `json:"name"`
+	}
+	order := make([]name, 0, len(pod.Spec.EphemeralContainers)+1)
+	for _, ec := range pod.Spec.EphemeralContainers {
+		order = append(order, name{ec.Name})
+	}
+	body, err := json.Marshal(map[string]any{"spec": map[string]any{
+		"$setElementOrder/ephemeralContainers": append(order, name{want.Name}),
+		"ephemeralContainers":                  []any{want},
+	}})
 	if err != nil {
 		return nil, fmt.Errorf("encode ephemeral container: %w", err)
 	}
@@ -140,21 +151,21 @@ func (c *Client) patch(ctx context.Context, t *Target, want *corev1.EphemeralCon
 	if dryRun {
 		query.Set("dryRun", metav1.DryRunAll)
 	}
-	pod := new(corev1.Pod)
+	after := new(corev1.Pod)
 	err = c.do(ctx, request{
-		verb: "patch", resource: "pods", namespace: t.Namespace, name: t.Pod, subresource: "ephemeralcontainers",
+		verb: "patch", resource: "pods", namespace: pod.Namespace, name: pod.Name, subresource: "ephemeralcontainers",
 		query: query, contentType: strategicMerge, body: body,
-	}, pod)
+	}, after)
 	switch {
 	case apierrors.IsNotFound(err) && strings.Contains(err.Error(), "could not find the requested resource"):
-		return nil, &Error{Op: "attach to", Object: "pod " + t.Namespace + "/" + t.Pod, Err: err,
+		return nil, &Error{Op: "attach to", Object: "pod " + pod.Namespace + "/" + pod.Name, Err: err,
 			Reason: "the cluster has no ephemeral containers: it is older than Kubernetes 1.25", Hint: c.kubectl("", "version")}
-	case apierrors.IsNotFound(err), err == nil && string(pod.UID) != t.UID:
-		return nil, c.gone("attach to", t)
+	case apierrors.IsNotFound(err), err == nil && after.UID != pod.UID:
+		return nil, c.gone("attach to", &Target{Namespace: pod.Namespace, Pod: pod.Name, Workload: workloadOf(pod)})
 	case err != nil:
 		return nil, err
 	}
-	return pod, nil
+	return after, nil
 }
 
 // Plan returns, as YAML, what Attach would add to the pod, as the API server
@@ -180,7 +191,7 @@ func (c *Client) Plan(ctx context.Context, t *Target, spec AgentSpec) ([]byte, e
 	if err := c.requireAccess(ctx, t.Namespace); err != nil {
 		return nil, err
 	}
-	after, err := c.patch(ctx, t, want, true)
+	after, err := c.patch(ctx, pod, want, true)
 	if err != nil {
 		return nil, c.explain("plan for", object, err)
 	}
@@ -222,7 +233,7 @@ func planYAML(t *Target, ec *corev1.EphemeralContainer, note string) ([]byte, er
 
 // await waits until the agent in container name runs and has said hello.
 func (a *attachment) await(ctx context.Context, pod *corev1.Pod, name string, reused bool) (*Agent, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, a.spec.PullTimeout, errSlow)
+	ctx, cancel := context.WithTimeoutCause(ctx, a.spec.PullTimeout+startTimeout, errSlow)
 	defer cancel()
 	if err := a.awaitRunning(ctx, pod, name); err != nil {
 		return nil, err

@@ -167,7 +167,7 @@ func TestAttachFails(t *testing.T) {
 				})
 			}
 		}, "the pod no longer exists", "borrownet up --pod deploy/api", 1},
-		{"slow", becomes(waiting("ContainerCreating", "")), "is not running after 1s: ContainerCreating", "describe pod", 1},
+		{"slow", becomes(waiting("ContainerCreating", "")), image + " is not on the node after 1s", "goes on with borrownet-agent-1", 1},
 		{"replaced", func(f *fakeAPI) { f.pods["shop/api-1"].UID = "another" }, "no longer exists", "borrownet up --pod deploy/api", 0},
 		{"pod-security", refuses(403, `pods "api-1" is forbidden: violates PodSecurity "restricted:latest": unrestricted capabilities`),
 			`PodSecurity "restricted:latest" of namespace shop refuses it: unrestricted capabilities`, "--show-labels", 0},
@@ -220,6 +220,50 @@ func TestAttachNetRawRefused(t *testing.T) {
 	s.NetRaw = true
 	_, err := attach(t, f.client(), s)
 	wantError(t, err, `PodSecurity "baseline:latest"`, "without --mirror the rest works")
+}
+
+// A node that has the image may take longer to start the agent.
+func TestAttachSlowStart(t *testing.T) {
+	f := newFakeAPI(t)
+	f.addPod("api-1", nil)
+	f.kubelet = func(p *corev1.Pod, name string) {
+		f.objects["/api/v1/namespaces/shop/events"] = &corev1.EventList{Items: []corev1.Event{{
+			Reason:         "Pulled",
+			InvolvedObject: corev1.ObjectReference{UID: p.UID, FieldPath: "spec.ephemeralContainers{" + name + "}"},
+		}}}
+		f.setState(p, name, waiting("ContainerCreating", ""))
+		time.AfterFunc(1500*time.Millisecond, func() {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			f.setState(p, name, running())
+		})
+	}
+	s := spec()
+	s.PullTimeout = time.Second
+	if _, err := attach(t, f.client(), s); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// An agent that waits for its image is not added again: the next one would
+// wait as well.
+func TestAttachGoesOnWaiting(t *testing.T) {
+	f := newFakeAPI(t)
+	p := f.addPod("api-1", nil)
+	f.kubelet = func(p *corev1.Pod, name string) { f.setState(p, name, waiting("ContainerCreating", "")) }
+	s := spec()
+	s.PullTimeout = time.Second
+	c := f.client()
+	if _, err := attach(t, c, s); err == nil {
+		t.Fatal("no error")
+	}
+	f.mu.Lock()
+	f.setState(p, "borrownet-agent-1", running())
+	f.mu.Unlock()
+	a, err := attach(t, c, s)
+	if err != nil || a.Container != "borrownet-agent-1" || f.mutations() != 1 {
+		t.Errorf("got %+v, %v, %d changes", a, err, f.mutations())
+	}
 }
 
 func TestAttachSurvivesWatchEnd(t *testing.T) {

@@ -93,7 +93,7 @@ type AgentSpec struct {
 	IdleTTL     time.Duration // 0 = 15 min
 	HardTTL     time.Duration // 0 = 8 h
 	NetRaw      bool          // CAP_NET_RAW, for mirroring
-	PullTimeout time.Duration // how long image pull and start may take; 0 = 2 min
+	PullTimeout time.Duration // how long the node may take to get the image; 0 = 12 s
 }
 
 // Agent is an agent that runs in a pod.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/url"
 	"slices"
 	"strings"
@@ -34,6 +35,11 @@ func (c *Client) Resolve(ctx context.Context, ref, container string) (*Target, e
 		return c.fromPod(pod, container)
 	case r.kind != kind{}:
 		set, err := c.podsOf(ctx, r.kind, r.name)
+		if apierrors.IsForbidden(err) {
+			if owned, ok := c.owned(ctx, r.kind.short+"/"+r.name); ok {
+				set, err = owned, nil
+			}
+		}
 		if err != nil {
 			return nil, c.notFound(ctx, r.kind.short+"/"+r.name, r.name, err)
 		}
@@ -115,7 +121,7 @@ func (c *Client) fromBareName(ctx context.Context, name, container string) (*Tar
 	}
 	if len(sets) == 0 {
 		if len(refused) > 0 {
-			return nil, c.notAllowed(name, refused)
+			return c.fromOwners(ctx, name, container, refused)
 		}
 		return nil, c.notFound(ctx, name, name, nil)
 	}
@@ -153,6 +159,43 @@ func (c *Client) lookUp(ctx context.Context, name string) ([]podSet, []error) {
 		}
 	}
 	return sets, failed
+}
+
+// fromOwners finds a bare name without looking at workloads, by what the pods
+// say of their owners, for users who may only read pods.
+func (c *Client) fromOwners(ctx context.Context, name, container string, refused []error) (*Target, error) {
+	pods, err := c.listPods(ctx, c.namespace, "")
+	if err != nil {
+		return nil, c.explain("find", name+" in namespace "+c.namespace, err)
+	}
+	sets := map[string]podSet{}
+	for i := range pods {
+		ref := workloadOf(&pods[i])
+		if _, base, _ := strings.Cut(ref, "/"); base == name {
+			sets[ref] = podSet{ref, append(sets[ref].pods, &pods[i])}
+		}
+	}
+	found := slices.SortedFunc(maps.Values(sets), func(a, b podSet) int { return strings.Compare(a.ref, b.ref) })
+	switch len(found) {
+	case 0:
+		return nil, c.notAllowed(name, refused)
+	case 1:
+		return c.fromSet(found[0], container)
+	}
+	return nil, c.ambiguous(name, found)
+}
+
+// owned returns the pods that say they belong to the workload ref, if there
+// are any.
+func (c *Client) owned(ctx context.Context, ref string) (podSet, bool) {
+	set := podSet{ref: ref}
+	pods, err := c.listPods(ctx, c.namespace, "")
+	for i := range pods {
+		if workloadOf(&pods[i]) == ref {
+			set.pods = append(set.pods, &pods[i])
+		}
+	}
+	return set, err == nil && len(set.pods) > 0
 }
 
 // notAllowed explains a bare name that no pod has, when what the user may not

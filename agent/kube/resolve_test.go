@@ -159,7 +159,8 @@ func TestResolveForbidden(t *testing.T) {
 		{"get pods", "db-0", `user jane may not get pods in namespace shop`},
 		{"list pods", "deploy/api", `may not list pods in namespace shop`},
 		{"list pods", "api", `may not list pods in namespace shop`},
-		{"get deployments", "deploy/api", `may not get deployments in namespace shop`},
+		{"get deployments", "deploy/other", `may not get deployments in namespace shop`},
+		{"get services", "svc/front", `may not get services in namespace shop`},
 		{"get deployments", "nothing", `may not get deployments in namespace shop`},
 	} {
 		t.Run(strings.ReplaceAll(tt.deny+"/"+tt.ref, " ", "-"), func(t *testing.T) {
@@ -170,6 +171,22 @@ func TestResolveForbidden(t *testing.T) {
 			wantError(t, err, tt.want, "create role")
 		})
 	}
+	t.Run("pods-only", func(t *testing.T) {
+		for _, ref := range []string{"api", "deploy/api"} {
+			f := newFakeAPI(t)
+			deployPods(f)
+			for _, k := range kinds() {
+				f.deny["get "+k.resource] = true
+			}
+			got, err := f.client().Resolve(context.Background(), ref, "")
+			if err != nil || got.Pod != "api-7d4b-b" || got.Workload != "deploy/api" {
+				t.Errorf("%s: got %v, %v", ref, got, err)
+			}
+			f.deny["list pods"] = true
+			_, err = f.client().Resolve(context.Background(), "api", "")
+			wantError(t, err, "may not list pods in namespace shop", "create role")
+		}
+	})
 	t.Run("lookup-denied-but-found", func(t *testing.T) {
 		f := newFakeAPI(t)
 		deployPods(f)

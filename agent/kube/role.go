@@ -18,7 +18,7 @@ func RBAC(namespace string, f Features) []byte {
 	var order []key
 	verbs := map[key][]string{}
 	for _, p := range permissions() {
-		lookup := p.Group != "" || p.Resource == "services" || p.Verb == "list"
+		lookup := p.Group != "" || p.Resource == "services" || p.Verb == "list" && p.Resource == "pods"
 		if lookup && !f.Workloads {
 			continue
 		}

@@ -38,7 +38,7 @@ func (s AgentSpec) complete() (AgentSpec, error) {
 		s.HardTTL = 8 * time.Hour
 	}
 	if s.PullTimeout == 0 {
-		s.PullTimeout = 2 * time.Minute
+		s.PullTimeout = 12 * time.Second
 	}
 	key, err := base64.StdEncoding.DecodeString(s.ClientKey)
 	switch {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,28 +16,78 @@ import (
 )
 
 var (
-	errSlow  = fmt.Errorf("the agent is not up yet: %w", context.DeadlineExceeded)
-	errEnded = errors.New("the agent has ended")
+	errSlow    = fmt.Errorf("the agent is not up yet: %w", context.DeadlineExceeded)
+	errPulling = fmt.Errorf("the image is not there yet: %w", context.DeadlineExceeded)
+	errEnded   = errors.New("the agent has ended")
 )
 
+// startTimeout is how long a node may take for all but the image.
+const startTimeout = 2 * time.Minute
+
 // awaitRunning returns when the ephemeral container name runs. What cannot
-// get better by waiting is an error at once.
+// get better by waiting is an error at once, and so is an image that the node
+// does not get in time: a registry that does not answer looks like a slow one.
 func (a *attachment) awaitRunning(ctx context.Context, pod *corev1.Pod, name string) error {
+	deadline := time.Now().Add(a.spec.PullTimeout)
 	last := ""
 	for {
 		running, err := a.judge(ctx, pod, name, &last)
 		if running || err != nil {
 			return err
 		}
-		next, err := a.nextChange(ctx, pod)
-		if err != nil {
-			if ctx.Err() != nil && errors.Is(context.Cause(ctx), errSlow) {
-				return a.slow(pod, name)
+		next, err := a.nextUntil(ctx, pod, deadline)
+		switch {
+		case err == nil:
+			pod = next
+		case errors.Is(err, errSlow):
+			return a.slow(pod, name)
+		case errors.Is(err, errPulling):
+			if creating(pod, name) && !a.imageThere(ctx, pod, name) {
+				return a.notPulled(name)
 			}
+			deadline = time.Now().Add(a.spec.PullTimeout)
+		default:
 			return err
 		}
-		pod = next
 	}
+}
+
+// nextUntil is nextChange with a deadline of its own.
+func (a *attachment) nextUntil(ctx context.Context, pod *corev1.Pod, deadline time.Time) (*corev1.Pod, error) {
+	ctx, cancel := context.WithDeadlineCause(ctx, deadline, errPulling)
+	defer cancel()
+	return a.nextChange(ctx, pod)
+}
+
+// creating reports whether the node has begun with a container, which begins
+// with its image.
+func creating(pod *corev1.Pod, name string) bool {
+	s := statusOf(pod, name)
+	return s != nil && s.State.Waiting != nil
+}
+
+// imageThere reports whether the node says that it has the image of a
+// container. Its events are all that tells; not everybody may read them.
+func (a *attachment) imageThere(ctx context.Context, pod *corev1.Pod, name string) bool {
+	var events corev1.EventList
+	err := a.do(ctx, request{verb: "list", resource: "events", namespace: pod.Namespace, query: url.Values{
+		"fieldSelector": {"reason=Pulled,involvedObject.uid=" + string(pod.UID)},
+	}}, &events)
+	if err != nil {
+		a.log.Debug("read events", "target", pod.Namespace+"/"+pod.Name, "err", err)
+		return false
+	}
+	return slices.ContainsFunc(events.Items, func(e corev1.Event) bool {
+		return e.Reason == "Pulled" && e.InvolvedObject.UID == pod.UID && e.InvolvedObject.FieldPath == "spec.ephemeralContainers{"+name+"}"
+	})
+}
+
+// notPulled explains an image that the node is still waiting for.
+func (a *attachment) notPulled(name string) error {
+	return &Error{Op: "attach to", Object: a.object(), Err: errPulling,
+		Reason: fmt.Sprintf("image %q is not on the node after %v: its registry is slow or does not answer", a.spec.Image, a.spec.PullTimeout),
+		Hint: "if it is only slow, run the same command again: it goes on with " + name + "; else see " +
+			a.kubectl(a.target.Namespace, "describe pod "+a.target.Pod)}
 }
 
 // judge reports whether the agent runs, or why it never will. last is what
@@ -116,7 +167,7 @@ func (a *attachment) slow(pod *corev1.Pod, name string) error {
 		state = strings.TrimSuffix(s.State.Waiting.Reason+": "+oneLine(s.State.Waiting.Message), ": ")
 	}
 	return &Error{Op: "attach to", Object: a.object(), Err: context.DeadlineExceeded,
-		Reason: fmt.Sprintf("agent %s from image %q is not running after %v: %s", name, a.spec.Image, a.spec.PullTimeout, state),
+		Reason: fmt.Sprintf("agent %s from image %q is not running after %v: %s", name, a.spec.Image, a.spec.PullTimeout+startTimeout, state),
 		Hint:   a.kubectl(a.target.Namespace, "describe pod "+a.target.Pod) + " (the next up goes on with the same agent)"}
 }
 
