@@ -40,6 +40,12 @@ func measure(args []string) error {
 		return fmt.Errorf("measure: seconds: %w", err)
 	}
 	length := time.Duration(seconds * float64(time.Second))
+	for i := range args[:3] {
+		// Names are resolved once: what a connection costs is the link's matter.
+		if args[i], err = resolve(args[i]); err != nil {
+			return fmt.Errorf("measure: %w", err)
+		}
+	}
 	var s Sample
 	for _, m := range []struct {
 		what  string
@@ -58,6 +64,14 @@ func measure(args []string) error {
 		}
 	}
 	return json.NewEncoder(os.Stdout).Encode(s)
+}
+
+func resolve(addr string) (string, error) {
+	a, err := net.ResolveTCPAddr("tcp4", addr)
+	if err != nil {
+		return "", err
+	}
+	return a.String(), nil
 }
 
 func dial(addr string) (*net.TCPConn, error) {
@@ -113,7 +127,7 @@ func connect(echo string) (float64, error) {
 	return median(took), nil
 }
 
-// upload counts what has left when the sink has read all of it.
+// upload counts what the connection has taken.
 func upload(sink string, length time.Duration) (float64, error) {
 	conn, err := dial(sink)
 	if err != nil {
@@ -130,8 +144,8 @@ func upload(sink string, length time.Duration) (float64, error) {
 		}
 		total += n
 	}
-	// A raw port-forward loses half-closes, so the end is not awaited there:
-	// what is still on its way is bounded and the same for all.
+	// The end is not awaited, since a raw port-forward does not carry a
+	// half-close: what is still on its way is bounded and the same for all.
 	return float64(total) / 1e6 / time.Since(start).Seconds(), nil
 }
 
