@@ -60,6 +60,9 @@ func Start(ctx context.Context, s spec.Spec, st *state.Lab, progress func(step s
 		case step := <-l.steps:
 			progress(step)
 		case laptop := <-l.ready:
+			for len(l.steps) > 0 { // those came before
+				progress(<-l.steps)
+			}
 			return l, l.publish(laptop)
 		case <-l.broken:
 			return l, fmt.Errorf("start the lab: %w", l.why)
