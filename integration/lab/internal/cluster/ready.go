@@ -70,7 +70,7 @@ func (c *Client) Deployed(ctx context.Context) error {
 	}
 	for _, d := range list.Items {
 		if d.Status.ReadyReplicas < d.Spec.Replicas {
-			return fmt.Errorf("Deployment %s has %d of %d replicas ready", d.Metadata.Name, d.Status.ReadyReplicas, d.Spec.Replicas)
+			return fmt.Errorf("deployment %s has %d of %d replicas ready", d.Metadata.Name, d.Status.ReadyReplicas, d.Spec.Replicas)
 		}
 	}
 	return nil
@@ -97,7 +97,7 @@ func Reachable(ctx context.Context) error {
 		return err
 	}
 	if len(ips) != 2 {
-		return fmt.Errorf("Service orders has the addresses %v, want one of each family", ips)
+		return fmt.Errorf("service orders has the addresses %v, want one of each family", ips)
 	}
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	for _, ip := range ips {
