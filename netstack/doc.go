@@ -9,12 +9,17 @@
 //
 // # Back-pressure
 //
-// The link under a stack is a reliable stream, so what leaves a stack is never
-// dropped for TCP data: a segment that finds no room in the link's byte budget
-// blocks its sender. Segments without data, and everything that Deliver may
-// cause inline (resets, ICMP), never block: they have a reserve, and are
-// dropped and counted when that is full. Deliver therefore never waits for
-// ReadPackets, and two stacks whose readers have both stalled cannot block
-// each other. UDP and ICMP are dropped and counted when their own budget is
-// full, as at any interface.
+// The link under a stack is a reliable stream, so TCP data that leaves a stack
+// is never dropped: a segment that finds no room in the link's byte budget
+// blocks its sender. Segments without data, retransmissions, and everything
+// that Deliver may cause inline (resets, ICMP) never block: they have budgets
+// of their own, and are dropped and counted when those are full. Deliver
+// therefore never waits for ReadPackets, and two stacks whose readers have both
+// stalled cannot block each other. UDP and ICMP are dropped and counted when
+// their budget is full, as at any interface.
+//
+// # Goroutines
+//
+// gVisor runs GOMAXPROCS goroutines per stack, and one per request of
+// ForwardTCP. Close ends all of them but the last, which are in the handler.
 package netstack

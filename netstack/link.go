@@ -18,6 +18,7 @@ import (
 const (
 	dataBudget     = 512 << 10
 	reserveBudget  = 64 << 10
+	againBudget    = 128 << 10
 	datagramBudget = 256 << 10
 )
 
@@ -31,11 +32,12 @@ type lane uint8
 const (
 	laneData     lane = iota // TCP segments with data: wait for room
 	laneReserve              // small TCP segments
+	laneAgain                // retransmitted TCP segments: dropped for want of room
 	laneDatagram             // UDP, ICMP, fragments: dropped for want of room
 	lanes
 )
 
-var laneBudget = [lanes]int{dataBudget, reserveBudget, datagramBudget}
+var laneBudget = [lanes]int{dataBudget, reserveBudget, againBudget, datagramBudget}
 
 // An outbound is a packet on its way out. The link holds a reference to it.
 type outbound struct {
@@ -46,10 +48,10 @@ type outbound struct {
 
 // A waiting is a sender that waits in WritePackets until its packet is queued.
 type waiting struct {
-	out  outbound
-	flow flow.Flow
-	done chan struct{} // closed when out was queued or dropped
-	err  tcpip.Error   // valid after done
+	out    outbound
+	sender *sender       // nil if unknown
+	done   chan struct{} // closed when out was queued or dropped
+	err    tcpip.Error   // valid after done
 }
 
 // A link is the gVisor side of the stack's packet pipe.
@@ -70,7 +72,7 @@ type link struct {
 	head     int // queue[:head] is read
 	used     [lanes]int
 	waiters  []*waiting
-	hurried  map[flow.Flow]int // flows that do not wait, with how many asked
+	senders  map[flow.Flow]*sender
 	closed   bool
 	dropped  [lanes]uint64
 	waits    uint64
@@ -81,7 +83,7 @@ type link struct {
 var _ stack.LinkEndpoint = (*link)(nil)
 
 func newLink(mtu int) *link {
-	l := &link{hurried: make(map[flow.Flow]int)}
+	l := &link{senders: make(map[flow.Flow]*sender)}
 	l.readable.L = &l.mu
 	l.mtu.Store(uint32(mtu))
 	return l
@@ -99,13 +101,13 @@ func (l *link) WritePackets(pkts stack.PacketBufferList) (int, tcpip.Error) {
 
 func (l *link) write(pkt *stack.PacketBuffer) tcpip.Error {
 	out := outbound{pkt: pkt, size: pkt.Size(), lane: laneDatagram}
-	tcp := pkt.TransportProtocolNumber == header.TCPProtocolNumber
-	mayWait := tcp && pkt.Data().Size() > 0
-	switch {
-	case tcp && out.size <= smallPacket, tcp && !mayWait:
+	var f flow.Flow // of data
+	payload := 0
+	if pkt.TransportProtocolNumber == header.TCPProtocolNumber {
 		out.lane = laneReserve
-	case tcp:
-		out.lane = laneData
+		if payload = pkt.Data().Size(); payload > 0 {
+			f = flowOf(pkt)
+		}
 	}
 
 	l.mu.Lock()
@@ -113,32 +115,29 @@ func (l *link) write(pkt *stack.PacketBuffer) tcpip.Error {
 		l.mu.Unlock()
 		return &tcpip.ErrClosedForSend{}
 	}
-	if out.lane == laneReserve && mayWait && !l.roomLocked(out) {
-		out.lane = laneData
+	var from *sender
+	mayWait := out.lane == laneReserve && payload > 0
+	if mayWait {
+		from = l.senders[f]
+		if from != nil && from.again(pkt.TransportHeader().Slice(), payload) {
+			out.lane, mayWait = laneAgain, false
+		} else if out.size > smallPacket || !l.roomLocked(out) {
+			out.lane = laneData
+		}
+	}
+	// Data does not pass data that waits already.
+	room := l.roomLocked(out) && (out.lane != laneData || len(l.waiters) == 0)
+	if room || from != nil && from.hurried > 0 {
+		l.pushLocked(out)
+		l.mu.Unlock()
+		return nil
 	}
 	if !mayWait {
-		defer l.mu.Unlock()
-		if !l.roomLocked(out) {
-			l.dropped[out.lane]++
-			return &tcpip.ErrNoBufferSpace{}
-		}
-		l.pushLocked(out)
-		return nil
-	}
-	// Data never passes data that waits already.
-	first := out.lane == laneReserve || len(l.waiters) == 0
-	if first && l.roomLocked(out) {
-		l.pushLocked(out)
+		l.dropped[out.lane]++
 		l.mu.Unlock()
-		return nil
+		return &tcpip.ErrNoBufferSpace{}
 	}
-	f := flowOf(pkt)
-	if l.hurried[f] > 0 {
-		l.pushLocked(out)
-		l.mu.Unlock()
-		return nil
-	}
-	w := &waiting{out: out, flow: f, done: make(chan struct{})}
+	w := &waiting{out: out, sender: from, done: make(chan struct{})}
 	l.waiters = append(l.waiters, w)
 	l.waits++
 	l.mu.Unlock()
@@ -185,35 +184,6 @@ func (l *link) dropWaitersLocked(n int) {
 	k := copy(l.waiters, l.waiters[n:])
 	clear(l.waiters[k:])
 	l.waiters = l.waiters[:k]
-}
-
-// hurry lets the packets of f pass without waiting until relax is called. It
-// exists so that Close and the deadlines of a conn hold while the link stands
-// still: the budget is exceeded by at most what the flow's window allows.
-func (l *link) hurry(f flow.Flow) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.hurried[f]++
-	kept := l.waiters[:0]
-	for _, w := range l.waiters {
-		if w.flow != f {
-			kept = append(kept, w)
-			continue
-		}
-		l.pushLocked(w.out)
-		close(w.done)
-	}
-	clear(l.waiters[len(kept):])
-	l.waiters = kept
-}
-
-// relax undoes one hurry.
-func (l *link) relax(f flow.Flow) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.hurried[f]--; l.hurried[f] <= 0 {
-		delete(l.hurried, f)
-	}
 }
 
 // readPackets is Stack.ReadPackets.
@@ -288,16 +258,6 @@ func (l *link) close() {
 	for _, w := range waiters {
 		w.err = &tcpip.ErrClosedForSend{}
 		close(w.done)
-	}
-}
-
-// flowOf returns the flow of an outbound TCP segment.
-func flowOf(pkt *stack.PacketBuffer) flow.Flow {
-	ip, tcp := pkt.Network(), header.TCP(pkt.TransportHeader().Slice())
-	return flow.Flow{
-		Proto: flow.TCP,
-		Src:   addrPortFrom(ip.SourceAddress(), tcp.SourcePort()),
-		Dst:   addrPortFrom(ip.DestinationAddress(), tcp.DestinationPort()),
 	}
 }
 

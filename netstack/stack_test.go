@@ -60,6 +60,19 @@ func testContext(t testing.TB) context.Context {
 	return ctx
 }
 
+// await waits until ok, which is about what, holds.
+func await(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	ctx := testContext(t)
+	for !ok() {
+		select {
+		case <-ctx.Done():
+			t.Fatalf("no %s", what)
+		case <-time.After(time.Millisecond):
+		}
+	}
+}
+
 func port(a netip.Addr, p uint16) netip.AddrPort { return netip.AddrPortFrom(a, p) }
 
 // connect returns both ends of a conn from a to b, which listens on addr.

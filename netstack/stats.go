@@ -13,9 +13,10 @@ type Stats struct {
 	Malformed uint64
 	// LinkWaits counts TCP segments that had to wait for room in the link.
 	LinkWaits uint64
-	// LinkDropsTCP and LinkDropsDatagram count packets dropped because the
-	// link's reserve or its datagram budget was full.
-	LinkDropsTCP, LinkDropsDatagram uint64
+	// LinkDropsTCP, LinkDropsAgain and LinkDropsDatagram count packets dropped
+	// because the link's budget for small segments, for retransmissions or for
+	// datagrams was full.
+	LinkDropsTCP, LinkDropsAgain, LinkDropsDatagram uint64
 	// LinkQueued is how many bytes wait to be read now.
 	LinkQueued uint64
 	// SYNDuplicates counts SYNs of requests that were being decided already,
@@ -27,6 +28,9 @@ type Stats struct {
 	TCPAccepted, TCPRejected uint64
 	// TCPOpen is how many TCP conns are established now.
 	TCPOpen uint64
+	// Senders is how many conns may still send, those closed but not yet
+	// acknowledged included.
+	Senders uint64
 	// TCPRetransmits and TCPTimeouts count retransmitted segments and expired
 	// retransmission timers. On a stream both are spurious.
 	TCPRetransmits, TCPTimeouts uint64
@@ -72,7 +76,8 @@ func (s *Stack) Stats() Stats {
 	defer l.mu.Unlock()
 	st.PacketsOut, st.BytesOut = l.packets, l.bytes
 	st.LinkWaits = l.waits
-	st.LinkDropsTCP, st.LinkDropsDatagram = l.dropped[laneReserve], l.dropped[laneDatagram]
+	st.Senders = uint64(len(l.senders))
+	st.LinkDropsTCP, st.LinkDropsAgain, st.LinkDropsDatagram = l.dropped[laneReserve], l.dropped[laneAgain], l.dropped[laneDatagram]
 	for _, used := range l.used {
 		st.LinkQueued += uint64(used)
 	}

@@ -31,6 +31,7 @@ type TCPConn struct {
 	local, remote netip.AddrPort
 	closed        chan struct{} // closed by Close and Reset
 	closeOnce     sync.Once
+	sender        *sender
 
 	readMu   sync.Mutex // serializes Reads
 	readable <-chan struct{}
@@ -54,6 +55,14 @@ func (s *Stack) newTCPConn(ep tcpip.Endpoint, wq *waiter.Queue, local, remote ne
 	wq.EventRegister(&readEntry)
 	wq.EventRegister(&writeEntry)
 
+	// The link knows the conn as long as ep may send, also after Close.
+	c.sender = s.link.addSender(flow.Flow{Proto: flow.TCP, Src: local, Dst: remote})
+	endEntry := waiter.NewFunctionEntry(waiter.EventHUp, func(waiter.EventMask) { s.link.removeSender(c.sender) })
+	wq.EventRegister(&endEntry)
+	if ep.Readiness(waiter.EventHUp) != 0 {
+		s.link.removeSender(c.sender)
+	}
+
 	// Any call into ep may find it locked by a sender that waits in the link.
 	// Once a deadline has passed the flow waits no more, so that the call
 	// returns.
@@ -71,11 +80,10 @@ func (s *Stack) newTCPConn(ep tcpip.Endpoint, wq *waiter.Queue, local, remote ne
 
 // hurry lets c's flow pass the link without waiting, or again not.
 func (c *TCPConn) hurry(on bool) {
-	f := flow.Flow{Proto: flow.TCP, Src: c.local, Dst: c.remote}
 	if on {
-		c.stack.link.hurry(f)
+		c.stack.link.hurry(c.sender)
 	} else {
-		c.stack.link.relax(f)
+		c.stack.link.relax(c.sender)
 	}
 }
 

@@ -118,6 +118,7 @@ func TestManyConns(t *testing.T) {
 	if st := b.Stats(); st.TCPAccepted != conns || st.SYNDrops != 0 || st.SYNInFlight != 0 {
 		t.Errorf("stats = %+v", st)
 	}
+	await(t, "end of all senders", func() bool { return a.Stats().Senders == 0 && b.Stats().Senders == 0 })
 }
 
 func TestForwardTCPLimits(t *testing.T) {
@@ -225,7 +226,6 @@ func within(t *testing.T, d time.Duration, what string, f func()) {
 // leaves blocked in wg. The gate must be shut.
 func saturate(t *testing.T, s *netstack.Stack, conns []*netstack.TCPConn, wg *sync.WaitGroup) {
 	t.Helper()
-	ctx := testContext(t)
 	for _, c := range conns {
 		wg.Go(func() {
 			if _, err := c.Write(make([]byte, 16<<20)); err == nil {
@@ -233,13 +233,7 @@ func saturate(t *testing.T, s *netstack.Stack, conns []*netstack.TCPConn, wg *sy
 			}
 		})
 	}
-	for s.Stats().LinkWaits == 0 {
-		select {
-		case <-ctx.Done():
-			t.Fatal("link does not fill")
-		case <-time.After(time.Millisecond):
-		}
-	}
+	await(t, "sender that waits", func() bool { return s.Stats().LinkWaits > 0 })
 }
 
 const stalledConns = 16
@@ -340,15 +334,8 @@ func TestStallEnds(t *testing.T) {
 			sums <- fmt.Sprintf("%d %x", 1-i, sum)
 		})
 	}
-	ctx := testContext(t)
 	sending := func(s *netstack.Stack) bool { st := s.Stats(); return st.BytesOut+st.LinkQueued > 60000 }
-	for !sending(a) || !sending(b) {
-		select {
-		case <-ctx.Done():
-			t.Fatal("nothing is sent")
-		case <-time.After(time.Millisecond):
-		}
-	}
+	await(t, "data on its way", func() bool { return sending(a) && sending(b) })
 	ab.set(true)
 	ba.set(true)
 	wg.Wait()
