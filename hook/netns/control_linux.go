@@ -42,14 +42,6 @@ type failure struct {
 	Errno syscall.Errno `json:"errno"`
 }
 
-// Stages of the helper's start, for the words an error gets.
-const (
-	stageSpawn   = "spawn"   // clone, uid map
-	stageDevice  = "device"  // packet device
-	stageAddress = "address" // addresses, routes
-	stageSocket  = "socket"  // listener for programs
-)
-
 func (f *failure) Error() string { return f.Text }
 
 func (f *failure) Unwrap() error {

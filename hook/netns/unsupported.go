@@ -8,6 +8,14 @@ import (
 	"syscall"
 )
 
+// Stages of the helper's start, for the words an error gets.
+const (
+	stageSpawn   = "spawn"   // clone, uid map
+	stageDevice  = "device"  // packet device
+	stageAddress = "address" // addresses, routes
+	stageSocket  = "socket"  // listener for programs
+)
+
 // UnsupportedError says that this machine does not let an unprivileged user
 // make a session namespace, why, and what would change that. It is an
 // errors.ErrUnsupported.

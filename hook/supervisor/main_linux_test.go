@@ -72,6 +72,9 @@ func twiceMain(args []string) int {
 	run := func(ctx context.Context, argv ...string) {
 		cfg.Argv = argv
 		code, err := Run(ctx, cfg)
+		if cfg.Stdout != nil {
+			cfg.Stdout.Close()
+		}
 		fds, _ := openFDs()
 		fmt.Println(code, err, fds, runtime.NumGoroutine())
 	}
@@ -79,9 +82,19 @@ func twiceMain(args []string) int {
 	run(context.Background(), app("send", "second")...)
 	run(context.Background(), "/no/such/file")
 	run(context.Background(), args[1])
-	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
-	defer cancel()
-	run(ctx, "sh", "-c", "setsid sleep 30 & exec sleep 30")
+	r, w, err := os.Pipe()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "error:", err)
+		return 1
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() {
+		r.Read(make([]byte, 1))
+		r.Close()
+		cancel()
+	}()
+	cfg.Stdout = w
+	run(ctx, "sh", "-c", "setsid sleep 5 >/dev/null & echo; exec sleep 30")
 	return 0
 }
 
