@@ -52,7 +52,7 @@ func (r *runner) runAll(ctx context.Context) {
 		start := time.Now()
 		r.runTier(ctx, t)
 		t.seconds = time.Since(start).Seconds()
-		t.ran = true
+		t.ran = ctx.Err() == nil
 		fmt.Fprintf(r.out, "%s\n\n", t.line())
 	}
 }

@@ -27,6 +27,8 @@ func (r *runner) summary(ctx context.Context) int {
 		switch {
 		case t.leftOut != "":
 			fmt.Fprintf(r.out, "%-6s left out: %s\n", t.name, t.leftOut)
+		case !t.ran && t.seconds > 0:
+			fmt.Fprintf(r.out, "%s (interrupted)\n", t.line())
 		case !t.ran:
 			fmt.Fprintf(r.out, "%-6s not run\n", t.name)
 		default:

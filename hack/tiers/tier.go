@@ -57,7 +57,7 @@ func tiers() []*tier {
 		},
 		{
 			name: "race", about: "the packet path and the commands under the race detector",
-			warm: 1.5, cold: 6, prove: "make test-race",
+			warm: 3, cold: 8, prove: "make test-race",
 			probe: probeRace,
 			steps: func(context.Context) ([]step, error) {
 				return []step{{
