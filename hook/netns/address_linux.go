@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -14,6 +15,8 @@ import (
 const (
 	inwardTable = 100 // local routes for packets that come from the device
 	inwardPref  = 50
+
+	settleTimeout = 5 * time.Second
 )
 
 // configure gives the namespace its addresses and routes. The order matters: the
@@ -49,7 +52,61 @@ func configure(s setup) (warnings []string, err error) {
 			return warnings, err
 		}
 	}
-	return warnings, divertLoopback(lo, dev)
+	if err := divertLoopback(lo, dev); err != nil {
+		return warnings, err
+	}
+	if err := awaitRunning(deviceName); err != nil {
+		return warnings, err
+	}
+	for _, a := range s.Addrs {
+		if err := awaitLocal(a); err != nil {
+			return warnings, err
+		}
+	}
+	return warnings, nil
+}
+
+// awaitRunning waits until an interface that was set up forwards packets. The
+// kernel notices the carrier of a veth pair a moment after both ends are up, and
+// until then its queue drops everything.
+func awaitRunning(name string) error {
+	return await(name+" to run", func() (bool, error) {
+		l, err := netlink.LinkByName(name)
+		if err != nil {
+			return false, err
+		}
+		return l.Attrs().RawFlags&unix.IFF_RUNNING != 0, nil
+	})
+}
+
+// awaitLocal waits until packets to the address are accepted. The kernel adds the
+// local route of an IPv6 address from a work queue.
+func awaitLocal(a netip.Addr) error {
+	return await(a.String()+" to be local", func() (bool, error) {
+		routes, err := netlink.RouteGet(a.AsSlice())
+		if err != nil {
+			return false, err
+		}
+		return len(routes) > 0 && routes[0].Type == unix.RTN_LOCAL, nil
+	})
+}
+
+// await asks every millisecond: nothing announces all of these states.
+func await(what string, reached func() (bool, error)) error {
+	limit := time.Now().Add(settleTimeout)
+	for {
+		ok, err := reached()
+		if err != nil {
+			return fmt.Errorf("wait for %s: %w", what, err)
+		}
+		if ok {
+			return nil
+		}
+		if time.Now().After(limit) {
+			return fmt.Errorf("wait for %s: %w", what, unix.ETIMEDOUT)
+		}
+		time.Sleep(time.Millisecond)
+	}
 }
 
 func hasFamily(addrs []netip.Addr, is func(netip.Addr) bool) bool {

@@ -89,6 +89,9 @@ func build(s setup) (int, ready, error) {
 		return -1, ready{}, stageError(stageDevice, err)
 	}
 	warnings, err := configure(s)
+	if err == nil && r.Kind == kindVeth {
+		err = awaitRunning(outerName)
+	}
 	if err != nil {
 		unix.Close(fd)
 		return -1, ready{}, stageError(stageAddress, err)
