@@ -11,6 +11,7 @@ import (
 
 	"github.com/borrownet/borrownet/cmd/internal/daemon"
 	"github.com/borrownet/borrownet/cmd/internal/fault"
+	"github.com/borrownet/borrownet/cmd/internal/launch"
 	"github.com/borrownet/borrownet/cmd/internal/rundir"
 )
 
@@ -113,8 +114,18 @@ func (a *app) client() (*daemon.Client, *rundir.Dir, error) {
 	}
 	return daemon.NewClient(daemon.ClientConfig{
 		Dir: dir, Version: a.version,
-		Spawn: func(ctx context.Context) error { return daemon.Spawn(ctx, dir, []string{selfPath(), verbDaemon}) },
+		Spawn: func(ctx context.Context) error { return spawn(ctx, dir) },
 	}), dir, nil
+}
+
+// spawn starts the user's daemon. In a borrowed shell it must not: the daemon's
+// own connections would be the pod's.
+func spawn(ctx context.Context, dir *rundir.Dir) error {
+	if outer := os.Getenv(launch.SessionVar); outer != "" {
+		return &fault.Error{Code: fault.SessionLost, Op: "start the daemon", Reason: "this shell is borrowed by session " + outer + ", whose daemon has ended",
+			Hint: "leave it with exit, then try again"}
+	}
+	return daemon.Spawn(ctx, dir, []string{selfPath(), verbDaemon})
 }
 
 // selfPath is how this very program is started again, also when its file was

@@ -158,20 +158,20 @@ func (a *app) supervise(place session.Place, argv, extra []string) (int, error) 
 		Shim: []string{selfPath(), verbExec}, Argv: argv, Env: append(env, extra...),
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Sockets: sockets, Logger: a.logger(),
 	})
+	if _, ok := errors.AsType[*supervisor.CommandError](err); ok {
+		a.ui.fail(&fault.Error{Op: "run", Reason: err.Error()})
+		return code, exitError{code}
+	}
 	if err != nil {
-		return code, a.hookFault(err, code)
+		return code, hookFault(err)
 	}
 	return code, nil
 }
 
 // hookFault explains an error of the supervisor.
-func (a *app) hookFault(err error, code int) error {
+func hookFault(err error) error {
 	if u, ok := errors.AsType[*supervisor.UnsupportedError](err); ok {
 		return &fault.Error{Code: fault.Hook, Op: "hook the command", Reason: u.Reason, Hint: u.Hint, Err: err}
-	}
-	if _, ok := errors.AsType[*supervisor.CommandError](err); ok {
-		a.ui.fail(&fault.Error{Op: "run", Reason: err.Error()})
-		return exitError{code}
 	}
 	return &fault.Error{Code: fault.Hook, Op: "hook the command", Reason: err.Error(), Err: err}
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/borrownet/borrownet/cmd/internal/fault"
 	"github.com/borrownet/borrownet/cmd/internal/launch"
 	"github.com/borrownet/borrownet/cmd/internal/session"
+	"github.com/borrownet/borrownet/hook/supervisor"
 )
 
 func (a *app) up() *cobra.Command {
@@ -59,9 +60,8 @@ func (a *app) plan(req session.Request) error {
 
 // borrow sets a session up and stays with it unless detached.
 func (a *app) borrow(req session.Request, detach bool) error {
-	if outer := os.Getenv(launch.SessionVar); outer != "" && !detach {
-		return &fault.Error{Code: fault.Usage, Op: "borrow", Object: req.Ref, Reason: "this shell is borrowed already, by session " + outer,
-			Hint: "leave it with exit first, or add -d and use the new session from another terminal"}
+	if err := usable(req.Ref, detach); err != nil {
+		return err
 	}
 	client, dir, err := a.client()
 	if err != nil {
@@ -86,6 +86,23 @@ func (a *app) borrow(req session.Request, detach bool) error {
 	}
 	a.ui.say("next: borrownet run --session %s -- COMMAND; SIGINT or SIGTERM ends the session", name)
 	return a.attend(ctx, client, hold)
+}
+
+// usable reports why a new session would be of no use to this terminal or
+// machine.
+func usable(ref string, detach bool) error {
+	outer := os.Getenv(launch.SessionVar)
+	switch {
+	case outer != "" && !detach:
+		return &fault.Error{Code: fault.Usage, Op: "borrow", Object: ref, Reason: "this shell is borrowed already, by session " + outer,
+			Hint: "leave it with exit first, or add -d and use the new session from another terminal"}
+	case outer != "":
+		return nil // the hook works: it is at work here
+	}
+	if err := supervisor.Probe(); err != nil {
+		return hookFault(err)
+	}
+	return nil
 }
 
 // raise asks for a session and tells how it goes.
