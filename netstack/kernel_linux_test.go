@@ -137,6 +137,14 @@ func configure(t *testing.T) {
 	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(s6), unix.SIOCSIFADDR, uintptr(unsafe.Pointer(&r6[0]))); errno != 0 {
 		t.Fatalf("set IPv6 address of %s: %v", tunName, errno)
 	}
+	// Until the kernel's worker has looked at it the address is tentative.
+	await(t, "usable IPv6 address", func() bool {
+		c, err := net.ListenUDP("udp6", net.UDPAddrFromAddrPort(port(client6, 0)))
+		if err != nil {
+			return false
+		}
+		return c.Close() == nil
+	})
 }
 
 // kernelStack returns a stack that is the kernel's only neighbour.
