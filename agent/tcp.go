@@ -20,6 +20,9 @@ const (
 	// flowIdle closes a connection without a byte for so long. The stack's
 	// keep-alives find dead clients much earlier.
 	flowIdle = 24 * time.Hour
+	// halfClosed is never: a server may think for long about a request whose
+	// sender has closed its half, as it may in the pod.
+	halfClosed = -1
 )
 
 // forwardTCP opens the flow's connection in the pod first and completes the
@@ -56,7 +59,7 @@ func (s *session) forwardTCP(req *netstack.TCPRequest) {
 		s.agent.log.Debug("program gone before its connection stood", "flow", f.String(), "err", err)
 		return
 	}
-	stats := relay.Copy(s.ctx, conn, upstream, relay.Options{Idle: flowIdle})
+	stats := relay.Copy(s.ctx, conn, upstream, relay.Options{Idle: flowIdle, HalfClosed: halfClosed})
 	s.agent.log.Debug("flow ends", "flow", f.String(), "out", stats.AToB, "in", stats.BToA, "err", stats.Err)
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/borrownet/borrownet/cmd/internal/daemon"
 	"github.com/borrownet/borrownet/cmd/internal/rundir"
 	"github.com/borrownet/borrownet/cmd/internal/session"
+	"github.com/borrownet/borrownet/hook/netns"
 )
 
 // debugVar makes the daemon log every flow; it is unstable.
@@ -52,6 +53,21 @@ func serveDaemon(ctx context.Context, version string, log *slog.Logger, report f
 	defer keys.Sweep()
 	return daemon.Run(ctx, daemon.Config{
 		Dir: dir, Version: version, Logger: log, Keep: session.IsKey, Ready: func() { report(nil) },
-		Opener: daemon.Sessions(&session.Opener{Dir: dir, Keys: keys, Helper: []string{selfPath(), verbNetns}, Logger: log}),
+		Opener: daemon.Sessions(&session.Opener{Dir: dir, Keys: keys, Helper: []string{selfPath(), verbNetns, dir.String()}, Logger: log}),
 	})
+}
+
+// netnsMain is the process of a session's helper. Its first argument is the
+// runtime directory, which it cleans up when the daemon was killed. The user is
+// another one here, in a user namespace, so the directory is not looked up again.
+func netnsMain(args []string) int {
+	code := netns.Main(args[1:])
+	dir, err := rundir.At(args[0])
+	if err == nil {
+		err = daemon.CleanUp(dir, session.IsKey)
+	}
+	if err != nil {
+		slog.New(slog.NewTextHandler(os.Stderr, nil)).Error("helper ends", "err", err)
+	}
+	return code
 }

@@ -7,7 +7,6 @@ import (
 	"os"
 
 	"github.com/borrownet/borrownet/cmd/internal/build"
-	"github.com/borrownet/borrownet/hook/netns"
 	"github.com/borrownet/borrownet/hook/supervisor"
 )
 
@@ -24,7 +23,7 @@ func run(argv []string) int {
 	if len(argv) > 1 {
 		switch argv[1] {
 		case verbNetns:
-			return netns.Main(argv[2:])
+			return netnsMain(argv[2:])
 		case verbExec:
 			return supervisor.ShimMain(argv[2:])
 		case verbDaemon:

@@ -66,10 +66,10 @@ type Status struct {
 	State     State         `json:"state"`
 	Problem   *fault.Error  `json:"problem,omitempty"` // why it is lost or reconnecting
 	Target    Target        `json:"target"`
-	Hook      string        `json:"hook"`                // rung
-	Device    string        `json:"device"`              // tun or veth
-	Carrier   string        `json:"carrier,omitempty"`   // spdy or websocket; "" = none now
-	RoundTrip time.Duration `json:"roundTrip,omitempty"` // of a control request just now; 0 = no answer
+	Hook      string        `json:"hook"`                     // rung
+	Device    string        `json:"device"`                   // tun or veth
+	Carrier   string        `json:"carrier,omitempty"`        // spdy or websocket; "" = none now
+	RoundTrip time.Duration `json:"roundTripNanos,omitempty"` // of a control request just now; 0 = no answer
 	Redials   uint64        `json:"redials"`
 	Since     time.Time     `json:"since"`
 	Agent     Agent         `json:"agent"`
