@@ -146,12 +146,6 @@ func TestNothingStaysOnTheLaptop(t *testing.T) {
 			for left = leftovers(t); len(left) != 0 && time.Now().Before(end); left = leftovers(t) {
 				<-time.After(100 * time.Millisecond)
 			}
-			if len(left) != 0 && tt.name == "kill_daemon" {
-				// Files of a killed daemon go with the next start at the latest.
-				up(t, "api")
-				mustBorrownet(t, "down", "--all")
-				left = leftovers(t)
-			}
 			if len(left) != 0 {
 				t.Errorf("left on the laptop: %q", left)
 			}
