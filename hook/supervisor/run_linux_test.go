@@ -267,7 +267,10 @@ func TestSignals(t *testing.T) {
 			if err := cmd.Start(); err != nil {
 				t.Fatal(err)
 			}
-			defer cmd.Process.Kill()
+			// The session's group: killing run alone would leave the command.
+			group := -cmd.Process.Pid
+			timer := time.AfterFunc(20*time.Second, func() { unix.Kill(group, unix.SIGKILL) })
+			defer timer.Stop()
 			r := bufio.NewReader(stdout)
 			if line, err := r.ReadString('\n'); line != "ready\n" {
 				t.Fatalf("read %q, %v", line, err)
