@@ -73,7 +73,7 @@ func (a *app) runCommand(target targetFlags, argv []string, name string) error {
 	if err != nil {
 		return err
 	}
-	code, err := a.supervise(place, argv, nil)
+	code, err := a.supervise(context.Background(), place, argv, nil)
 	if err != nil {
 		return err
 	}
@@ -143,8 +143,8 @@ func (a *app) place(client *daemon.Client, name string) (session.Place, error) {
 }
 
 // supervise runs argv in the session at place and returns its exit code. extra
-// is added to its environment.
-func (a *app) supervise(place session.Place, argv, extra []string) (int, error) {
+// is added to its environment. When ctx is done argv is ended.
+func (a *app) supervise(ctx context.Context, place session.Place, argv, extra []string) (int, error) {
 	env, hidden := launch.Env(os.Environ(), place)
 	if len(hidden) > 0 {
 		a.ui.detail("hidden from the command, which goes out through the pod: %s", strings.Join(hidden, " "))
@@ -154,7 +154,7 @@ func (a *app) supervise(place session.Place, argv, extra []string) (int, error) 
 		return exitOurs, &fault.Error{Code: fault.Hook, Op: "use session", Object: place.Session, Reason: err.Error(), Hint: "borrownet status " + place.Session, Err: err}
 	}
 	defer sockets.Close()
-	code, err := supervisor.Run(context.Background(), supervisor.Config{
+	code, err := supervisor.Run(ctx, supervisor.Config{
 		Shim: []string{selfPath(), verbExec}, Argv: argv, Env: append(env, extra...),
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Sockets: sockets, Logger: a.logger(),
 	})

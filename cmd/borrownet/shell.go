@@ -1,12 +1,16 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"os"
+	"sync"
 
 	"github.com/spf13/cobra"
 
 	"github.com/borrownet/borrownet/cmd/internal/fault"
 	"github.com/borrownet/borrownet/cmd/internal/launch"
+	"github.com/borrownet/borrownet/cmd/internal/proc"
 	"github.com/borrownet/borrownet/cmd/internal/session"
 )
 
@@ -46,12 +50,46 @@ func (a *app) openShell(name string) error {
 }
 
 // runShell runs the person's shell in the session at place. dir is where its
-// start-up files may be.
+// start-up files may be. What the shell leaves running in the background is
+// waited for, because its connections need this process.
 func (a *app) runShell(place session.Place, dir string) (int, error) {
-	sh, err := launch.NewShell(os.Getenv("SHELL"), dir, place.Session)
+	sh, err := newShell(place, dir)
 	if err != nil {
-		return exitOurs, &fault.Error{Code: fault.Laptop, Op: "prepare shell", Reason: err.Error(), Err: err}
+		return exitOurs, err
 	}
 	defer sh.Close()
-	return a.supervise(place, sh.Argv, sh.Env)
+	return a.supervise(context.Background(), place, sh.Argv, sh.Env)
+}
+
+// runOwnShell is runShell for a session that ends with the shell: what is left
+// running then has no network any more, so nothing is waited for.
+func (a *app) runOwnShell(place session.Place, dir string) error {
+	sh, err := newShell(place, dir)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { // ends with the shell or sh.Close
+		if pid, err := sh.Pid(); err == nil {
+			proc.AwaitExit(ctx, pid)
+			cancel()
+		}
+	})
+	_, err = a.supervise(ctx, place, sh.Argv, sh.Env)
+	cancel()
+	err = errors.Join(err, sh.Close())
+	wg.Wait()
+	if _, exits := errors.AsType[exitError](err); exits {
+		return nil // the shell could not be executed, and was said so
+	}
+	return err
+}
+
+func newShell(place session.Place, dir string) (*launch.Shell, error) {
+	sh, err := launch.NewShell(os.Getenv("SHELL"), dir, place.Session)
+	if err != nil {
+		return nil, &fault.Error{Code: fault.Laptop, Op: "prepare shell", Reason: err.Error(), Err: err}
+	}
+	return sh, nil
 }

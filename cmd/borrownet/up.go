@@ -189,7 +189,7 @@ func (a *app) subshell(client *daemon.Client, dir string, hold *daemon.Hold) err
 		case <-left:
 		}
 	}()
-	_, err = a.runShell(place, dir)
+	err = a.runOwnShell(place, dir)
 	return errors.Join(err, a.takeDown(client, name))
 }
 

@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"os"
 	"os/exec"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/borrownet/borrownet/cmd/internal/fault"
 	"github.com/borrownet/borrownet/cmd/internal/rundir"
@@ -48,16 +50,35 @@ func Spawn(ctx context.Context, dir *rundir.Dir, argv []string) error {
 	if err != nil {
 		return startFault(err.Error(), "")
 	}
-	go cmd.Wait() // ends with the daemon or with this process; reaps it
+	ended := make(chan struct{})
+	go func() { // ends with the daemon or with this process
+		_ = cmd.Wait()
+		close(ended)
+	}()
 
 	stop := context.AfterFunc(ctx, func() { report.Close() })
 	defer stop()
 	text, err := io.ReadAll(io.LimitReader(report, maxBody))
 	if ctx.Err() != nil {
-		cmd.Process.Kill()
+		giveUp(cmd.Process, ended)
+		if errors.Is(ctx.Err(), context.Canceled) {
+			_ = os.Remove(dir.Path(rundir.LogName)) // nobody wants to know
+			return context.Cause(ctx)
+		}
 		return startFault("it did not get ready in time", "borrownet up again; if it stays so, look at "+dir.Path(rundir.LogName))
 	}
 	return judge(text, err, dir)
+}
+
+// giveUp ends a daemon that is not wanted any more and waits for it: it leaves
+// no file if it is given the time.
+func giveUp(p *os.Process, ended <-chan struct{}) {
+	_ = p.Signal(syscall.SIGTERM) // it may have ended
+	select {
+	case <-ended:
+	case <-time.After(endWait):
+		_ = p.Kill()
+	}
 }
 
 // judge reads a daemon's report.

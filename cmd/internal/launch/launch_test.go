@@ -84,6 +84,9 @@ func TestShells(t *testing.T) {
 			if err != nil {
 				t.Fatalf("%v\n%s", err, out)
 			}
+			if pid, err := sh.Pid(); err != nil || pid != cmd.Process.Pid {
+				t.Errorf("pid %d, %v, want %d", pid, err, cmd.Process.Pid)
+			}
 			if want := "yes|(borrownet:api) own> |"; !strings.Contains(string(out), want) {
 				t.Errorf("no %q in\n%s", want, out)
 			}
@@ -103,6 +106,7 @@ func TestUnusableShell(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		defer sh.Close()
 		if sh.Argv[0] != "/bin/sh" {
 			t.Errorf("%q: got %q", path, sh.Argv)
 		}
