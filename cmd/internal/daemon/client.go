@@ -164,7 +164,10 @@ func (c *Client) do(ctx context.Context, method, path string, body []byte) (*htt
 	}
 	resp, err := c.http.Do(req)
 	switch {
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, ErrNotRunning
+	case errors.Is(err, syscall.ECONNREFUSED):
+		c.tidy()
 		return nil, ErrNotRunning
 	case errors.Is(err, context.Canceled):
 		return nil, context.Canceled
@@ -184,6 +187,22 @@ func (c *Client) do(ctx context.Context, method, path string, body []byte) (*htt
 		return nil, broken(fmt.Errorf("answer %s", resp.Status))
 	}
 	return nil, &f
+}
+
+// tidy removes what a daemon that was killed has left, unless somebody is about
+// to start one, which then does it.
+func (c *Client) tidy() {
+	start, err := c.dir.TryLock(rundir.StartLock)
+	if err != nil {
+		return
+	}
+	defer start.Release()
+	lock, err := c.dir.TryLock(rundir.DaemonLock)
+	if err != nil {
+		return
+	}
+	defer lock.Release()
+	_ = c.dir.Sweep(session.IsKey) // the next daemon tries again
 }
 
 func broken(err error) error {

@@ -471,6 +471,30 @@ func TestStaleFilesAreSwept(t *testing.T) {
 	}
 }
 
+// TestClientTidiesUpAfterAKilledDaemon: any question does, also if no daemon is
+// ever started again.
+func TestClientTidiesUpAfterAKilledDaemon(t *testing.T) {
+	h := newHouse(t)
+	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: h.dir.Path(rundir.SocketName), Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln.SetUnlinkOnClose(false) // as after kill -9
+	ln.Close()
+	for _, name := range []string{rundir.LogName, rundir.DaemonLock, "target.key"} {
+		if err := os.WriteFile(h.dir.Path(name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := h.client.List(t.Context(), false); !errors.Is(err, ErrNotRunning) {
+		t.Errorf("got %v, want ErrNotRunning", err)
+	}
+	entries, err := os.ReadDir(h.dir.String())
+	if err != nil || len(entries) != 1 || entries[0].Name() != "target.key" {
+		t.Errorf("left %v, %v, want the key alone", entries, err)
+	}
+}
+
 func TestSpawnReportsDeath(t *testing.T) {
 	h := newHouse(t)
 	err := Spawn(t.Context(), h.dir, []string{"/bin/sh", "-c", "echo some reason >&2; exit 1"})
