@@ -62,6 +62,9 @@ func serveDaemon(ctx context.Context, version string, log *slog.Logger, report f
 // another one here, in a user namespace, so the directory is not looked up again.
 func netnsMain(args []string) int {
 	code := netns.Main(args[1:])
+	if code != netns.ExitAbandoned {
+		return code
+	}
 	dir, err := rundir.At(args[0])
 	if err == nil {
 		err = daemon.CleanUp(dir, session.IsKey)

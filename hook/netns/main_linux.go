@@ -16,11 +16,23 @@ import (
 // controlFD is where Start puts the control socket.
 const controlFD = 3
 
+// goodbye is what Helper.Close says before it closes the control socket. Without
+// it the daemon was killed.
+const goodbye = 'b'
+
+// ExitAbandoned is Main's exit code when the daemon is gone without a goodbye.
+const ExitAbandoned = 3
+
+var errAbandoned = errors.New("the daemon was killed")
+
 // Main is the helper process: it builds the namespace it was started in, hands
 // the packet device over and makes sockets until the control socket closes or a
 // signal ends it. It returns the process's exit code.
 func Main(args []string) int {
-	if err := serve(); err != nil {
+	switch err := serve(); {
+	case errors.Is(err, errAbandoned):
+		return ExitAbandoned
+	case err != nil:
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
@@ -61,22 +73,29 @@ func serve() error {
 
 	end := make(chan os.Signal, 1)
 	signal.Notify(end, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
-	gone := make(chan struct{})
-	go func() { // ends with the control socket
-		defer close(gone)
-		var b [1]byte
-		for {
-			if n, err := ctl.Read(b[:]); err != nil || n == 0 {
-				return
-			}
-		}
-	}()
-	go svc.run() // ends at svc.close
+	gone := make(chan error, 1)
+	go func() { gone <- awaitEnd(ctl) }() // ends with the control socket
+	go svc.run()                          // ends at svc.close
 	select {
-	case <-gone:
+	case err := <-gone:
+		return err
 	case <-end:
+		return nil
 	}
-	return nil
+}
+
+// awaitEnd waits until the control socket closes.
+func awaitEnd(ctl *net.UnixConn) error {
+	end := errAbandoned
+	for {
+		var b [1]byte
+		if n, err := ctl.Read(b[:]); err != nil || n == 0 {
+			return end
+		}
+		if b[0] == goodbye {
+			end = nil
+		}
+	}
 }
 
 // build makes the device and configures the namespace.

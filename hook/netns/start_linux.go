@@ -256,6 +256,7 @@ func (h *Helper) Close() error {
 		<-h.done
 		return net.ErrClosed
 	}
+	h.ctl.Write([]byte{goodbye}) // if it is gone already, so much the better
 	h.ctl.Close()
 	err := h.packets.close()
 	select {
