@@ -130,7 +130,7 @@ type spoiled struct {
 }
 
 // attackEvery is the pause between two attacks.
-const attackEvery = 2 * time.Millisecond
+const attackEvery = 200 * time.Microsecond
 
 func newSpoiled(stack *netstack.Stack, attacks [][]byte) *spoiled {
 	s := &spoiled{stack: stack, packets: make(chan []byte), done: make(chan struct{})}
