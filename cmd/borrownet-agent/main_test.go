@@ -70,7 +70,7 @@ func TestBadArguments(t *testing.T) {
 	}{
 		{"no_key", nil, "-client-key"},
 		{"bad_key", []string{"-client-key", "x"}, "-client-key"},
-		{"zero_key", []string{"-client-key", wg.PublicKey{}.String()}, "client key is missing"},
+		{"zero_key", []string{"-client-key", wg.PublicKey{}.String()}, "all zero"},
 		{"bad_ttl", []string{"-idle-ttl", "soon"}, "idle-ttl"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
