@@ -62,7 +62,8 @@ var layers = map[string]layer{
 		why: "the only importer of wireguard-go",
 	},
 	"dnsproxy":              {ours: []string{"netstack/flow"}, third: []string{miekgDNS, xnet}, why: "never meets the hook"},
-	"dnsproxy/dnsproxytest": {third: []string{miekgDNS}, why: "a test kit"},
+	"dnsproxy/dnsproxytest": {ours: []string{"dnsproxy/zone"}, third: []string{miekgDNS}, why: "a test kit"},
+	"dnsproxy/zone":         {third: []string{miekgDNS}, why: "a nameserver for made-up worlds"},
 	"hook":                  {ours: []string{"netstack/flow"}, linux: []string{xsys}, why: "never meets DNS or Kubernetes"},
 	"hook/supervisor":       {ours: []string{"hook", "netstack/flow"}, linux: []string{xsys}, tests: []string{"hook/netns"}, why: "small: when it dies, sockets fail"},
 	"hook/hooktest":         {ours: []string{"hook/..."}, linux: []string{xsys}, why: "a test kit"},
@@ -80,7 +81,7 @@ var layers = map[string]layer{
 		why: "the only importer of k8s.io",
 	},
 	"cmd/internal/...": {
-		ours:  []string{"agent", "agent/wire", "agent/image", "agent/kube", "netstack/...", "dnsproxy", "hook/...", "cmd/internal/..."},
+		ours:  []string{"agent", "agent/wire", "agent/image", "agent/kube", "netstack/...", "dnsproxy", "dnsproxy/zone", "hook/...", "cmd/internal/..."},
 		third: []string{cobra, yaml, xterm}, linux: []string{xsys},
 		why: "composes packages; libraries stay behind their packages",
 	},
