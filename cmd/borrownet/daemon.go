@@ -51,7 +51,7 @@ func serveDaemon(ctx context.Context, version string, log *slog.Logger, report f
 	keys.Sweep()
 	defer keys.Sweep()
 	return daemon.Run(ctx, daemon.Config{
-		Dir: dir, Version: version, Logger: log, Keep: session.IsKey, Ready: func() { report(nil) },
-		Opener: daemon.Sessions(&session.Opener{Dir: dir, Keys: keys, Helper: []string{selfPath(), verbNetns}, Logger: log}),
+		Dir: dir, Version: version, Logger: log, Keep: keptFile, Ready: func() { report(nil) },
+		Opener: daemon.Sessions(&session.Opener{Dir: dir, Keys: keys, Helper: []string{selfPath(), verbNetns}, Logger: log, Connect: connect}),
 	})
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/borrownet/borrownet/agent/kube"
+	"github.com/borrownet/borrownet/cmd/internal/demo"
 	"github.com/borrownet/borrownet/cmd/internal/session"
 	"github.com/borrownet/borrownet/cmd/internal/settings"
 )
@@ -74,9 +75,12 @@ func (t *targetFlags) request(name string) (session.Request, error) {
 	case t.idleTTL > t.hardTTL:
 		return session.Request{}, usage(fmt.Sprintf("--idle-ttl %v is longer than --hard-ttl %v", t.idleTTL, t.hardTTL), name+" --pod "+t.pod+" --hard-ttl "+t.idleTTL.String())
 	}
-	image, err := t.agentImage(name)
-	if err != nil {
-		return session.Request{}, err
+	var image string
+	if !selectsDemo(t.kube) { // the demo's agents need none, and a cluster of that name refuses to do without
+		var err error
+		if image, err = t.agentImage(name); err != nil {
+			return session.Request{}, err
+		}
 	}
 	k, err := absolute(t.kube)
 	if err != nil {
@@ -99,6 +103,9 @@ func (t *targetFlags) agentImage(name string) (string, error) {
 			return "", err
 		}
 		image, from = file.AgentImage, "agentImage in "+settings.Name
+	}
+	if image == "" && t.kube.Context == "" && demoRunning() != nil {
+		return "", usage("no agent image is named", "a demo is running, to use it add --context "+demo.Context)
 	}
 	if image == "" {
 		return "", usage("no agent image is named",
