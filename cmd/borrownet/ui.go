@@ -242,3 +242,22 @@ func (u *ui) clear() {
 	}
 	fmt.Fprintln(u.out)
 }
+
+// remark prints a remark of the demo, as a comment between its commands.
+func (u *ui) remark(text string) {
+	fmt.Fprintln(u.out)
+	for line := range strings.Lines(text) {
+		fmt.Fprintln(u.out, bold(strings.TrimRight("# "+plain(strings.TrimRight(line, "\n")), " ")))
+	}
+}
+
+// typed prints a command as a person types it.
+func (u *ui) typed(argv []string) { fmt.Fprintln(u.out, "$ "+plain(strings.Join(argv, " "))) }
+
+// bold makes text stand out on a terminal.
+func bold(text string) string {
+	if !term.IsTerminal(int(os.Stdout.Fd())) || os.Getenv("NO_COLOR") != "" {
+		return text
+	}
+	return "\x1b[1m" + text + "\x1b[0m"
+}

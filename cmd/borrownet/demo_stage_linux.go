@@ -1,0 +1,306 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/borrownet/borrownet/cmd/internal/daemon"
+	"github.com/borrownet/borrownet/cmd/internal/demo"
+	"github.com/borrownet/borrownet/cmd/internal/fault"
+	"github.com/borrownet/borrownet/cmd/internal/rundir"
+)
+
+const (
+	// sceneTimeout bounds one command of the demo.
+	sceneTimeout = time.Minute
+	// leaveTimeout bounds the end of what the demo has started.
+	leaveTimeout = 10 * time.Second
+	// maxSaid bounds what is kept of a command's output.
+	maxSaid = 1 << 20
+)
+
+// stage is what the demo happens in: a runtime directory, the world that is
+// served there, and a PATH on which this very program is called borrownet. It
+// adopts what its commands leave behind, so that it knows when nothing is left.
+type stage struct {
+	base   string // temporary directory; removed at the end
+	own    bool   // the runtime directory is in base
+	path   string // a directory of this program, for PATH
+	dir    *rundir.Dir
+	env    []string // of commands
+	world  *demo.World
+	server *demo.Server
+	once   sync.Once
+	err    error // of strike
+}
+
+// newStage makes a stage. One that is to stay uses the runtime directory that
+// commands in other terminals use; else it is a directory of its own, which
+// keeps it apart from the person's sessions.
+func newStage(keep bool) (*stage, error) {
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		return nil, fmt.Errorf("adopt the demo's processes: %w", os.NewSyscallError("prctl", err))
+	}
+	st := &stage{}
+	var err error
+	if st.base, err = makeBase(); err != nil {
+		return nil, err
+	}
+	if keep {
+		st.dir, err = rundir.Open()
+	}
+	if st.own = st.dir == nil; st.own {
+		st.dir, err = rundir.At(filepath.Join(st.base, "borrownet"))
+	}
+	if err == nil {
+		err = st.callable()
+	}
+	if err != nil {
+		return nil, errors.Join(err, os.RemoveAll(st.base))
+	}
+	st.env = append(os.Environ(), "PATH="+st.path+":"+os.Getenv("PATH"))
+	if st.own {
+		st.env = append(st.env, "XDG_RUNTIME_DIR="+st.base)
+	}
+	return st, nil
+}
+
+// makeBase makes a directory for a while, where that is possible. Its name is
+// short: paths of sockets are bounded.
+func makeBase() (string, error) {
+	var errs []error
+	for _, where := range []string{os.TempDir(), "/tmp", "/dev/shm", "/var/tmp", "."} {
+		where, err := filepath.Abs(where)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		if len(where) > 50 {
+			errs = append(errs, fmt.Errorf("%s: too long for a socket's address", where))
+			continue
+		}
+		base, err := os.MkdirTemp(where, "bndemo-")
+		if err == nil {
+			return base, nil
+		}
+		errs = append(errs, err)
+	}
+	return "", &fault.Error{Code: fault.Laptop, Op: "make a directory for the demo", Reason: strings.ReplaceAll(errors.Join(errs...).Error(), "\n", "; "),
+		Hint: "set TMPDIR to a directory that you may write to", Err: errors.Join(errs...)}
+}
+
+// callable makes this program be borrownet on a PATH.
+func (st *stage) callable() error {
+	st.path = filepath.Join(st.base, "bin")
+	if err := os.Mkdir(st.path, 0o700); err != nil {
+		return err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find this program: %w", err)
+	}
+	return os.Symlink(self, filepath.Join(st.path, "borrownet"))
+}
+
+// open makes the world and serves it.
+func (st *stage) open(version string, log *slog.Logger) error {
+	var err error
+	if st.world, err = demo.Start(demo.Config{Version: version, Logger: log}); err != nil {
+		return err
+	}
+	st.server, err = st.world.Serve(st.dir)
+	return err
+}
+
+// play runs a command and returns what it said and its exit code.
+func (st *stage) play(ctx context.Context, argv []string, out io.Writer) (said string, code int, err error) {
+	ctx, cancel := context.WithTimeout(ctx, sceneTimeout)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, selfPath(), argv[1:]...)
+	cmd.Args[0] = argv[0]
+	cmd.Env = st.env
+	ear := &ear{out: out}
+	cmd.Stdout, cmd.Stderr = ear, ear
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.WaitDelay = leaveTimeout
+	err = cmd.Run()
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok && ctx.Err() == nil {
+		return ear.said.String(), max(exit.ExitCode(), 1), nil
+	}
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		err = fmt.Errorf("it did not end in %v", sceneTimeout)
+	}
+	return ear.said.String(), 0, err
+}
+
+// ear passes on and keeps what a command says.
+type ear struct {
+	out  io.Writer
+	said bytes.Buffer
+}
+
+func (e *ear) Write(b []byte) (int, error) {
+	e.said.Write(b[:min(len(b), maxSaid-e.said.Len())])
+	return e.out.Write(b)
+}
+
+// exports are the lines that make another terminal meet this stage.
+func (st *stage) exports() []string {
+	var lines []string
+	if found, err := exec.LookPath("borrownet"); err != nil || !sameFile(found, filepath.Join(st.path, "borrownet")) {
+		lines = append(lines, "export PATH="+st.path+":$PATH")
+	}
+	if st.own {
+		lines = append(lines, "export XDG_RUNTIME_DIR="+st.base)
+	}
+	return lines
+}
+
+func sameFile(a, b string) bool {
+	x, errX := os.Stat(a)
+	y, errY := os.Stat(b)
+	return errX == nil && errY == nil && os.SameFile(x, y)
+}
+
+// strike ends and removes everything of the stage. It says what would not go.
+func (st *stage) strike() error {
+	st.once.Do(func() { st.err = st.strikeOnce() })
+	return st.err
+}
+
+func (st *stage) strikeOnce() error {
+	ctx, cancel := context.WithTimeout(context.Background(), leaveTimeout)
+	defer cancel()
+	errs := []error{st.endSessions(ctx)}
+	if st.server != nil {
+		errs = append(errs, st.server.Close())
+	}
+	if st.world != nil {
+		errs = append(errs, st.world.Close())
+	}
+	errs = append(errs, reap(ctx))
+	if st.own {
+		errs = append(errs, emptied(st.dir.String()))
+	}
+	return errors.Join(append(errs, os.RemoveAll(st.base))...)
+}
+
+// endSessions ends the sessions on the world, and their agents.
+func (st *stage) endSessions(ctx context.Context) error {
+	client := daemon.NewClient(daemon.ClientConfig{Dir: st.dir})
+	list, err := client.List(ctx, false)
+	if errors.Is(err, daemon.ErrNotRunning) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, s := range list {
+		if s.Target.Context != demo.Context {
+			continue
+		}
+		if _, err := client.Down(ctx, s.Session, true); err != nil && !errors.Is(err, daemon.ErrNotRunning) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// reap waits for the processes that the demo has started or adopted, and kills
+// what does not end: none may stay.
+func reap(ctx context.Context) error {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		left, err := reapOnce()
+		if left == 0 || err != nil {
+			return err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return killChildren()
+		}
+	}
+}
+
+// reapOnce collects the children that have ended and returns how many run.
+func reapOnce() (running int, err error) {
+	for {
+		pid, err := unix.Wait4(-1, nil, unix.WNOHANG, nil)
+		switch {
+		case errors.Is(err, unix.EINTR):
+		case errors.Is(err, unix.ECHILD):
+			return 0, nil
+		case err != nil:
+			return 0, os.NewSyscallError("wait4", err)
+		case pid == 0:
+			return 1, nil
+		}
+	}
+}
+
+// killChildren ends the children of this process and says which they were.
+func killChildren() error {
+	stats, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil {
+		return err
+	}
+	var killed []string
+	for _, path := range stats {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			continue // it has ended
+		}
+		pid, name, parent := parseStat(string(text))
+		if parent == os.Getpid() && unix.Kill(pid, unix.SIGKILL) == nil {
+			killed = append(killed, fmt.Sprintf("%s (%d)", name, pid))
+		}
+	}
+	return &fault.Error{Code: fault.Laptop, Op: "end the demo's processes", Reason: "these had to be killed: " + strings.Join(killed, ", "), Hint: "borrownet demo -v"}
+}
+
+// parseStat reads process, name and parent of a line of proc_pid_stat(5).
+func parseStat(line string) (pid int, name string, parent int) {
+	head, rest, _ := strings.Cut(line, " (")
+	pid, _ = strconv.Atoi(head)
+	i := strings.LastIndex(rest, ") ")
+	if i < 0 {
+		return pid, "", 0
+	}
+	if fields := strings.Fields(rest[i+2:]); len(fields) > 1 {
+		parent, _ = strconv.Atoi(fields[1])
+	}
+	return pid, rest[:i], parent
+}
+
+// emptied reports what is left in the demo's own runtime directory.
+func emptied(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil // it is gone, as it should be
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	return &fault.Error{Code: fault.Laptop, Op: "end the demo", Reason: "these files were left, and removed: " + strings.Join(names, ", ")}
+}
