@@ -22,6 +22,7 @@ import (
 	"github.com/borrownet/borrownet/cmd/internal/demo"
 	"github.com/borrownet/borrownet/cmd/internal/fault"
 	"github.com/borrownet/borrownet/cmd/internal/rundir"
+	"github.com/borrownet/borrownet/cmd/internal/session"
 )
 
 const (
@@ -185,14 +186,25 @@ func (st *stage) strike() error {
 func (st *stage) strikeOnce() error {
 	ctx, cancel := context.WithTimeout(context.Background(), leaveTimeout)
 	defer cancel()
-	errs := []error{st.endSessions(ctx)}
+	client := daemon.NewClient(daemon.ClientConfig{Dir: st.dir})
+	errs := []error{endSessions(ctx, client)}
 	if st.server != nil {
 		errs = append(errs, st.server.Close())
 	}
 	if st.world != nil {
+		keys := session.NewKeys(st.dir)
+		for _, t := range st.world.Targets() {
+			errs = append(errs, keys.Drop(t))
+		}
 		errs = append(errs, st.world.Close())
 	}
-	errs = append(errs, reap(ctx))
+	// A daemon that has other sessions is not the demo's any more.
+	spared := 0
+	if h, err := client.Hello(ctx); err == nil && !st.own {
+		spared = h.PID
+	}
+	errs = append(errs, leave(ctx, spared))
+	st.dir.Remove()
 	if st.own {
 		errs = append(errs, emptied(st.dir.String()))
 	}
@@ -200,8 +212,7 @@ func (st *stage) strikeOnce() error {
 }
 
 // endSessions ends the sessions on the world, and their agents.
-func (st *stage) endSessions(ctx context.Context) error {
-	client := daemon.NewClient(daemon.ClientConfig{Dir: st.dir})
+func endSessions(ctx context.Context, client *daemon.Client) error {
 	list, err := client.List(ctx, false)
 	if errors.Is(err, daemon.ErrNotRunning) {
 		return nil
@@ -221,58 +232,69 @@ func (st *stage) endSessions(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// reap waits for the processes that the demo has started or adopted, and kills
-// what does not end: none may stay.
-func reap(ctx context.Context) error {
+// A child is a process that the demo has started or adopted.
+type child struct {
+	pid  int
+	name string
+}
+
+// leave waits until no child is left but the spared one, and kills what does
+// not end.
+func leave(ctx context.Context, spared int) error {
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		left, err := reapOnce()
-		if left == 0 || err != nil {
+		left, err := children(spared)
+		if err != nil || len(left) == 0 {
 			return err
 		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return killChildren()
+			return kill(left)
 		}
 	}
 }
 
-// reapOnce collects the children that have ended and returns how many run.
-func reapOnce() (running int, err error) {
+// kill ends children that do not end by themselves, and says which.
+func kill(left []child) error {
+	var names []string
+	for _, c := range left {
+		names = append(names, fmt.Sprintf("%s (%d)", c.name, c.pid))
+		_ = unix.Kill(c.pid, unix.SIGKILL) // it may have ended just now
+	}
+	return &fault.Error{Code: fault.Laptop, Op: "end the demo's processes", Reason: "these had to be killed: " + strings.Join(names, ", "), Hint: "borrownet demo -v"}
+}
+
+// children collects the children that have ended and returns those that run.
+func children(spared int) ([]child, error) {
 	for {
 		pid, err := unix.Wait4(-1, nil, unix.WNOHANG, nil)
 		switch {
-		case errors.Is(err, unix.EINTR):
+		case errors.Is(err, unix.EINTR), pid > 0:
+			continue
 		case errors.Is(err, unix.ECHILD):
-			return 0, nil
+			return nil, nil
 		case err != nil:
-			return 0, os.NewSyscallError("wait4", err)
-		case pid == 0:
-			return 1, nil
+			return nil, os.NewSyscallError("wait4", err)
 		}
+		break // some run
 	}
-}
-
-// killChildren ends the children of this process and says which they were.
-func killChildren() error {
 	stats, err := filepath.Glob("/proc/[0-9]*/stat")
 	if err != nil {
-		return err
+		return nil, err
 	}
-	var killed []string
+	var left []child
 	for _, path := range stats {
 		text, err := os.ReadFile(path)
 		if err != nil {
 			continue // it has ended
 		}
-		pid, name, parent := parseStat(string(text))
-		if parent == os.Getpid() && unix.Kill(pid, unix.SIGKILL) == nil {
-			killed = append(killed, fmt.Sprintf("%s (%d)", name, pid))
+		if pid, name, parent := parseStat(string(text)); parent == os.Getpid() && pid != spared {
+			left = append(left, child{pid, name})
 		}
 	}
-	return &fault.Error{Code: fault.Laptop, Op: "end the demo's processes", Reason: "these had to be killed: " + strings.Join(killed, ", "), Hint: "borrownet demo -v"}
+	return left, nil
 }
 
 // parseStat reads process, name and parent of a line of proc_pid_stat(5).

@@ -139,9 +139,7 @@ func (w *World) Resolve(namespace, ref, container string) (*kube.Target, error) 
 		return nil, &kube.Error{Op: "find", Object: "container " + container + " in pod " + Namespace + "/" + p.name,
 			Reason: "the pod has no such container", Hint: "use -c with one of: " + p.container}
 	}
-	return &kube.Target{
-		Context: Context, Namespace: Namespace, Pod: p.name, UID: p.uid, Container: container, Node: Node, Workload: p.workload, PodIPs: p.addrs,
-	}, nil
+	return w.target(p, container), nil
 }
 
 // kinds are the types that a reference may name, as kubectl spells them.
@@ -172,6 +170,21 @@ func (w *World) find(namespace, ref string) (*pod, error) {
 	}
 	return nil, &kube.Error{Op: "find", Object: ref + " in namespace " + Namespace, Reason: "there is no such pod, workload or service",
 		Hint: "the demo has deploy/api, deploy/orders and deploy/ledger"}
+}
+
+// Targets are all that can be borrowed.
+func (w *World) Targets() []*kube.Target {
+	var out []*kube.Target
+	for _, p := range w.pods {
+		out = append(out, w.target(p, p.container))
+	}
+	return out
+}
+
+func (w *World) target(p *pod, container string) *kube.Target {
+	return &kube.Target{
+		Context: Context, Namespace: Namespace, Pod: p.name, UID: p.uid, Container: container, Node: Node, Workload: p.workload, PodIPs: p.addrs,
+	}
 }
 
 // pod returns the pod with a uid, or nil.

@@ -132,7 +132,7 @@ func (s *Session) onClose(undo func() error) {
 func (s *Session) attach(ctx context.Context, keys *Keys) error {
 	ctx, cancel := context.WithTimeout(ctx, attachTimeout)
 	defer cancel()
-	key, err := keys.Take(s.target.Context+"/"+s.target.UID, s.req.HardTTL)
+	key, err := keys.Take(keyOwner(s.target), s.req.HardTTL)
 	if err != nil {
 		return &fault.Error{Code: fault.Laptop, Op: "keep a key for", Object: "pod " + s.target.Pod, Reason: err.Error(), Err: err}
 	}
