@@ -65,7 +65,8 @@ var layers = map[string]layer{
 	"dnsproxy/dnsproxytest": {ours: []string{"dnsproxy/zone"}, third: []string{miekgDNS}, why: "a test kit"},
 	"dnsproxy/zone":         {third: []string{miekgDNS}, why: "a nameserver for made-up worlds"},
 	"hook":                  {ours: []string{"netstack/flow"}, linux: []string{xsys}, why: "never meets DNS or Kubernetes"},
-	"hook/supervisor":       {ours: []string{"hook", "netstack/flow"}, linux: []string{xsys}, tests: []string{"hook/netns"}, why: "small: when it dies, sockets fail"},
+	"hook/switchboard":      {ours: []string{"netstack/flow"}, linux: []string{xsys}, why: "the contract between run and daemon"},
+	"hook/supervisor":       {ours: []string{"hook", "hook/switchboard", "netstack/flow"}, linux: []string{xsys}, tests: []string{"hook/netns"}, why: "small: when it dies, sockets fail"},
 	"hook/hooktest":         {ours: []string{"hook/..."}, linux: []string{xsys}, why: "a test kit"},
 	"hook/netns":            {ours: []string{"netstack/flow"}, linux: []string{xsys, netlink}, why: "the helper holds capabilities"},
 	"agent/wire":            {why: "the contract between client and agent"},
@@ -86,7 +87,7 @@ var layers = map[string]layer{
 		why: "composes packages; libraries stay behind their packages",
 	},
 	"cmd/borrownet": {
-		ours: []string{"cmd/internal/...", "agent/wire", "agent/kube", "hook/netns", "hook/supervisor"}, third: []string{cobra, xterm}, linux: []string{xsys},
+		ours: []string{"cmd/internal/...", "agent/wire", "agent/kube", "hook/netns", "hook/supervisor", "hook/switchboard"}, third: []string{cobra, xterm}, linux: []string{xsys},
 		why: "flags and text only",
 	},
 	"cmd/borrownet-agent": {ours: []string{"agent", "agent/wire", "netstack/wg"}, why: "no logic"},
