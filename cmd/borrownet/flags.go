@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -21,7 +22,7 @@ const imageVar = "BORROWNET_AGENT_IMAGE"
 // targetFlags are the flags of up, and of a run that may have to up.
 type targetFlags struct {
 	pod, container, session string
-	image                   string
+	image, hook             string
 	idleTTL, hardTTL        time.Duration
 	kube                    kube.Flags
 }
@@ -32,6 +33,7 @@ func (t *targetFlags) add(cmd *cobra.Command) {
 	f.StringVarP(&t.container, "container", "c", "", "`NAME` of the container whose environment is borrowed (default: the pod's default container)")
 	f.StringVar(&t.session, "session", "", "`NAME` of the session (default: that of the workload or pod)")
 	f.StringVar(&t.image, "agent-image", "", "`IMAGE` of the agent")
+	f.StringVar(&t.hook, "hook", string(session.Auto), "`RUNG` by which programs enter the session: auto, seccomp or relay")
 	f.DurationVar(&t.idleTTL, "idle-ttl", 15*time.Minute, "`TIME` after which an agent without a client leaves")
 	f.DurationVar(&t.hardTTL, "hard-ttl", 8*time.Hour, "`TIME` after which an agent leaves in any case")
 	t.addKube(cmd)
@@ -70,6 +72,8 @@ func (t *targetFlags) request(name string) (session.Request, error) {
 		return session.Request{}, usage("no pod is named", name+" --pod NAME")
 	case t.session != "" && !sessionName.MatchString(t.session):
 		return session.Request{}, usage(fmt.Sprintf("--session %q: not lower-case letters, digits, - and ., 63 at most", t.session), name+" --pod "+t.pod+" --session mine")
+	case !t.rungKnown():
+		return session.Request{}, t.rungMistake(name)
 	case t.idleTTL <= 0 || t.hardTTL <= 0:
 		return session.Request{}, usage("--idle-ttl and --hard-ttl must be positive", name+" --pod "+t.pod+" --idle-ttl 15m --hard-ttl 8h")
 	case t.idleTTL > t.hardTTL:
@@ -87,8 +91,23 @@ func (t *targetFlags) request(name string) (session.Request, error) {
 		return session.Request{}, err
 	}
 	return session.Request{
-		Name: t.session, Ref: t.pod, Container: t.container, Kube: k, Image: image, IdleTTL: t.idleTTL, HardTTL: t.hardTTL,
+		Name: t.session, Ref: t.pod, Container: t.container, Kube: k, Image: image, Hook: session.Rung(t.hook), IdleTTL: t.idleTTL, HardTTL: t.hardTTL,
 	}, nil
+}
+
+func (t *targetFlags) rungKnown() bool { return slices.Contains(session.Rungs(), session.Rung(t.hook)) }
+
+func (t *targetFlags) rungMistake(name string) error {
+	return usage("--hook "+t.hook+": not auto, seccomp or relay", name+" --hook auto")
+}
+
+// checkRung refuses a session that does not have the rung asked for.
+func (t *targetFlags) checkRung(place session.Place) error {
+	if want := session.Rung(t.hook); want != session.Auto && want != place.Hook {
+		return usage(fmt.Sprintf("session %s has hook %s, not %s", place.Session, place.Hook, want),
+			"borrownet down "+place.Session+", then borrownet up with --hook "+t.hook)
+	}
+	return nil
 }
 
 // agentImage finds the image's name: flag, environment, file.

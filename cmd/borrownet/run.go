@@ -17,6 +17,7 @@ import (
 	"github.com/borrownet/borrownet/cmd/internal/session"
 	"github.com/borrownet/borrownet/hook/netns"
 	"github.com/borrownet/borrownet/hook/supervisor"
+	"github.com/borrownet/borrownet/hook/switchboard"
 )
 
 // Exit codes of run and shell when the command did not get as far as its own.
@@ -64,12 +65,18 @@ func (a *app) runCommand(target targetFlags, argv []string, name string) error {
 		}
 		return a.become(argv, os.Environ())
 	}
+	if !target.rungKnown() {
+		return target.rungMistake(name)
+	}
 	client, dir, err := a.client()
 	if err != nil {
 		return err
 	}
 	defer dir.Remove()
 	place, err := a.find(client, target, name)
+	if err == nil {
+		err = target.checkRung(place)
+	}
 	if err != nil {
 		return err
 	}
@@ -149,19 +156,34 @@ func (a *app) supervise(place session.Place, argv, extra []string) (int, error) 
 	if len(hidden) > 0 {
 		a.ui.detail("hidden from the command, which goes out through the pod: %s", strings.Join(hidden, " "))
 	}
-	sockets, err := netns.Dial(place.Socket)
+	cfg := supervisor.Config{
+		Shim: []string{selfPath(), verbExec}, Argv: argv, Env: append(env, extra...),
+		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Logger: a.logger(),
+	}
+	done, err := enter(&cfg, place)
 	if err != nil {
 		return exitOurs, &fault.Error{Code: fault.Hook, Op: "use session", Object: place.Session, Reason: err.Error(), Hint: "borrownet status " + place.Session, Err: err}
 	}
-	defer sockets.Close()
-	code, err := supervisor.Run(context.Background(), supervisor.Config{
-		Shim: []string{selfPath(), verbExec}, Argv: argv, Env: append(env, extra...),
-		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Sockets: sockets, Logger: a.logger(),
-	})
+	defer done()
+	code, err := supervisor.Run(context.Background(), cfg)
 	if err != nil {
 		return code, a.hookFault(err, code)
 	}
 	return code, nil
+}
+
+// enter puts the session's rung into cfg.
+func enter(cfg *supervisor.Config, place session.Place) (done func(), err error) {
+	if place.Hook == session.Relay {
+		cfg.Relay, err = switchboard.Dial(place.Socket)
+		return func() {}, err
+	}
+	sockets, err := netns.Dial(place.Socket)
+	if err != nil {
+		return nil, err
+	}
+	cfg.Sockets = sockets
+	return func() { sockets.Close() }, nil
 }
 
 // hookFault explains an error of the supervisor.
