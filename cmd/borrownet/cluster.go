@@ -57,4 +57,4 @@ func demoRunning() *rundir.Dir {
 
 // keptFile reports the files in the runtime directory that are not the
 // daemon's own.
-func keptFile(name string) bool { return session.IsKey(name) || demo.IsSocket(name) }
+func keptFile(name string) bool { return session.IsKey(name) || demo.IsFile(name) }

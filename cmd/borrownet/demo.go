@@ -44,7 +44,7 @@ func (a *app) demoCall() *cobra.Command {
 			return demo.Call(ctx, args[0], text, a.ui.out)
 		},
 	}
-	cmd.Flags().DurationVar(&limit, "timeout", 10*time.Second, "`TIME` to wait for the answer")
+	cmd.Flags().DurationVar(&limit, "timeout", 5*time.Second, "`TIME` to wait for the answer")
 	return cmd
 }
 

@@ -38,8 +38,8 @@ const (
 // served there, and a PATH on which this very program is called borrownet. It
 // adopts what its commands leave behind, so that it knows when nothing is left.
 type stage struct {
-	base   string // temporary directory; removed at the end
 	own    bool   // the runtime directory is in base
+	base   string // temporary directory, removed at the end; "" unless own
 	path   string // a directory of this program, for PATH
 	dir    *rundir.Dir
 	env    []string // of commands
@@ -57,27 +57,41 @@ func newStage(keep bool) (*stage, error) {
 		return nil, fmt.Errorf("adopt the demo's processes: %w", os.NewSyscallError("prctl", err))
 	}
 	st := &stage{}
-	var err error
-	if st.base, err = makeBase(); err != nil {
-		return nil, err
-	}
 	if keep {
-		st.dir, err = rundir.Open()
+		dir, err := rundir.Open()
+		if err == nil && demo.Running(dir) {
+			return nil, demo.AlreadyRunning()
+		}
+		st.dir = dir // nil if it cannot be used
 	}
+	var err error
 	if st.own = st.dir == nil; st.own {
-		st.dir, err = rundir.At(filepath.Join(st.base, "borrownet"))
+		if st.base, err = makeBase(); err != nil {
+			return nil, err
+		}
+		if st.dir, err = rundir.At(filepath.Join(st.base, "borrownet")); err != nil {
+			return nil, errors.Join(err, os.RemoveAll(st.base))
+		}
 	}
-	if err == nil {
-		err = st.callable()
-	}
-	if err != nil {
-		return nil, errors.Join(err, os.RemoveAll(st.base))
+	st.path = st.dir.Path(demo.ProgramDir)
+	if err := st.callable(); err != nil {
+		return nil, errors.Join(err, st.remove())
 	}
 	st.env = append(os.Environ(), "PATH="+st.path+":"+os.Getenv("PATH"))
 	if st.own {
 		st.env = append(st.env, "XDG_RUNTIME_DIR="+st.base)
 	}
 	return st, nil
+}
+
+// remove removes the stage's files.
+func (st *stage) remove() error {
+	err := os.RemoveAll(st.path)
+	st.dir.Remove()
+	if !st.own {
+		return err
+	}
+	return errors.Join(err, emptied(st.dir.String()), os.RemoveAll(st.base))
 }
 
 // makeBase makes a directory for a while, where that is possible. Its name is
@@ -106,8 +120,8 @@ func makeBase() (string, error) {
 
 // callable makes this program be borrownet on a PATH.
 func (st *stage) callable() error {
-	st.path = filepath.Join(st.base, "bin")
-	if err := os.Mkdir(st.path, 0o700); err != nil {
+	// One that was killed may have left it.
+	if err := errors.Join(os.RemoveAll(st.path), os.Mkdir(st.path, 0o700)); err != nil {
 		return err
 	}
 	self, err := os.Executable()
@@ -203,12 +217,7 @@ func (st *stage) strikeOnce() error {
 	if h, err := client.Hello(ctx); err == nil && !st.own {
 		spared = h.PID
 	}
-	errs = append(errs, leave(ctx, spared))
-	st.dir.Remove()
-	if st.own {
-		errs = append(errs, emptied(st.dir.String()))
-	}
-	return errors.Join(append(errs, os.RemoveAll(st.base))...)
+	return errors.Join(append(errs, leave(ctx, spared), st.remove())...)
 }
 
 // endSessions ends the sessions on the world, and their agents.

@@ -34,7 +34,7 @@ func story(keep bool) []scene {
 	scenes := []scene{
 		{
 			about: "without borrownet: this machine knows no such Service", fails: true,
-			argv:  typed("borrownet demo call --timeout 3s http://orders"),
+			argv:  typed("borrownet demo call http://orders"),
 			shows: regexp.MustCompile(`error: call http://orders: `), what: "that nothing here reaches http://orders",
 		},
 		{

@@ -10,6 +10,10 @@ import (
 // SocketName is the world's socket in the runtime directory.
 const SocketName = "demo.sock"
 
+// ProgramDir is where, in the runtime directory, a demo that stays up puts
+// programs for other terminals.
+const ProgramDir = "demo-bin"
+
 // The API of the world's socket. Requests and answers are JSON; an answer that
 // is not 2xx is a trouble. An attach answers with a stream of steps, a dial
 // with a change to the protocol upgradeTo: from then on the connection is the

@@ -31,8 +31,7 @@ type Server struct {
 // directory. Close ends the server, not the world.
 func (w *World) Serve(dir *rundir.Dir) (*Server, error) {
 	if Running(dir) {
-		return nil, &fault.Error{Code: fault.SessionExists, Op: "start the demo", Reason: "one is running already",
-			Hint: "borrownet up --pod api --context " + Context + " uses it; Ctrl-C where it runs ends it"}
+		return nil, AlreadyRunning()
 	}
 	// What is there was left by a demo that was killed.
 	if err := os.Remove(dir.Path(SocketName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -60,6 +59,12 @@ func (w *World) Serve(dir *rundir.Dir) (*Server, error) {
 	return s, nil
 }
 
+// AlreadyRunning says that there is a world already.
+func AlreadyRunning() error {
+	return &fault.Error{Code: fault.SessionExists, Op: "start the demo", Reason: "one is running already",
+		Hint: "borrownet up --pod api --context " + Context + " uses it; Ctrl-C where it runs ends it"}
+}
+
 // Close ends the server and removes its socket. Carriers stay until the world
 // ends.
 func (s *Server) Close() error {
@@ -79,9 +84,9 @@ func Running(dir *rundir.Dir) bool {
 	return true
 }
 
-// IsSocket reports whether name is that of a world's socket, which a daemon's
-// start must leave alone.
-func IsSocket(name string) bool { return name == SocketName }
+// IsFile reports whether name is that of a file of the demo in a runtime
+// directory, which a daemon's start must leave alone.
+func IsFile(name string) bool { return name == SocketName || name == ProgramDir }
 
 // read decodes a request, or answers that it cannot.
 func (s *Server) read(w http.ResponseWriter, r *http.Request, v any) bool {
