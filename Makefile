@@ -5,11 +5,11 @@ SHELL := /bin/bash
 GO      ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 LDFLAGS := -s -w -X main.version=$(VERSION)
-BUILD   := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)'
+BUILD   := CGO_ENABLED=0 $(GO) build -buildvcs=false -trimpath -ldflags '$(LDFLAGS)'
 REF     ?= lab.local/borrownet-agent:1
 export VERSION REF
 
-.PHONY: help build agent-image setup test test-fast test-race test-hook test-lab lint fmt fuzz bench
+.PHONY: help build demo agent-image setup test test-fast test-race test-hook test-lab lint fmt fuzz bench
 .PHONY: demo-cluster lab-build lab-up lab-down lab-run docs clean
 
 help: ## list the targets
@@ -17,6 +17,9 @@ help: ## list the targets
 
 build: ## bin/borrownet and bin/borrownet-agent, static
 	$(BUILD) -o bin/ ./cmd/borrownet ./cmd/borrownet-agent
+
+demo: ## the whole job on a built-in cluster: no root, no cluster, under a minute (ARGS=--keep leaves it up)
+	@hack/demo.sh $(ARGS)
 
 agent-image: ## bin/borrownet-agent-image.tar, reproducible, no docker needed (REF=registry/name:tag)
 	@hack/agent-image.sh

@@ -165,3 +165,35 @@ func errnoOfICMPv6(p flow.Packet) error {
 	}
 	return nil
 }
+
+// errnoOfICMP returns what Linux makes of a destination unreachable message
+// (ICMP: icmp_err_convert, ICMPv6: icmpv6_err_convert), nil for all else.
+func errnoOfICMP(p flow.Packet) error {
+	switch p.Flow.Proto {
+	case flow.ICMPv6:
+		if p.ICMPType != uint8(header.ICMPv6DstUnreachable) {
+			return nil
+		}
+		switch header.ICMPv6Code(p.ICMPCode) {
+		case header.ICMPv6PortUnreachable:
+			return syscall.ECONNREFUSED
+		case header.ICMPv6NetworkUnreachable:
+			return syscall.ENETUNREACH
+		}
+		return errnoOfICMPv6(p)
+	case flow.ICMP:
+		if p.ICMPType != uint8(header.ICMPv4DstUnreachable) {
+			return nil
+		}
+		switch header.ICMPv4Code(p.ICMPCode) {
+		case header.ICMPv4PortUnreachable:
+			return syscall.ECONNREFUSED
+		case header.ICMPv4NetUnreachable:
+			return syscall.ENETUNREACH
+		case header.ICMPv4FragmentationNeeded:
+			return nil // the stack's own business
+		}
+		return syscall.EHOSTUNREACH
+	}
+	return nil
+}

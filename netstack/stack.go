@@ -64,11 +64,12 @@ type Stack struct {
 	done  chan struct{} // closed by Close
 	slots chan struct{} // one per packet that deliverSlowly may hold
 
-	onTCP  atomic.Pointer[forwarder]
-	onUDP  atomic.Pointer[func(flow.Flow, []byte)]
-	onEcho atomic.Pointer[func(Echo)]
-	counts counters
-	dials  pendingDials
+	onTCP   atomic.Pointer[forwarder]
+	onUDP   atomic.Pointer[func(flow.Flow, []byte)]
+	onEcho  atomic.Pointer[func(Echo)]
+	counts  counters
+	dials   pendingDials
+	sockets udpSockets
 
 	mu         sync.Mutex
 	closed     bool
@@ -295,6 +296,7 @@ func (s *Stack) Deliver(pkt []byte) {
 	pb := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithData(pkt)})
 	if p, ok := parseICMP(pkt); ok {
 		s.dials.heed(p)
+		s.sockets.heed(p)
 		if isTooBig(p) {
 			s.deliverSlowly(proto, pb)
 			return

@@ -18,8 +18,18 @@ type Agent struct {
 	Hello wire.Hello
 	Key   wg.PublicKey
 
-	addr string
-	done chan error // receives Run's result once
+	dial func(context.Context) (io.ReadWriteCloser, error)
+	done chan error // receives Run's result once; nil for an agent that somebody else runs
+}
+
+// At returns the agent that greeted with hello and that somebody else runs; dial
+// opens a carrier to it.
+func At(hello wire.Hello, dial func(context.Context) (io.ReadWriteCloser, error)) (*Agent, error) {
+	key, err := wg.ParsePublicKey(hello.PublicKey)
+	if err != nil {
+		return nil, err
+	}
+	return &Agent{Hello: hello, Key: key, dial: dial}, nil
 }
 
 // Start runs an agent with cfg, whose Listener and Hello it sets, until the
@@ -37,7 +47,10 @@ func Start(tb testing.TB, cfg agent.Config) *Agent {
 		tb.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	running := &Agent{addr: ln.Addr().String(), done: make(chan error, 1)}
+	running := &Agent{done: make(chan error, 1), dial: func(ctx context.Context) (io.ReadWriteCloser, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "tcp", ln.Addr().String())
+	}}
 	go func() { running.done <- a.Run(ctx) }()
 	tb.Cleanup(func() {
 		cancel()
@@ -60,12 +73,9 @@ func Start(tb testing.TB, cfg agent.Config) *Agent {
 }
 
 // Dial opens a carrier that has proven nothing yet.
-func (a *Agent) Dial(ctx context.Context) (io.ReadWriteCloser, error) {
-	var d net.Dialer
-	return d.DialContext(ctx, "tcp", a.addr)
-}
+func (a *Agent) Dial(ctx context.Context) (io.ReadWriteCloser, error) { return a.dial(ctx) }
 
-// Wait returns Run's result, or an error when the agent still runs after so
+// Wait, of an agent that Start has started, returns Run's result, or an error when the agent still runs after so
 // long. It may be called again.
 func (a *Agent) Wait(limit time.Duration) error {
 	select {

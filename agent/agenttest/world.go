@@ -10,6 +10,7 @@ import (
 	"os"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/borrownet/borrownet/agent"
 	"github.com/borrownet/borrownet/netstack/relay"
@@ -25,6 +26,7 @@ type World struct {
 	Echo        map[netip.Addr]bool                                    // hosts that answer pings
 	Silent      map[netip.Addr]bool                                    // black holes
 	Unreachable map[netip.Addr]syscall.Errno                           // hosts that routers report
+	Delay       map[netip.Addr]time.Duration                           // of whatever these hosts answer to a TCP connect
 }
 
 var _ agent.Network = (*World)(nil)
@@ -38,6 +40,13 @@ func (w *World) Resolv() (string, error) { return w.ResolvConf, nil }
 // DialTCP implements agent.Network. Connections are kernel sockets over
 // loopback, so half-close and resets are the real ones.
 func (w *World) DialTCP(ctx context.Context, dst netip.AddrPort) (relay.Conn, error) {
+	if d := w.Delay[dst.Addr()]; d > 0 {
+		select {
+		case <-time.After(d):
+		case <-ctx.Done():
+			return nil, os.NewSyscallError("connect", syscall.ETIMEDOUT)
+		}
+	}
 	if w.Silent[dst.Addr()] {
 		<-ctx.Done()
 		return nil, os.NewSyscallError("connect", syscall.ETIMEDOUT)

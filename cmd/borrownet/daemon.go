@@ -52,8 +52,10 @@ func serveDaemon(ctx context.Context, version string, log *slog.Logger, report f
 	keys.Sweep()
 	defer keys.Sweep()
 	return daemon.Run(ctx, daemon.Config{
-		Dir: dir, Version: version, Logger: log, Keep: session.IsKey, Ready: func() { report(nil) },
-		Opener: daemon.Sessions(&session.Opener{Dir: dir, Keys: keys, Helper: []string{selfPath(), verbNetns, dir.String()}, Logger: log}),
+		Dir: dir, Version: version, Logger: log, Keep: keptFile, Ready: func() { report(nil) },
+		Opener: daemon.Sessions(&session.Opener{
+			Dir: dir, Keys: keys, Helper: []string{selfPath(), verbNetns, dir.String()}, Logger: log, Connect: connect,
+		}),
 	})
 }
 
@@ -67,7 +69,7 @@ func netnsMain(args []string) int {
 	}
 	dir, err := rundir.At(args[0])
 	if err == nil {
-		err = daemon.CleanUp(dir, session.IsKey)
+		err = daemon.CleanUp(dir, keptFile)
 	}
 	if err != nil {
 		slog.New(slog.NewTextHandler(os.Stderr, nil)).Error("helper ends", "err", err)

@@ -5,12 +5,14 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/borrownet/borrownet/agent/kube"
+	"github.com/borrownet/borrownet/cmd/internal/demo"
 	"github.com/borrownet/borrownet/cmd/internal/session"
 	"github.com/borrownet/borrownet/cmd/internal/settings"
 )
@@ -20,7 +22,7 @@ const imageVar = "BORROWNET_AGENT_IMAGE"
 // targetFlags are the flags of up, and of a run that may have to up.
 type targetFlags struct {
 	pod, container, session string
-	image                   string
+	image, hook             string
 	idleTTL, hardTTL        time.Duration
 	kube                    kube.Flags
 }
@@ -31,6 +33,7 @@ func (t *targetFlags) add(cmd *cobra.Command) {
 	f.StringVarP(&t.container, "container", "c", "", "`NAME` of the container whose environment is borrowed (default: the pod's default container)")
 	f.StringVar(&t.session, "session", "", "`NAME` of the session (default: that of the workload or pod)")
 	f.StringVar(&t.image, "agent-image", "", "`IMAGE` of the agent")
+	f.StringVar(&t.hook, "hook", string(session.Auto), "`RUNG` by which programs enter the session: auto, seccomp or relay")
 	f.DurationVar(&t.idleTTL, "idle-ttl", 15*time.Minute, "`TIME` after which an agent without a client leaves")
 	f.DurationVar(&t.hardTTL, "hard-ttl", 8*time.Hour, "`TIME` after which an agent leaves in any case")
 	t.addKube(cmd)
@@ -69,22 +72,42 @@ func (t *targetFlags) request(name string) (session.Request, error) {
 		return session.Request{}, usage("no pod is named", name+" --pod NAME")
 	case t.session != "" && !sessionName.MatchString(t.session):
 		return session.Request{}, usage(fmt.Sprintf("--session %q: not lower-case letters, digits, - and ., 63 at most", t.session), name+" --pod "+t.pod+" --session mine")
+	case !t.rungKnown():
+		return session.Request{}, t.rungMistake(name)
 	case t.idleTTL <= 0 || t.hardTTL <= 0:
 		return session.Request{}, usage("--idle-ttl and --hard-ttl must be positive", name+" --pod "+t.pod+" --idle-ttl 15m --hard-ttl 8h")
 	case t.idleTTL > t.hardTTL:
 		return session.Request{}, usage(fmt.Sprintf("--idle-ttl %v is longer than --hard-ttl %v", t.idleTTL, t.hardTTL), name+" --pod "+t.pod+" --hard-ttl "+t.idleTTL.String())
 	}
-	image, err := t.agentImage(name)
-	if err != nil {
-		return session.Request{}, err
+	var image string
+	if !selectsDemo(t.kube) { // the demo's agents need none, and a cluster of that name refuses to do without
+		var err error
+		if image, err = t.agentImage(name); err != nil {
+			return session.Request{}, err
+		}
 	}
 	k, err := absolute(t.kube)
 	if err != nil {
 		return session.Request{}, err
 	}
 	return session.Request{
-		Name: t.session, Ref: t.pod, Container: t.container, Kube: k, Image: image, IdleTTL: t.idleTTL, HardTTL: t.hardTTL,
+		Name: t.session, Ref: t.pod, Container: t.container, Kube: k, Image: image, Hook: session.Rung(t.hook), IdleTTL: t.idleTTL, HardTTL: t.hardTTL,
 	}, nil
+}
+
+func (t *targetFlags) rungKnown() bool { return slices.Contains(session.Rungs(), session.Rung(t.hook)) }
+
+func (t *targetFlags) rungMistake(name string) error {
+	return usage("--hook "+t.hook+": not auto, seccomp or relay", name+" --hook auto")
+}
+
+// checkRung refuses a session that does not have the rung asked for.
+func (t *targetFlags) checkRung(place session.Place) error {
+	if want := session.Rung(t.hook); want != session.Auto && want != place.Hook {
+		return usage(fmt.Sprintf("session %s has hook %s, not %s", place.Session, place.Hook, want),
+			"borrownet down "+place.Session+", then borrownet up with --hook "+t.hook)
+	}
+	return nil
 }
 
 // agentImage finds the image's name: flag, environment, file.
@@ -99,6 +122,9 @@ func (t *targetFlags) agentImage(name string) (string, error) {
 			return "", err
 		}
 		image, from = file.AgentImage, "agentImage in "+settings.Name
+	}
+	if image == "" && t.kube.Context == "" && demoRunning() != nil {
+		return "", usage("no agent image is named", "a demo is running, to use it add --context "+demo.Context)
 	}
 	if image == "" {
 		return "", usage("no agent image is named",

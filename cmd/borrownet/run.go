@@ -17,6 +17,7 @@ import (
 	"github.com/borrownet/borrownet/cmd/internal/session"
 	"github.com/borrownet/borrownet/hook/netns"
 	"github.com/borrownet/borrownet/hook/supervisor"
+	"github.com/borrownet/borrownet/hook/switchboard"
 )
 
 // Exit codes of run and shell when the command did not get as far as its own.
@@ -64,12 +65,18 @@ func (a *app) runCommand(target targetFlags, argv []string, name string) error {
 		}
 		return a.become(argv, os.Environ())
 	}
+	if !target.rungKnown() {
+		return target.rungMistake(name)
+	}
 	client, dir, err := a.client()
 	if err != nil {
 		return err
 	}
 	defer dir.Remove()
 	place, err := a.find(client, target, name)
+	if err == nil {
+		err = target.checkRung(place)
+	}
 	if err != nil {
 		return err
 	}
@@ -149,15 +156,16 @@ func (a *app) supervise(ctx context.Context, place session.Place, argv, extra []
 	if len(hidden) > 0 {
 		a.ui.detail("hidden from the command, which goes out through the pod: %s", strings.Join(hidden, " "))
 	}
-	sockets, err := netns.Dial(place.Socket)
+	cfg := supervisor.Config{
+		Shim: []string{selfPath(), verbExec}, Argv: argv, Env: append(env, extra...),
+		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Logger: a.logger(),
+	}
+	done, err := enter(&cfg, place)
 	if err != nil {
 		return exitOurs, &fault.Error{Code: fault.Hook, Op: "use session", Object: place.Session, Reason: err.Error(), Hint: "borrownet status " + place.Session, Err: err}
 	}
-	defer sockets.Close()
-	code, err := supervisor.Run(ctx, supervisor.Config{
-		Shim: []string{selfPath(), verbExec}, Argv: argv, Env: append(env, extra...),
-		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Sockets: sockets, Logger: a.logger(),
-	})
+	defer done()
+	code, err := supervisor.Run(ctx, cfg)
 	if _, ok := errors.AsType[*supervisor.CommandError](err); ok {
 		a.ui.fail(&fault.Error{Op: "run", Reason: err.Error()})
 		return code, exitError{code}
@@ -166,6 +174,20 @@ func (a *app) supervise(ctx context.Context, place session.Place, argv, extra []
 		return code, hookFault(err)
 	}
 	return code, nil
+}
+
+// enter puts the session's rung into cfg.
+func enter(cfg *supervisor.Config, place session.Place) (done func(), err error) {
+	if place.Hook == session.Relay {
+		cfg.Relay, err = switchboard.Dial(place.Socket)
+		return func() {}, err
+	}
+	sockets, err := netns.Dial(place.Socket)
+	if err != nil {
+		return nil, err
+	}
+	cfg.Sockets = sockets
+	return func() { sockets.Close() }, nil
 }
 
 // hookFault explains an error of the supervisor.

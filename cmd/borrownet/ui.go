@@ -90,6 +90,9 @@ func plain(s string) string {
 // identity prints the line that says who one is now.
 func (u *ui) identity(st session.Status) {
 	u.say("session %s is ready: %s", st.Session, strings.Join(identity(st), ", "))
+	if st.Hook == session.Relay {
+		u.say("hook %s: programs keep this machine's sockets, what leaves it is relayed", hookText(st))
+	}
 }
 
 func identity(st session.Status) []string {
@@ -175,7 +178,7 @@ func statusRows(st session.Status) [][2]string {
 		[2]string{"context", st.Target.Context}, [2]string{"namespace", st.Target.Namespace},
 		[2]string{"pod", st.Target.Pod}, [2]string{"container", st.Target.Container},
 		[2]string{"node", st.Target.Node}, [2]string{"pod ips", joined(st)},
-		[2]string{"hook", st.Hook}, [2]string{"device", st.Device}, [2]string{"carrier", st.Carrier})
+		[2]string{"hook", hookText(st)}, [2]string{"device", st.Device}, [2]string{"carrier", st.Carrier})
 	if st.State != session.Lost {
 		rows = append(rows, [2]string{"round trip", roundTrip(st)})
 	}
@@ -188,6 +191,14 @@ func statusRows(st session.Status) [][2]string {
 		[2]string{"uptime", uptime(st)},
 		[2]string{"redials", fmt.Sprint(st.Redials)})
 	return rows
+}
+
+// hookText names the rung, and why it is not a better one.
+func hookText(st session.Status) string {
+	if st.HookNote == "" {
+		return string(st.Hook)
+	}
+	return string(st.Hook) + " (" + st.HookNote + ")"
 }
 
 func drops(m map[string]uint64) string {
@@ -241,4 +252,23 @@ func (u *ui) clear() {
 		return
 	}
 	fmt.Fprintln(u.out)
+}
+
+// remark prints a remark of the demo, as a comment between its commands.
+func (u *ui) remark(text string) {
+	fmt.Fprintln(u.out)
+	for line := range strings.Lines(text) {
+		fmt.Fprintln(u.out, bold(strings.TrimRight("# "+plain(strings.TrimRight(line, "\n")), " ")))
+	}
+}
+
+// typed prints a command as a person types it.
+func (u *ui) typed(argv []string) { fmt.Fprintln(u.out, "$ "+plain(strings.Join(argv, " "))) }
+
+// bold makes text stand out on a terminal.
+func bold(text string) string {
+	if !term.IsTerminal(int(os.Stdout.Fd())) || os.Getenv("NO_COLOR") != "" {
+		return text
+	}
+	return "\x1b[1m" + text + "\x1b[0m"
 }

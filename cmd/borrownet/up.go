@@ -51,7 +51,7 @@ func (a *app) plan(req session.Request) error {
 	ctx, stop := interruptible()
 	defer stop()
 	req.Kube.Stdin = interactive()
-	text, err := session.Plan(ctx, req)
+	text, err := session.Plan(ctx, connect, req)
 	if err != nil {
 		return fault.From(err)
 	}

@@ -60,6 +60,24 @@ is 0 only if every session shown is ready.`
 const downLong = `End a session: NAME, or the only one there is. The agent in the pod is parked, so
 that the next "up" is quick, and leaves by itself; --stop-agent ends it now.`
 
+const demoLong = `Show the whole job on a cluster that lives inside this process: a pod to borrow, two
+Services to call and a DNS server. Each step is a command as you would type it, with
+its real output: the call without borrownet fails, the same call as the pod works.
+It needs no cluster, no root and no network; what is real in it and what is not is
+said first. At the end nothing of it is left.
+
+With --keep it stays until it is interrupted, and says what to try: "up", "run",
+"shell", "status" and "down" work on it as on a cluster, which --context demo names
+for as long as it runs.
+
+The exit code is 0 only if every step showed what it promises.`
+
+const demoExample = `  borrownet demo
+  borrownet demo --keep`
+
+const demoCallLong = `Call a URL with the sockets and the resolver that any program has: http://HOST/PATH,
+tcp://HOST:PORT or udp://HOST:PORT, which are sent TEXT, or dns://NAME.`
+
 const exitCodesLong = `Exit codes of every command but run and shell:
 
     0   it worked

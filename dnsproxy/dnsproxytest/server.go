@@ -11,11 +11,12 @@ import (
 	"net"
 	"net/netip"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 
 	"github.com/miekg/dns"
+
+	"github.com/borrownet/borrownet/dnsproxy/zone"
 )
 
 // Query is a question as a nameserver got it.
@@ -36,29 +37,25 @@ func (q Query) String() string {
 
 // Server is any number of nameservers with the same records. It is safe for concurrent use.
 type Server struct {
-	wg sync.WaitGroup // one per connection
+	zone *zone.Zone
+	wg   sync.WaitGroup // one per connection
 
-	mu      sync.Mutex
-	records map[string][]dns.RR // by lower-case owner
-	handle  func(q Query, reply *dns.Msg) []*dns.Msg
-	asked   []string
-	conns   map[net.Conn]struct{}
-	closed  bool
+	mu     sync.Mutex
+	handle func(q Query, reply *dns.Msg) []*dns.Msg
+	asked  []string
+	conns  map[net.Conn]struct{}
+	closed bool
 }
 
 // New returns a Server that knows records, one per string in zone file syntax. Names in the zone of an SOA record get
 // it in negative answers. The server ends with the test.
 func New(tb testing.TB, records ...string) *Server {
 	tb.Helper()
-	s := &Server{records: make(map[string][]dns.RR), conns: make(map[net.Conn]struct{})}
-	for _, text := range records {
-		rr, err := dns.NewRR(text)
-		if err != nil || rr == nil {
-			tb.Fatalf("record %q: %v", text, err)
-		}
-		name := strings.ToLower(rr.Header().Name)
-		s.records[name] = append(s.records[name], rr)
+	z, err := zone.New(records...)
+	if err != nil {
+		tb.Fatal(err)
 	}
+	s := &Server{zone: z, conns: make(map[net.Conn]struct{})}
 	tb.Cleanup(s.Close)
 	return s
 }
@@ -134,94 +131,9 @@ func (s *Server) replies(q Query) []*dns.Msg {
 	s.asked = append(s.asked, q.String())
 	handle := s.handle
 	s.mu.Unlock()
-	reply := s.reply(q.Msg)
-	if q.Network == "udp" {
-		size := dns.MinMsgSize
-		if opt := q.Msg.IsEdns0(); opt != nil {
-			size = int(opt.UDPSize())
-		}
-		reply.Truncate(size)
-	}
+	reply := s.zone.Answer(q.Msg, q.Network)
 	if handle != nil {
 		return handle(q, reply)
 	}
 	return []*dns.Msg{reply}
-}
-
-// reply answers q from the records.
-func (s *Server) reply(q *dns.Msg) *dns.Msg {
-	m := new(dns.Msg).SetReply(q)
-	m.RecursionAvailable = true
-	if opt := q.IsEdns0(); opt != nil {
-		m.SetEdns0(4096, opt.Do())
-	}
-	name, qtype := q.Question[0].Name, q.Question[0].Qtype
-	for range 8 { // CNAMEs in a chain
-		rrs, exists := s.find(name)
-		if !exists {
-			m.Rcode = dns.RcodeNameError
-		}
-		target := ""
-		for _, rr := range rrs {
-			if t := rr.Header().Rrtype; t == qtype || t == dns.TypeCNAME || qtype == dns.TypeANY {
-				m.Answer = append(m.Answer, rr)
-			}
-			if cname, ok := rr.(*dns.CNAME); ok && qtype != dns.TypeCNAME {
-				target = cname.Target
-			}
-		}
-		if target == "" {
-			break
-		}
-		name = target
-	}
-	if len(m.Answer) == 0 || m.Rcode == dns.RcodeNameError {
-		m.Ns = s.authority(name)
-	}
-	return m
-}
-
-// find returns the records of name, and whether it exists: itself, above another name, or by a wildcard.
-func (s *Server) find(name string) (rrs []dns.RR, exists bool) {
-	lower := strings.ToLower(name)
-	if rrs, ok := s.records[lower]; ok {
-		return rename(rrs, name), true
-	}
-	for owner := range s.records {
-		if dns.IsSubDomain(lower, owner) {
-			return nil, true
-		}
-	}
-	if _, parent, ok := strings.Cut(lower, "."); ok {
-		if rrs, ok := s.records["*."+parent]; ok {
-			return rename(rrs, name), true
-		}
-	}
-	return nil, false
-}
-
-// rename returns copies of rrs that name owns, in the case of the question as real servers do.
-func rename(rrs []dns.RR, name string) []dns.RR {
-	out := make([]dns.RR, len(rrs))
-	for i, rr := range rrs {
-		out[i] = dns.Copy(rr)
-		out[i].Header().Name = name
-	}
-	return out
-}
-
-// authority returns the SOA record of the zone that name is in, if known.
-func (s *Server) authority(name string) []dns.RR {
-	for name = strings.ToLower(name); ; {
-		for _, rr := range s.records[name] {
-			if rr.Header().Rrtype == dns.TypeSOA {
-				return []dns.RR{dns.Copy(rr)}
-			}
-		}
-		i, end := dns.NextLabel(name, 0)
-		if end {
-			return nil
-		}
-		name = name[i:]
-	}
 }

@@ -17,6 +17,9 @@ type verdict struct {
 	val     int64         // result, unless proceed or errno
 	errno   syscall.Errno // error, unless proceed
 	why     error         // for the log, may be nil
+
+	// later, if set, is still to be called for the verdict, and may wait.
+	later func() verdict
 }
 
 func (v verdict) String() string {
@@ -32,53 +35,99 @@ func (v verdict) String() string {
 // leave lets the kernel do what the program asked.
 func leave(why error) verdict { return verdict{proceed: true, why: why} }
 
+// wait says that the verdict takes time.
+func wait(later func() verdict) verdict { return verdict{later: later} }
+
 func fail(errno syscall.Errno, why error) verdict { return verdict{errno: errno, why: why} }
+
+// trap is a trapped system call as its convention's own number and arguments,
+// however it was made.
+type trap struct {
+	abi    abi
+	compat bool
+	nr     int32
+	args   [6]uint64
+}
 
 // decide judges the call. What is not understood is left alone.
 func (s *supervisor) decide(n *notification) verdict {
-	a, ok := s.machine.of(n.Arch)
-	if !ok {
-		return leave(fmt.Errorf("unknown architecture %#x", n.Arch))
+	c, err := s.call(n)
+	if err != nil {
+		return leave(err)
 	}
-	nr, args := n.Nr, n.Args
-	if a.socketcall != 0 && nr == a.socketcall {
-		call := args[0]
-		words, err := s.words(n, args[1])
-		if err != nil {
-			return leave(err)
-		}
-		args = [6]uint64{words[0], words[1], words[2]}
-		switch call {
-		case callSocket:
-			nr = a.socket
-		case callConnect:
-			nr = a.connect
-		}
+	if s.relay != nil {
+		return s.relay.decide(n, c)
 	}
-	switch nr {
-	case a.socket:
-		return s.socket(n, int(int32(args[0])), int(int32(args[1])), int(int32(args[2])))
-	case a.connect:
-		return s.connect(n, args[1], uint32(args[2]))
+	switch c.nr {
+	case c.abi.socket:
+		return s.socket(n, int(int32(c.args[0])), int(int32(c.args[1])), int(int32(c.args[2])))
+	case c.abi.connect:
+		return s.connect(n, c.args[1], uint32(c.args[2]))
 	}
 	return leave(fmt.Errorf("unexpected system call %d", n.Nr))
 }
 
-// words reads the three arguments that socketcall(2) takes from memory.
-func (s *supervisor) words(n *notification, addr uint64) ([3]uint64, error) {
-	var w [3]uint64
-	var buf [12]byte
-	m, err := readMemory(int(n.Pid), addr, buf[:])
+// call unwraps socketcall(2).
+func (s *supervisor) call(n *notification) (trap, error) {
+	a, ok := s.machine.of(n.Arch)
+	if !ok {
+		return trap{}, fmt.Errorf("unknown architecture %#x", n.Arch)
+	}
+	c := trap{abi: a, compat: n.Arch == s.machine.compat.arch, nr: n.Nr, args: n.Args}
+	if a.socketcall == 0 || n.Nr != a.socketcall {
+		return c, nil
+	}
+	nr, words := a.unwrap(n.Args[0])
+	if nr == 0 {
+		return trap{}, fmt.Errorf("unexpected socketcall %d", n.Args[0])
+	}
+	var err error
+	c.nr = nr
+	c.args, err = s.words(n, n.Args[1], words)
+	return c, err
+}
+
+// unwrap returns the system call behind a call of socketcall(2), and how many
+// arguments it has; 0 for those that are not watched.
+func (a abi) unwrap(call uint64) (nr int32, args int) {
+	switch call {
+	case callSocket:
+		return a.socket, 3
+	case callBind:
+		return a.bind, 3
+	case callConnect:
+		return a.connect, 3
+	case callListen:
+		return a.listen, 2
+	case callGetpeername:
+		return a.getpeername, 3
+	case callSendto:
+		return a.sendto, 6
+	case callRecvfrom:
+		return a.recvfrom, 6
+	case callSendmsg:
+		return a.sendmsg, 3
+	case callSendmmsg:
+		return a.sendmmsg, 4
+	}
+	return 0, 0
+}
+
+// words reads the arguments that socketcall(2) takes from memory.
+func (s *supervisor) words(n *notification, addr uint64, count int) ([6]uint64, error) {
+	var w [6]uint64
+	var buf [24]byte
+	m, err := readMemory(int(n.Pid), addr, buf[:4*count])
 	if err != nil {
 		return w, err
 	}
-	if m < len(buf) {
+	if m < 4*count {
 		return w, fmt.Errorf("read socketcall arguments: %w", unix.EFAULT)
 	}
 	if !s.alive(n) {
 		return w, unix.ENOENT
 	}
-	for i := range w {
+	for i := range count {
 		w[i] = uint64(binary.LittleEndian.Uint32(buf[4*i:]))
 	}
 	return w, nil

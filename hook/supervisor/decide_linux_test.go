@@ -91,11 +91,11 @@ func TestPanicIsAnErrno(t *testing.T) {
 		Pid: uint32(os.Getpid()), Nr: s.machine.native.socket, Arch: s.machine.native.arch,
 		Args: [6]uint64{unix.AF_INET, unix.SOCK_STREAM},
 	}
-	if v := s.judge(n); v.proceed || v.errno != unix.ENETDOWN {
+	if v := s.judge(n, s.decide); v.proceed || v.errno != unix.ENETDOWN {
 		t.Errorf("verdict %v, want ENETDOWN", v)
 	}
 	n.Arch = 1
-	if v := s.judge(n); !v.proceed {
+	if v := s.judge(n, s.decide); !v.proceed {
 		t.Errorf("unknown architecture: verdict %v, want proceed", v)
 	}
 }

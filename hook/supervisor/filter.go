@@ -61,11 +61,19 @@ const (
 	x32Bit = 0x40000000
 
 	// socketcall(2), first argument.
-	callSocket  = 1
-	callConnect = 3
+	callSocket      = 1
+	callBind        = 2
+	callConnect     = 3
+	callListen      = 4
+	callGetpeername = 7
+	callSendto      = 11
+	callRecvfrom    = 12
+	callSendmsg     = 16
+	callSendmmsg    = 20
 )
 
-// abi is one calling convention: its audit number and the system calls watched.
+// abi is one calling convention: its audit number and the system calls watched,
+// by either rung.
 type abi struct {
 	arch       uint32
 	socket     int32
@@ -73,6 +81,11 @@ type abi struct {
 	ioUring    int32
 	socketcall int32 // 0 = none
 	x32        bool  // shares arch with a convention to refuse
+
+	// The relay rung watches these too.
+	bind, listen, getpeername               int32
+	sendto, sendmsg, sendmmsg               int32
+	recvfrom, recvmsg, recvmmsg, recvmmsg64 int32 // recvmmsg64: of 32-bit conventions, 0 = none
 }
 
 // machine is what one kernel architecture can run.
@@ -84,12 +97,24 @@ type machine struct {
 func machines() map[string]machine {
 	return map[string]machine{
 		"amd64": {
-			native: abi{arch: 0xc000003e, socket: 41, connect: 42, ioUring: 425, x32: true},
-			compat: abi{arch: 0x40000003, socket: 359, connect: 362, ioUring: 425, socketcall: 102}, // i386
+			native: abi{
+				arch: 0xc000003e, socket: 41, connect: 42, ioUring: 425, x32: true,
+				bind: 49, listen: 50, getpeername: 52, sendto: 44, sendmsg: 46, sendmmsg: 307, recvfrom: 45, recvmsg: 47, recvmmsg: 299,
+			},
+			compat: abi{ // i386
+				arch: 0x40000003, socket: 359, connect: 362, ioUring: 425, socketcall: 102,
+				bind: 361, listen: 363, getpeername: 368, sendto: 369, sendmsg: 370, sendmmsg: 345, recvfrom: 371, recvmsg: 372, recvmmsg: 337, recvmmsg64: 417,
+			},
 		},
 		"arm64": {
-			native: abi{arch: 0xc00000b7, socket: 198, connect: 203, ioUring: 425},
-			compat: abi{arch: 0x40000028, socket: 281, connect: 283, ioUring: 425}, // arm EABI
+			native: abi{
+				arch: 0xc00000b7, socket: 198, connect: 203, ioUring: 425,
+				bind: 200, listen: 201, getpeername: 205, sendto: 206, sendmsg: 211, sendmmsg: 269, recvfrom: 207, recvmsg: 212, recvmmsg: 243,
+			},
+			compat: abi{ // arm EABI
+				arch: 0x40000028, socket: 281, connect: 283, ioUring: 425,
+				bind: 282, listen: 284, getpeername: 287, sendto: 290, sendmsg: 296, sendmmsg: 374, recvfrom: 292, recvmsg: 297, recvmmsg: 365, recvmmsg64: 417,
+			},
 		},
 	}
 }
@@ -172,6 +197,15 @@ func (a *assembler) load(off uint32) { a.code = append(a.code, instruction{Code:
 func (a *assembler) ret(action uint32) { a.code = append(a.code, instruction{Code: bpfRet, K: action}) }
 
 func (a *assembler) jeq(k uint32, target string) { a.jump(bpfJEQ, k, target) }
+
+// jumpNonzero jumps to target if the 64-bit argument is not zero: a pointer.
+func (a *assembler) jumpNonzero(arg int, target string) {
+	const all = 0xffffffff
+	a.load(offArgs + 8*uint32(arg))
+	a.jump(bpfJSET, all, target)
+	a.load(offArgs + 8*uint32(arg) + 4)
+	a.jump(bpfJSET, all, target)
+}
 
 // jump goes to target if the accumulator compares to k, else on.
 func (a *assembler) jump(op uint16, k uint32, target string) {

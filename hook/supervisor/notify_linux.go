@@ -64,9 +64,10 @@ type supervisor struct {
 	machine  machine
 	home     home
 	logger   *slog.Logger
+	relay    *relay // nil unless this is the relay rung
 }
 
-func newSupervisor(listener int, sockets Sockets, logger *slog.Logger) (*supervisor, error) {
+func newSupervisor(listener int, cfg Config) (*supervisor, error) {
 	wake, err := unix.Eventfd(0, unix.EFD_CLOEXEC)
 	if err != nil {
 		return nil, os.NewSyscallError("eventfd", err)
@@ -76,14 +77,18 @@ func newSupervisor(listener int, sockets Sockets, logger *slog.Logger) (*supervi
 		unix.Close(wake)
 		return nil, err
 	}
-	return &supervisor{
+	s := &supervisor{
 		listener: listener,
 		wake:     wake,
-		sockets:  sockets,
+		sockets:  cfg.Sockets,
 		machine:  machines()[runtime.GOARCH],
 		home:     h,
-		logger:   logger,
-	}, nil
+		logger:   cfg.Logger,
+	}
+	if cfg.Relay != nil {
+		s.relay = newRelay(s, cfg.Relay)
+	}
+	return s, nil
 }
 
 // stop ends run.
@@ -95,6 +100,9 @@ func (s *supervisor) stop() {
 // close gives the descriptors back. Whoever is under the filter still gets ENOSYS
 // from trapped calls. It must come after run.
 func (s *supervisor) close() {
+	if s.relay != nil {
+		s.relay.close()
+	}
 	unix.Close(s.listener)
 	unix.Close(s.wake)
 }
@@ -156,10 +164,27 @@ func (s *supervisor) next() error {
 	default:
 		return os.NewSyscallError("SECCOMP_IOCTL_NOTIF_RECV", err)
 	}
-	v := s.judge(&n)
+	v := s.judge(&n, s.decide)
+	if v.later == nil {
+		return s.answer(&n, v)
+	}
+	// One program waits; the others must not wait for it.
+	s.relay.wg.Go(func() {
+		if err := s.answer(&n, s.judge(&n, func(*notification) verdict { return v.later() })); err != nil {
+			s.logger.Error("answer is lost", "err", err, "pid", n.Pid)
+		}
+	})
+	return nil
+}
+
+// answer sends the verdict about n.
+func (s *supervisor) answer(n *notification, v verdict) error {
 	r := response{ID: n.ID, Val: v.val, Error: -int32(v.errno)}
 	if v.proceed {
 		r.Flags = unix.SECCOMP_USER_NOTIF_FLAG_CONTINUE
+	}
+	if v.errno != 0 {
+		r.Val = 0
 	}
 	if err := ioctl(s.listener, ioctlSend, unsafe.Pointer(&r)); err != nil && err != unix.ENOENT {
 		return os.NewSyscallError("SECCOMP_IOCTL_NOTIF_SEND", err)
@@ -190,14 +215,14 @@ func (s *supervisor) inject(n *notification, fd int, closeOnExec bool) (int, err
 }
 
 // judge decides and logs. A fault of ours must not leave the caller waiting.
-func (s *supervisor) judge(n *notification) (v verdict) {
+func (s *supervisor) judge(n *notification, decide func(*notification) verdict) (v verdict) {
 	defer func() {
 		if r := recover(); r != nil {
 			s.logger.Error("panic in verdict", "err", fmt.Sprint(r), "syscall", n.Nr, "pid", n.Pid)
 			v = verdict{errno: unix.ENETDOWN}
 		}
 	}()
-	v = s.decide(n)
+	v = decide(n)
 	if v.why != nil && s.logger.Enabled(context.Background(), slog.LevelDebug) {
 		s.logger.Debug("trapped call", "pid", n.Pid, "syscall", n.Nr, "verdict", v.String(), "err", v.why)
 	}

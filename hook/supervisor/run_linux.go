@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/borrownet/borrownet/hook/switchboard"
 )
 
 // killDelay is what the command gets to end by itself after ctx is done.
@@ -36,8 +38,11 @@ type Config struct {
 	// Stdin, Stdout and Stderr are the command's, nil means /dev/null. Other
 	// descriptors that this process inherited pass on under their numbers.
 	Stdin, Stdout, Stderr *os.File
-	// Sockets makes the sockets that trapped calls get. It is required.
+	// Sockets makes the sockets that trapped calls get, for the seccomp rung.
 	Sockets Sockets
+	// Relay carries the flows of programs, for the relay rung, where sockets are
+	// the laptop's own. One of Sockets and Relay is required.
+	Relay *switchboard.Client
 	// Logger may be nil: nothing is logged.
 	Logger *slog.Logger
 }
@@ -48,8 +53,8 @@ func (c *Config) validate() error {
 		return errors.New("supervisor: no shim")
 	case len(c.Argv) == 0:
 		return errors.New("supervisor: no command")
-	case c.Sockets == nil:
-		return errors.New("supervisor: no sockets")
+	case (c.Sockets == nil) == (c.Relay == nil):
+		return errors.New("supervisor: neither or both of sockets and relay")
 	}
 	return nil
 }

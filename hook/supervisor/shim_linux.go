@@ -20,36 +20,72 @@ const (
 	msgNotExecuted = 'X'
 )
 
+// The rungs that have a filter.
+const (
+	rungSeccomp = "seccomp"
+	rungRelay   = "relay"
+)
+
+// filterOf returns the program of a rung.
+func filterOf(rung string) []instruction {
+	if rung == rungRelay {
+		return relayFilter(machines()[runtime.GOARCH])
+	}
+	return filter(machines()[runtime.GOARCH])
+}
+
 // ShimMain installs the filter, hands its listener to Run and executes the
-// command. args are the number of the control descriptor, the file to execute
-// and the command's argument vector. It returns an exit code only when that was
-// not possible; Run has been told why then.
+// command. args are the rung, the number of the control descriptor, the file to
+// execute and the command's argument vector. It returns an exit code only when
+// that was not possible; Run has been told why then.
 func ShimMain(args []string) int {
-	if len(args) < 3 {
+	if len(args) < 4 {
 		fmt.Fprintln(os.Stderr, "not started by borrownet run")
 		return codeOurs
 	}
-	ctl, err := strconv.Atoi(args[0])
+	ctl, err := strconv.Atoi(args[1])
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "not started by borrownet run:", err)
 		return codeOurs
 	}
 	unix.CloseOnExec(ctl)
-	// The filter holds for this thread, which is the one that calls execve.
+	// The filter holds for this thread, which is the one that calls execve. It may
+	// trap sendmsg(2), and there is nobody yet to answer: another thread, which is
+	// there before, passes the listener on.
 	runtime.LockOSThread()
-	listener, err := install(filter(machines()[runtime.GOARCH]))
-	if err != nil {
-		tell(ctl, msgNotFiltered, err, -1)
-		return codeOurs
+	installed, told := make(chan installation), make(chan error)
+	go func() { // ends with the message
+		runtime.LockOSThread() // a thread of its own
+		told <- hello(ctl, installed)
+	}()
+	installed <- installation{ready: true}
+	listener, err := install(filterOf(args[0]))
+	installed <- installation{listener: listener, err: err}
+	if terr := <-told; err != nil || terr != nil {
+		return codeOurs // Run knows, or is gone
 	}
-	err = tell(ctl, msgListener, nil, listener)
 	unix.Close(listener)
-	if err != nil {
-		return codeOurs // Run is gone
-	}
-	err = execute(args[1], args[2:])
+	err = execute(args[2], args[3:])
 	tell(ctl, msgNotExecuted, err, -1)
-	return commandError(args[1], err).Code
+	return commandError(args[2], err).Code
+}
+
+// installation is how the filter's installation went; ready comes before it, so
+// that the thread that passes it on has none.
+type installation struct {
+	ready    bool
+	listener int
+	err      error
+}
+
+// hello tells Run about the filter.
+func hello(ctl int, installed <-chan installation) error {
+	<-installed
+	in := <-installed
+	if in.err != nil {
+		return tell(ctl, msgNotFiltered, in.err, -1)
+	}
+	return tell(ctl, msgListener, nil, in.listener)
 }
 
 // tell sends one message to Run.

@@ -40,7 +40,7 @@ func start(ctx context.Context, cfg Config, path string) (*command, error) {
 		abandon(pid)
 		return nil, err
 	}
-	sup, err := newSupervisor(listener, cfg.Sockets, cfg.Logger)
+	sup, err := newSupervisor(listener, cfg)
 	if err != nil {
 		unix.Close(listener)
 		ctl.Close()
@@ -77,7 +77,11 @@ func fork(cfg Config, path string, ctl int) (int, error) {
 	defer undo()
 	number := strconv.Itoa(len(files))
 	files = append(files, uintptr(ctl))
-	argv := append(append(append([]string{}, cfg.Shim...), number, path), cfg.Argv...)
+	rung := rungSeccomp
+	if cfg.Relay != nil {
+		rung = rungRelay
+	}
+	argv := append(append(append([]string{}, cfg.Shim...), rung, number, path), cfg.Argv...)
 	pid, err := syscall.ForkExec(argv[0], argv, &syscall.ProcAttr{Dir: cfg.Dir, Env: cfg.Env, Files: files})
 	if err != nil {
 		return 0, fmt.Errorf("start command: %w", &os.PathError{Op: "fork/exec", Path: argv[0], Err: err})

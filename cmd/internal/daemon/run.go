@@ -56,7 +56,7 @@ func Run(ctx context.Context, cfg Config) error {
 	if err := cfg.Dir.Sweep(keep); err != nil {
 		cfg.Logger.Warn("stale files stay", "err", err)
 	}
-	ln, err := listen(cfg.Dir.Path(rundir.SocketName))
+	ln, err := cfg.Dir.Listen(rundir.SocketName)
 	if err != nil {
 		return err
 	}

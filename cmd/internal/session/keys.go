@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/borrownet/borrownet/agent/kube"
 	"github.com/borrownet/borrownet/cmd/internal/rundir"
 	"github.com/borrownet/borrownet/netstack/wg"
 )
@@ -58,11 +59,10 @@ type keyFile struct {
 // Take returns the key for a target, the one of an earlier session if no other
 // session uses it. Release must be called.
 func (k *Keys) Take(target string, ttl time.Duration) (*Key, error) {
-	sum := sha256.Sum256([]byte(target))
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for slot := range maxSlots {
-		name := hex.EncodeToString(sum[:8]) + "-" + strconv.Itoa(slot) + keySuffix
+		name := keyName(target, slot)
 		if k.inUse[name] {
 			continue
 		}
@@ -80,6 +80,26 @@ func (k *Keys) Take(target string, ttl time.Duration) (*Key, error) {
 	}
 	return nil, fmt.Errorf("the pod is borrowed by %d sessions already", maxSlots)
 }
+
+func keyName(target string, slot int) string {
+	sum := sha256.Sum256([]byte(target))
+	return hex.EncodeToString(sum[:8]) + "-" + strconv.Itoa(slot) + keySuffix
+}
+
+// Drop removes the keys for a target whose agents are all gone, and that no
+// session uses.
+func (k *Keys) Drop(t *kube.Target) error {
+	var errs []error
+	for slot := range maxSlots {
+		if err := os.Remove(k.dir.Path(keyName(keyOwner(t), slot))); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// keyOwner is what a key of a session on t is kept for.
+func keyOwner(t *kube.Target) string { return t.Context + "/" + t.UID }
 
 func (k *Keys) read(name string) (keyFile, error) {
 	var f keyFile

@@ -145,6 +145,10 @@ func (s *Session) become(state State, problem *fault.Error) {
 // watch waits for the end of a part that the session cannot be without.
 func (s *Session) watch() {
 	var problem *fault.Error
+	var helper <-chan struct{} // nil without one
+	if s.helper != nil {
+		helper = s.helper.Done()
+	}
 	select {
 	case <-s.ctx.Done():
 		return
@@ -152,7 +156,7 @@ func (s *Session) watch() {
 		problem = s.linkProblem(err)
 	case <-s.device.Done():
 		problem = s.lostFault("the tunnel has ended", nil)
-	case <-s.helper.Done():
+	case <-helper:
 		problem = s.lostFault(fmt.Sprintf("the helper of its network namespace has ended: %v", s.helper.Err()), s.helper.Err())
 	}
 	if s.ctx.Err() != nil {
@@ -175,6 +179,9 @@ func (s *Session) linkProblem(err error) *fault.Error {
 // programs get errors instead of waiting.
 func (s *Session) lose(problem *fault.Error) {
 	s.fabric.lose()
+	if s.endHook != nil {
+		s.endHook() // resets what is relayed, refuses what is new
+	}
 	if err := s.device.Close(); err != nil {
 		s.log.Debug("close tunnel", "err", err)
 	}

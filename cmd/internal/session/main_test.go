@@ -21,13 +21,20 @@ import (
 	"github.com/borrownet/borrownet/cmd/internal/rundir"
 	"github.com/borrownet/borrownet/hook/hooktest"
 	"github.com/borrownet/borrownet/hook/netns"
+	"github.com/borrownet/borrownet/hook/supervisor"
 	"github.com/borrownet/borrownet/netstack/wg"
 )
 
 // TestMain makes the test binary its own helper.
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && os.Args[1] == "__netns" {
-		os.Exit(netns.Main(os.Args[2:]))
+	verbs := map[string]hooktest.Verb{
+		"__netns": netns.Main, "__exec": supervisor.ShimMain, "__run": runMain, "__app": appMain,
+		hooktest.VerbConfine: hooktest.ConfineMain,
+	}
+	if len(os.Args) > 1 {
+		if v, ok := verbs[os.Args[1]]; ok {
+			os.Exit(v(os.Args[2:]))
+		}
 	}
 	os.Exit(m.Run())
 }

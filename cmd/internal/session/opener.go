@@ -20,6 +20,20 @@ type Opener struct {
 	Keys   *Keys
 	Helper []string     // argument vector that ends in netns.Main
 	Logger *slog.Logger // nil discards
+	// Connect finds the cluster that a request is for; nil means Kubernetes.
+	Connect Connect
+}
+
+// Connect returns the cluster that flags select. It asks the cluster nothing.
+type Connect func(kube.Flags) (Cluster, error)
+
+// Kubernetes is the Connect that reads a kubeconfig.
+func Kubernetes(flags kube.Flags) (Cluster, error) {
+	c, err := kube.New(flags)
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
 }
 
 // Observer is told what happens to a session. Its functions must not block.
@@ -37,7 +51,18 @@ type Opening struct {
 	log     *slog.Logger
 }
 
-// cluster is what a session needs of kube.Client.
+// Cluster is what targets are found in and borrowed from. kube.Client is one.
+type Cluster interface {
+	cluster
+	// Context is the name that selected the cluster, Namespace where names are
+	// looked up.
+	Context() string
+	Namespace() string
+	Resolve(ctx context.Context, ref, container string) (*kube.Target, error)
+	Plan(ctx context.Context, t *kube.Target, spec kube.AgentSpec) ([]byte, error)
+}
+
+// cluster is what a session needs of a Cluster.
 type cluster interface {
 	Attach(ctx context.Context, t *kube.Target, spec kube.AgentSpec, progress func(string)) (*kube.Agent, error)
 	Dial(ctx context.Context, t *kube.Target, port uint16) (kube.Carrier, error)
@@ -51,17 +76,20 @@ func (o *Opener) Open(ctx context.Context, req Request, step func(string)) (*Ope
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	client, target, err := resolve(ctx, req, log, step)
+	client, target, err := resolve(ctx, o.Connect, req, log, step)
 	if err != nil {
 		return nil, err
 	}
 	return &Opening{opener: o, req: req, cluster: client, target: target, log: log.With("target", target.Namespace+"/"+target.Pod)}, nil
 }
 
-func resolve(ctx context.Context, req Request, log *slog.Logger, step func(string)) (*kube.Client, *kube.Target, error) {
+func resolve(ctx context.Context, connect Connect, req Request, log *slog.Logger, step func(string)) (Cluster, *kube.Target, error) {
 	flags := req.Kube
 	flags.Logger = log
-	client, err := kube.New(flags)
+	if connect == nil {
+		connect = Kubernetes
+	}
+	client, err := connect(flags)
 	if err != nil {
 		return nil, nil, Explain(err)
 	}
@@ -74,9 +102,9 @@ func resolve(ctx context.Context, req Request, log *slog.Logger, step func(strin
 }
 
 // Plan returns, as YAML, what a session of req would add to its target. It
-// changes nothing anywhere and needs no daemon.
-func Plan(ctx context.Context, req Request) ([]byte, error) {
-	client, target, err := resolve(ctx, req, slog.New(slog.DiscardHandler), func(string) {})
+// changes nothing anywhere and needs no daemon. connect may be nil.
+func Plan(ctx context.Context, connect Connect, req Request) ([]byte, error) {
+	client, target, err := resolve(ctx, connect, req, slog.New(slog.DiscardHandler), func(string) {})
 	if err != nil {
 		return nil, err
 	}

@@ -36,10 +36,6 @@ const (
 	helperTimeout = 15 * time.Second
 )
 
-// hookRung is how programs get into the namespace: sockets injected at
-// socket(2) by seccomp user notification.
-const hookRung = "seccomp"
-
 // resolvConf is the laptop's resolver configuration.
 const resolvConf = "/etc/resolv.conf"
 
@@ -69,8 +65,11 @@ type Session struct {
 	info    wire.Info
 	dns     *dnsproxy.Proxy
 	locals  *locals
-	helper  *netns.Helper
-	socket  string // of the helper
+	hook    Rung          // Seccomp or Relay
+	note    string        // why hook is not a better one
+	helper  *netns.Helper // nil unless hook is Seccomp
+	socket  string        // of the helper, or of the relay
+	endHook func()        // ends the relay; nil unless hook is Relay
 
 	carrier lastCarrier
 
@@ -98,7 +97,7 @@ func (o *Opening) Start(ctx context.Context, name string, obs Observer) (_ *Sess
 	steps := []func(context.Context) error{
 		func(ctx context.Context) error { return s.attach(ctx, o.opener.Keys) },
 		s.raiseStack, s.raiseLink, s.meetAgent, s.serveLocals,
-		func(ctx context.Context) error { return s.openNamespace(ctx, o.opener) },
+		func(ctx context.Context) error { return s.openHook(ctx, o.opener) },
 	}
 	for _, step := range steps {
 		if err := step(ctx); err != nil {
@@ -132,7 +131,7 @@ func (s *Session) onClose(undo func() error) {
 func (s *Session) attach(ctx context.Context, keys *Keys) error {
 	ctx, cancel := context.WithTimeout(ctx, attachTimeout)
 	defer cancel()
-	key, err := keys.Take(s.target.Context+"/"+s.target.UID, s.req.HardTTL)
+	key, err := keys.Take(keyOwner(s.target), s.req.HardTTL)
 	if err != nil {
 		return &fault.Error{Code: fault.Laptop, Op: "keep a key for", Object: "pod " + s.target.Pod, Reason: err.Error(), Err: err}
 	}
@@ -307,14 +306,37 @@ func (s *Session) dialPod(ctx context.Context, network string, addr netip.AddrPo
 	return s.stack.DialUDP(src, addr)
 }
 
+// openHook makes what programs enter the session by: the best that the machine
+// allows, or what was asked for.
+func (s *Session) openHook(ctx context.Context, o *Opener) error {
+	s.hook = Seccomp
+	if s.req.Hook == Relay {
+		s.hook, s.note = Relay, "asked for"
+		return s.serveRelay(o)
+	}
+	err := s.openNamespace(ctx, o)
+	u, unsupported := errors.AsType[*netns.UnsupportedError](err)
+	if !unsupported || s.req.Hook == Seccomp {
+		return err
+	}
+	s.hook, s.note = Relay, u.Reason
+	s.log.Info("no namespace, programs are relayed", "err", err)
+	return s.serveRelay(o)
+}
+
+// socketName is the name of a socket that programs of one session use.
+func socketName() string {
+	var id [8]byte
+	rand.Read(id[:]) // never fails
+	return "session-" + hex.EncodeToString(id[:]) + ".sock"
+}
+
 // openNamespace starts the helper and joins its packet device.
 func (s *Session) openNamespace(ctx context.Context, o *Opener) error {
 	ctx, cancel := context.WithTimeout(ctx, helperTimeout)
 	defer cancel()
 	s.obs.Step("making the session's network namespace")
-	var id [8]byte
-	rand.Read(id[:]) // never fails
-	s.socket = o.Dir.Path("session-" + hex.EncodeToString(id[:]) + ".sock")
+	s.socket = o.Dir.Path(socketName())
 	helper, err := netns.Start(ctx, netns.Config{
 		Exe: o.Helper, Socket: s.socket, Addrs: onePerFamily(s.target.PodIPs), MTU: wire.MTU, Logger: s.log,
 	})
@@ -372,5 +394,5 @@ func (s *Session) Close() error {
 
 // Place returns what a program needs to run in the session.
 func (s *Session) Place() Place {
-	return Place{Session: s.name, Socket: s.socket, Pod: s.target.Pod, Namespace: s.target.Namespace, Env: s.info.Env}
+	return Place{Session: s.name, Hook: s.hook, Socket: s.socket, Pod: s.target.Pod, Namespace: s.target.Namespace, Env: s.info.Env}
 }

@@ -16,7 +16,10 @@ func (s *Session) Status(ctx context.Context, measure bool) Status {
 		Ref: s.req.Ref, Context: s.target.Context, Namespace: s.target.Namespace, Pod: s.target.Pod,
 		Container: s.target.Container, Node: s.target.Node, PodIPs: s.target.PodIPs,
 	}
-	out.Hook, out.Device, out.Since = hookRung, s.helper.Kind(), s.since
+	out.Hook, out.HookNote, out.Since = s.hook, s.note, s.since
+	if s.helper != nil {
+		out.Device = s.helper.Kind()
+	}
 	l := s.link.Stats()
 	if l.Up {
 		out.Carrier = s.carrier.name()

@@ -15,9 +15,23 @@ type Request struct {
 	Container string        `json:"container,omitempty"`
 	Kube      kube.Flags    `json:"kube"`
 	Image     string        `json:"image"`
+	Hook      Rung          `json:"hook,omitempty"` // "" = Auto
 	IdleTTL   time.Duration `json:"idleTTL"`
 	HardTTL   time.Duration `json:"hardTTL"`
 }
+
+// Rung is how programs get into a session.
+type Rung string
+
+// The rungs, the best first.
+const (
+	Auto    Rung = "auto"    // the best that this machine allows
+	Seccomp Rung = "seccomp" // their sockets are the session namespace's
+	Relay   Rung = "relay"   // their sockets are the laptop's, each flow is relayed
+)
+
+// Rungs lists what may be asked for.
+func Rungs() []Rung { return []Rung{Auto, Seccomp, Relay} }
 
 // State is where a session is in its life.
 type State string
@@ -66,8 +80,9 @@ type Status struct {
 	State     State         `json:"state"`
 	Problem   *fault.Error  `json:"problem,omitempty"` // why it is lost or reconnecting
 	Target    Target        `json:"target"`
-	Hook      string        `json:"hook"`                     // rung
-	Device    string        `json:"device"`                   // tun or veth
+	Hook      Rung          `json:"hook"`                     // Seccomp or Relay
+	HookNote  string        `json:"hookNote,omitempty"`       // why it is not a better one
+	Device    string        `json:"device,omitempty"`         // tun or veth; "" = none
 	Carrier   string        `json:"carrier,omitempty"`        // spdy or websocket; "" = none now
 	RoundTrip time.Duration `json:"roundTripNanos,omitempty"` // of a control request just now; 0 = no answer
 	Redials   uint64        `json:"redials"`
@@ -79,7 +94,8 @@ type Status struct {
 // Place is what a program needs to run in a session.
 type Place struct {
 	Session   string   `json:"session"`
-	Socket    string   `json:"socket"` // of the helper that makes sockets
+	Hook      Rung     `json:"hook"`   // Seccomp or Relay
+	Socket    string   `json:"socket"` // of the helper that makes sockets, or of the relay
 	Pod       string   `json:"pod"`
 	Namespace string   `json:"namespace"`
 	Env       []string `json:"env"` // the pod's, as the agent told

@@ -1,4 +1,4 @@
-package daemon
+package rundir
 
 import (
 	"errors"
@@ -9,11 +9,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// listen returns a listener that gives only processes of this user a conn.
-func listen(path string) (net.Listener, error) {
+// Listen listens on the unix socket name of the directory and gives only
+// processes of this user a conn.
+func (d *Dir) Listen(name string) (net.Listener, error) {
+	path := d.Path(name)
 	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
 	if err != nil {
-		return nil, fmt.Errorf("listen for clients: %w", err)
+		return nil, fmt.Errorf("listen on %s: %w", path, err)
 	}
 	if err := os.Chmod(path, 0o600); err != nil {
 		return nil, errors.Join(fmt.Errorf("close socket to others: %w", err), ln.Close())

@@ -1,0 +1,100 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/borrownet/borrownet/cmd/internal/demo"
+	"github.com/borrownet/borrownet/cmd/internal/launch"
+)
+
+func (a *app) demo() *cobra.Command {
+	var keep bool
+	cmd := &cobra.Command{
+		Use: "demo [--keep]", Short: "show it all on a built-in cluster", Long: demoLong, Example: demoExample, Args: noArgs,
+		RunE: func(*cobra.Command, []string) error { return a.showDemo(keep) },
+	}
+	cmd.Flags().BoolVar(&keep, "keep", false, "leave it up to play with, until interrupted")
+	cmd.AddCommand(a.demoCall())
+	return cmd
+}
+
+// demoCall is the program that the demo runs: a caller that needs nothing of
+// the machine.
+func (a *app) demoCall() *cobra.Command {
+	var limit time.Duration
+	cmd := &cobra.Command{
+		Use: "call URL [TEXT]", Short: "call a URL, as any program does", Long: demoCallLong, Hidden: true,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 || len(args) > 2 {
+				return usage("a URL to call is needed", cmd.CommandPath()+" http://orders")
+			}
+			text := "hello"
+			if len(args) == 2 {
+				text = args[1]
+			}
+			ctx, cancel := context.WithTimeout(context.Background(), limit)
+			defer cancel()
+			return demo.Call(ctx, args[0], text, a.ui.out)
+		},
+	}
+	cmd.Flags().DurationVar(&limit, "timeout", 5*time.Second, "`TIME` to wait for the answer")
+	return cmd
+}
+
+// showDemo makes the world, tells the story and takes everything away again.
+func (a *app) showDemo(keep bool) (err error) {
+	if outer := os.Getenv(launch.SessionVar); outer != "" {
+		return usage("this shell is borrowed already, by session "+outer, "leave it with exit first, or use another terminal")
+	}
+	ctx, stop := interruptible()
+	defer stop()
+	began := time.Now()
+	st, err := newStage(keep)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, st.strike()) }()
+	log := slog.New(slog.DiscardHandler)
+	if a.ui.verbose {
+		log = a.logger()
+	}
+	if err := st.open(a.version, log); err != nil {
+		return err
+	}
+	a.ui.remark(demoIntro)
+	if err := a.tell(ctx, st, story(keep)); err != nil {
+		return err
+	}
+	if keep {
+		a.ui.remark(playText(st))
+		<-ctx.Done()
+		return nil
+	}
+	if err := st.strike(); err != nil {
+		return err
+	}
+	a.ui.remark("that was all, in " + time.Since(began).Round(100*time.Millisecond).String() +
+		": no process, file or namespace of it is left")
+	return nil
+}
+
+// playText says what can be done with a demo that stays.
+func playText(st *stage) string {
+	lines := []string{"it stays up until you press Ctrl-C here (or kill this process); in another terminal:"}
+	for _, set := range st.exports() {
+		lines = append(lines, "  "+set)
+	}
+	return strings.Join(append(lines,
+		"  borrownet shell                                          a shell that is the pod, try: curl http://orders",
+		"  borrownet run -- borrownet demo call http://orders/any   without curl; also tcp://ledger:7 tcp://ledger:9",
+		"  borrownet run -- borrownet demo call udp://ledger:11     dns://NAME; blackhole and unreachable are hosts too",
+		"  borrownet status --watch",
+		"  borrownet down && borrownet up --pod api --context demo -d"), "\n")
+}

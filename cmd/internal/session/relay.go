@@ -1,0 +1,198 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/borrownet/borrownet/agent/wire"
+	"github.com/borrownet/borrownet/hook/switchboard"
+	"github.com/borrownet/borrownet/netstack/relay"
+)
+
+// dialLimit bounds one connect to the cluster: a program that waits longer has
+// its own kernel's timeout, 127 s, before.
+const dialLimit = 130 * time.Second
+
+// serveRelay serves programs whose sockets are the laptop's own.
+func (s *Session) serveRelay(o *Opener) error {
+	s.obs.Step("opening the relay")
+	name := socketName()
+	ln, err := o.Dir.Listen(name)
+	if err != nil {
+		return fmt.Errorf("serve programs: %w", err)
+	}
+	s.socket = o.Dir.Path(name)
+	ctx, cancel := context.WithCancel(s.ctx)
+	s.endHook = cancel
+	server := &switchboard.Server{Listener: ln, Handler: &exchange{s}, Logger: s.log}
+	done := make(chan error, 1)
+	go func() { done <- server.Run(ctx) }() // ends with ctx
+	s.onClose(func() error {
+		cancel()
+		return <-done
+	})
+	return nil
+}
+
+// exchange opens flows for programs of the relay rung, from the client's stack.
+// It implements switchboard.Handler.
+type exchange struct{ session *Session }
+
+// admit decides where dst is.
+func (e *exchange) admit(dst netip.AddrPort) error {
+	a := dst.Addr()
+	switch {
+	case e.session.locals.nameservers[dst]:
+		return nil
+	case a.IsLoopback(), a.IsUnspecified():
+		return switchboard.ErrLocal
+	case e.session.fabric.lost.Load(), a.IsMulticast(), a.IsLinkLocalUnicast() && a.Is6(), a == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
+		return syscall.ENETUNREACH
+	case a == wire.AgentAddr, a == wire.ClientAddr:
+		return syscall.EHOSTUNREACH // the agent's control is not for programs
+	case a.Is6() && !slices.ContainsFunc(e.session.target.PodIPs, netip.Addr.Is6):
+		return syscall.ENETUNREACH
+	}
+	return nil
+}
+
+// OpenTCP implements switchboard.Handler.
+func (e *exchange) OpenTCP(ctx context.Context, dst netip.AddrPort) (func(context.Context, *net.TCPConn), error) {
+	s := e.session
+	if err := e.admit(dst); err != nil {
+		return nil, err
+	}
+	if s.locals.nameservers[dst] {
+		return func(ctx context.Context, c *net.TCPConn) {
+			if c != nil {
+				s.locals.dns.ServeTCP(ctx, c)
+			}
+		}, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, dialLimit)
+	defer cancel()
+	peer, err := s.dialPod(ctx, "tcp", dst)
+	if err != nil {
+		return nil, err
+	}
+	pod, ok := peer.(relay.Conn)
+	if !ok {
+		return nil, errors.Join(syscall.ENETUNREACH, peer.Close())
+	}
+	return func(ctx context.Context, c *net.TCPConn) {
+		if c == nil {
+			pod.Close()
+			return
+		}
+		relay.Copy(ctx, c, pod, relay.Options{HalfClosed: -1})
+	}, nil
+}
+
+// OpenUDP implements switchboard.Handler.
+func (e *exchange) OpenUDP(_ context.Context, dst netip.AddrPort) (func(context.Context, *net.UDPConn), error) {
+	if err := e.admit(dst); err != nil {
+		return nil, err
+	}
+	if e.session.locals.nameservers[dst] {
+		return e.resolve, nil
+	}
+	return func(ctx context.Context, c *net.UDPConn) { e.exchange(ctx, c, dst) }, nil
+}
+
+// resolve answers the queries that arrive on c until ctx ends.
+func (e *exchange) resolve(ctx context.Context, c *net.UDPConn) {
+	l := e.session.locals
+	defer context.AfterFunc(ctx, func() { c.SetReadDeadline(time.Unix(1, 0)) })()
+	buf := make([]byte, maxPacket)
+	for {
+		n, err := c.Read(buf)
+		if again, over := datagramEnd(ctx, err); over {
+			return
+		} else if again {
+			continue
+		}
+		select {
+		case l.queries <- struct{}{}:
+		default:
+			continue // the resolver asks again
+		}
+		query := append([]byte(nil), buf[:n]...)
+		l.udp.wg.Go(func() {
+			defer func() { <-l.queries }()
+			if reply := l.dns.Answer(l.ctx, query, true); reply != nil {
+				_, _ = c.Write(reply) // the program may have gone
+			}
+		})
+	}
+}
+
+// datagramEnd tells what an error of a datagram conn means: whether to read
+// again, or that the flow is over.
+func datagramEnd(ctx context.Context, err error) (again, over bool) {
+	switch {
+	case ctx.Err() != nil:
+		return false, true
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return true, false // about an earlier datagram
+	}
+	return false, err != nil
+}
+
+// exchange carries datagrams between c and dst until ctx ends.
+func (e *exchange) exchange(ctx context.Context, c *net.UDPConn, dst netip.AddrPort) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var pod net.Conn // dialled with the first datagram: many sockets never send one
+	replies := make(chan struct{})
+	defer context.AfterFunc(ctx, func() { c.SetReadDeadline(time.Unix(1, 0)) })()
+	buf := make([]byte, maxPacket)
+	for {
+		n, err := c.Read(buf)
+		if again, over := datagramEnd(ctx, err); over {
+			break
+		} else if again {
+			continue
+		}
+		if pod == nil {
+			if pod, err = e.session.dialPod(ctx, "udp", dst); err != nil {
+				e.session.log.Debug("datagram not carried", "dst", dst.String(), "err", err)
+				pod = nil
+				continue
+			}
+			go func() { // ends with pod
+				defer close(replies)
+				e.replies(pod, c)
+			}()
+		}
+		if _, err := pod.Write(buf[:n]); errors.Is(err, syscall.ECONNREFUSED) {
+			_, _ = pod.Write(buf[:n]) // the error was about an earlier one
+		}
+	}
+	if pod != nil {
+		pod.Close()
+		<-replies
+	}
+}
+
+// replies passes datagrams back until pod is closed.
+func (e *exchange) replies(pod net.Conn, c *net.UDPConn) {
+	buf := make([]byte, maxPacket)
+	for {
+		n, err := pod.Read(buf)
+		switch {
+		case errors.Is(err, net.ErrClosed):
+			return
+		case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
+			continue // a socket cannot be told without a packet that only root may send
+		case err != nil:
+			return
+		}
+		_, _ = c.Write(buf[:n]) // the program may have closed its socket
+	}
+}

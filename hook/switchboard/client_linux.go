@@ -1,0 +1,95 @@
+package switchboard
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/borrownet/borrownet/netstack/flow"
+)
+
+// Client asks the daemon at a unix socket for flows. It holds no conn between
+// them, so it survives a daemon that comes back at the same path. The zero
+// client is of no use, see Dial.
+type Client struct{ path string }
+
+// Dial returns a client of the server at path, which it tries once.
+func Dial(path string) (*Client, error) {
+	c := &Client{path: path}
+	conn, err := c.conn(context.Background())
+	if err != nil {
+		return nil, fmt.Errorf("dial session: %w", err)
+	}
+	conn.Close()
+	return c, nil
+}
+
+// Flow is a flow that the daemon has opened.
+type Flow struct{ conn *net.UnixConn }
+
+// Open asks for a flow to dst and waits for the answer: for TCP until the far
+// side has accepted, for UDP not at all. The error is ErrLocal, ctx's, or an
+// errno, that which connect(2) of the program is to give.
+func (c *Client) Open(ctx context.Context, proto flow.Proto, dst netip.AddrPort) (*Flow, error) {
+	conn, err := c.conn(ctx)
+	if err != nil {
+		// No daemon, no network: never the laptop's.
+		return nil, fmt.Errorf("dial session: %w (%v)", unix.ENETUNREACH, err)
+	}
+	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
+	err = ask(conn, request{proto: proto, dst: dst})
+	if !stop() && err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		conn.Close()
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		return nil, err
+	}
+	return &Flow{conn: conn}, nil
+}
+
+func (c *Client) conn(ctx context.Context) (*net.UnixConn, error) {
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "unix", c.path)
+	if err != nil {
+		return nil, err
+	}
+	return conn.(*net.UnixConn), nil // what "unix" gives
+}
+
+func ask(conn *net.UnixConn, r request) error {
+	if _, err := conn.Write(r.marshal()); err != nil {
+		return fmt.Errorf("ask session: %w (%v)", unix.ENETUNREACH, err)
+	}
+	var b [answerSize]byte
+	if _, err := io.ReadFull(conn, b[:]); err != nil {
+		return fmt.Errorf("ask session: %w (%v)", unix.ENETUNREACH, err)
+	}
+	switch b[0] {
+	case verdictRelay:
+		return nil
+	case verdictLocal:
+		return ErrLocal
+	}
+	if b[1] == 0 {
+		return unix.ENETUNREACH
+	}
+	return syscall.Errno(b[1])
+}
+
+// Attach hands fd over: the daemon carries the flow to it. The caller keeps its
+// descriptor.
+func (f *Flow) Attach(fd int) error { return sendFD(f.conn, fd) }
+
+// Close drops a flow that has no far end yet, and ends one of UDP. One of TCP
+// goes on until its conns end.
+func (f *Flow) Close() error { return f.conn.Close() }

@@ -1,0 +1,388 @@
+//go:build !lab
+
+package integration
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// The tests of this file run the command line against the demo's world. They
+// need no cluster and no privilege, and skip only where no hook works at all.
+
+// demoUser is who they run as besides root.
+const demoUser = 1001
+
+// exitHook is the exit code of commands that this machine lets no hook work for.
+const exitHook = 21
+
+// demoPlace is a user with a program and a runtime directory of their own.
+type demoPlace struct {
+	t   *testing.T
+	bin string
+	dir string // of the user
+	uid int
+}
+
+// asUsers runs f as this user and, if that is root, as an ordinary one too.
+func asUsers(t *testing.T, f func(t *testing.T, p *demoPlace)) {
+	base, err := os.MkdirTemp("", "bn") // paths of sockets are bounded
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(base) })
+	if err := os.Chmod(base, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	bin := filepath.Join(base, "borrownet")
+	build := exec.Command("go", "build", "-buildvcs=false", "-o", bin, "./cmd/borrownet")
+	build.Dir = root
+	build.Env = append(build.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
+	users := map[string]int{"self": os.Getuid()}
+	if os.Getuid() == 0 {
+		users = map[string]int{"root": 0, "user": demoUser}
+	}
+	for name, uid := range users {
+		t.Run(name, func(t *testing.T) {
+			dir := filepath.Join(base, name)
+			if err := errors.Join(os.Mkdir(dir, 0o700), os.Chown(dir, uid, uid)); err != nil {
+				t.Fatal(err)
+			}
+			f(t, &demoPlace{t: t, bin: bin, dir: dir, uid: uid})
+		})
+	}
+}
+
+// command is a command of the user, with nothing in its environment that it
+// could lean on.
+func (p *demoPlace) command(ctx context.Context, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, p.bin, args...)
+	cmd.Dir = "/"
+	cmd.Env = []string{"HOME=/nonexistent", "PATH=" + os.Getenv("PATH"), "TMPDIR=" + p.dir, "XDG_RUNTIME_DIR=" + p.dir}
+	cmd.WaitDelay = 10 * time.Second
+	if p.uid != os.Getuid() {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(p.uid), Gid: uint32(p.uid)}}
+	}
+	return cmd
+}
+
+// run runs a command and returns what it said and its exit code.
+func (p *demoPlace) run(args ...string) (string, int) {
+	p.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	out, err := p.command(ctx, args...).CombinedOutput()
+	var exit *exec.ExitError
+	if err != nil && (!errors.As(err, &exit) || ctx.Err() != nil) {
+		p.t.Fatalf("borrownet %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+	code := 0
+	if exit != nil {
+		code = exit.ExitCode()
+	}
+	return string(out), code
+}
+
+// must runs a command that has to succeed.
+func (p *demoPlace) must(args ...string) string {
+	p.t.Helper()
+	out, code := p.run(args...)
+	if code != 0 {
+		p.t.Fatalf("borrownet %s: exit code %d\n%s", strings.Join(args, " "), code, out)
+	}
+	return out
+}
+
+// call runs the demo's caller in the session.
+func (p *demoPlace) call(args ...string) (string, int) {
+	p.t.Helper()
+	return p.run(append([]string{"run", "--", p.bin, "demo", "call"}, args...)...)
+}
+
+// noHook skips the test because no hook works here, or fails if that must not be.
+func (p *demoPlace) noHook(said string) {
+	p.t.Helper()
+	for need := range strings.SplitSeq(os.Getenv("BORROWNET_REQUIRE"), ",") {
+		if need == "demo" || need == "all" {
+			p.t.Fatalf("no hook works here:\n%s", said)
+		}
+	}
+	p.t.Skipf("needs a hook: %s", said)
+}
+
+// clean fails the test if a file or a process of the place is left.
+func (p *demoPlace) clean() {
+	p.t.Helper()
+	for end := time.Now().Add(10 * time.Second); ; {
+		left := p.left()
+		if len(left) == 0 {
+			return
+		}
+		if time.Now().After(end) {
+			p.t.Errorf("left: %q", left)
+			return
+		}
+		<-time.After(20 * time.Millisecond)
+	}
+}
+
+func (p *demoPlace) left() []string {
+	var left []string
+	files, err := filepath.Glob(filepath.Join(p.dir, "*"))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	for _, f := range files {
+		inside, _ := filepath.Glob(filepath.Join(f, "*"))
+		left = append(left, f)
+		left = append(left, inside...)
+	}
+	exes, err := filepath.Glob("/proc/[0-9]*/exe")
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	for _, link := range exes {
+		exe, err := os.Readlink(link)
+		if err != nil || strings.TrimSuffix(exe, " (deleted)") != p.bin {
+			continue
+		}
+		env, _ := os.ReadFile(filepath.Join(filepath.Dir(link), "environ"))
+		if bytes.Contains(env, []byte("="+p.dir+"\x00")) || bytes.Contains(env, []byte("="+p.dir+"/")) {
+			left = append(left, link)
+		}
+	}
+	return left
+}
+
+func TestDemo(t *testing.T) {
+	asUsers(t, func(t *testing.T, p *demoPlace) {
+		said, code := p.run("demo")
+		if code == exitHook {
+			p.noHook(said)
+		}
+		if code != 0 {
+			t.Fatalf("exit code %d\n%s", code, said)
+		}
+		for _, want := range []string{
+			"error: call http://orders: ", `"remote": "192.0.2.10:`, "198.51.100.22", "connection refused",
+			"hello from ", "state       ready", "session api is down", "no process, file or namespace of it is left",
+		} {
+			if !strings.Contains(said, want) {
+				t.Errorf("it does not say %q:\n%s", want, said)
+			}
+		}
+		p.clean()
+		if got, want := commands(readme(t)), commands(said); !slices.Equal(got, want) {
+			t.Errorf("README.md has other commands than the demo; run hack/readme-demo.sh\nwant %q\ngot  %q", want, got)
+		}
+	})
+}
+
+// readme returns the demo's part of README.md.
+func readme(t *testing.T) string {
+	t.Helper()
+	_, rest, begun := strings.Cut(readFile(t, "README.md"), "<!-- begin: hack/readme-demo.sh -->")
+	part, _, ended := strings.Cut(rest, "<!-- end: hack/readme-demo.sh -->")
+	if !begun || !ended {
+		t.Fatal("README.md has no markers of hack/readme-demo.sh")
+	}
+	return part
+}
+
+func commands(text string) []string {
+	return regexp.MustCompile(`(?m)^\$ borrownet .*$`).FindAllString(text, -1)
+}
+
+func TestDemoIsInterrupted(t *testing.T) {
+	asUsers(t, func(t *testing.T, p *demoPlace) {
+		for _, at := range []string{"without borrownet", "borrow pod", "same call", "what there is"} {
+			cmd := p.command(t.Context(), "demo")
+			out, err := cmd.StdoutPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			said, hit := scanTo(out, at)
+			if !hit {
+				if cmd.Wait(); cmd.ProcessState.ExitCode() == exitHook {
+					p.noHook(said)
+				}
+				t.Fatalf("it does not get to %q:\n%s", at, said)
+			}
+			if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
+				t.Fatal(err)
+			}
+			io.Copy(io.Discard, out)
+			cmd.Wait()
+			if code := cmd.ProcessState.ExitCode(); code != 130 {
+				t.Errorf("interrupted at %q: exit code %d", at, code)
+			}
+			p.clean()
+		}
+	})
+}
+
+// scanTo reads lines until one holds text.
+func scanTo(r io.Reader, text string) (said string, hit bool) {
+	var b strings.Builder
+	for lines := bufio.NewScanner(r); lines.Scan(); {
+		b.WriteString(lines.Text() + "\n")
+		if strings.Contains(lines.Text(), text) {
+			return b.String(), true
+		}
+	}
+	return b.String(), false
+}
+
+// kept is a demo that stays up until end.
+type kept struct {
+	*demoPlace
+	cmd *exec.Cmd
+	out io.Reader
+}
+
+func (p *demoPlace) keep() *kept {
+	p.t.Helper()
+	k := &kept{demoPlace: p, cmd: p.command(context.Background(), "demo", "--keep")}
+	out, err := k.cmd.StdoutPipe()
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	k.out = out
+	if err := k.cmd.Start(); err != nil {
+		p.t.Fatal(err)
+	}
+	p.t.Cleanup(func() { k.cmd.Process.Kill(); k.cmd.Wait() })
+	said, hit := scanTo(out, "it stays up")
+	if !hit {
+		if k.cmd.Wait(); k.cmd.ProcessState.ExitCode() == exitHook {
+			p.noHook(said)
+		}
+		p.t.Fatalf("it does not stay up:\n%s", said)
+	}
+	return k
+}
+
+// end interrupts the demo, which has to leave nothing.
+func (k *kept) end() {
+	k.t.Helper()
+	if err := k.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		k.t.Fatal(err)
+	}
+	io.Copy(io.Discard, k.out)
+	if err := k.cmd.Wait(); err != nil {
+		k.t.Errorf("demo: %v", err)
+	}
+	k.clean()
+}
+
+// TestDemoWorksAsACluster uses a demo that stays as one uses a cluster.
+func TestDemoWorksAsACluster(t *testing.T) {
+	asUsers(t, func(t *testing.T, p *demoPlace) {
+		k := p.keep()
+		for _, tt := range []struct {
+			name string
+			args []string
+			want string
+			fail bool
+		}{
+			{"http", []string{"http://orders/some/path"}, `"path": "/some/path"`, false},
+			{"full-name", []string{"http://orders.shop.svc.cluster.local"}, `"host": "orders.shop.svc.cluster.local"`, false},
+			{"half-close", []string{"tcp://ledger:9", "data"}, `{"bytes":5,`, false},
+			{"udp", []string{"udp://ledger:7", "echoed"}, "echoed", false},
+			{"no-such-name", []string{"http://nobody"}, "no such host", true},
+			{"refused", []string{"tcp://ledger:81"}, "connection refused", true},
+			{"unreachable", []string{"tcp://unreachable:80"}, "no route to host", true},
+			{"silence", []string{"--timeout", "500ms", "tcp://blackhole:80"}, "no answer in ", true},
+			{"elsewhere", []string{"tcp://203.0.113.77:80"}, "network is unreachable", true},
+		} {
+			if said, code := p.call(tt.args...); !strings.Contains(said, tt.want) || tt.fail != (code != 0) {
+				t.Errorf("%s: exit code %d, %s", tt.name, code, said)
+			}
+		}
+		p.must("down")
+		if said := p.must("up", "--pod", "api", "--context", "demo", "-d"); !strings.Contains(said, "(reused)") {
+			t.Errorf("the parked agent was not taken again:\n%s", said)
+		}
+		p.must("down", "--stop-agent")
+		if said := p.must("up", "--pod", "deploy/ledger", "-n", "shop", "--context", "demo", "-d"); !strings.Contains(said, "(new)") {
+			t.Errorf("a stopped agent was taken again:\n%s", said)
+		}
+		if said, _ := p.call("tcp://ledger:11"); !strings.HasPrefix(said, "192.0.2.22:") && !strings.HasPrefix(said, "[2001:db8:0:1::22]:") {
+			t.Errorf("ledger saw %s", said)
+		}
+		for _, tt := range []struct {
+			args []string
+			code int
+			want string
+		}{
+			{[]string{"--pod", "nosuch", "--context", "demo"}, 11, "there is no such pod"},
+			{[]string{"--pod", "api", "-c", "nosuch", "--context", "demo"}, 11, "no such container"},
+			{[]string{"--pod", "api", "-n", "nosuch", "--context", "demo"}, 11, "there is no namespace nosuch"},
+			{[]string{"--pod", "api"}, 2, "add --context demo"},
+			{[]string{"--pod", "api", "--agent-image", "a:1"}, 10, "add --context demo"},
+		} {
+			if said, code := p.run(append([]string{"up", "-d"}, tt.args...)...); code != tt.code || !strings.Contains(said, tt.want) {
+				t.Errorf("up %q: exit code %d, %s", tt.args, code, said)
+			}
+		}
+		k.end()
+	})
+}
+
+// TestDemoDies kills the world under a session: that is the agent's end for
+// good, which the session says, and programs get errors at once.
+func TestDemoDies(t *testing.T) {
+	asUsers(t, func(t *testing.T, p *demoPlace) {
+		k := p.keep()
+		k.cmd.Process.Kill()
+		k.cmd.Wait()
+		var lost bool
+		for end := time.Now().Add(30 * time.Second); !lost && time.Now().Before(end); <-time.After(50 * time.Millisecond) {
+			said, _ := p.run("status", "-o", "json")
+			var list []struct{ State string }
+			lost = json.Unmarshal([]byte(firstDocument(said)), &list) == nil && len(list) == 1 && list[0].State == "lost"
+		}
+		if !lost {
+			t.Fatal("the session is not said to be lost")
+		}
+		said, code := p.run("status", "api")
+		if code != 32 || !strings.Contains(said, "no longer exists") {
+			t.Errorf("status: exit code %d, %s", code, said)
+		}
+		start := time.Now()
+		if said, code := p.call("http://orders"); code != 125 || !strings.Contains(said, "no longer exists") {
+			t.Errorf("run: exit code %d, %s", code, said)
+		}
+		if took := time.Since(start); took > 5*time.Second {
+			t.Errorf("that took %v", took)
+		}
+		p.must("down")
+		// What a killed demo leaves, the next one takes away.
+		p.keep().end()
+	})
+}
+
+// firstDocument returns what stands before the error in a command's output.
+func firstDocument(said string) string {
+	text, _, _ := strings.Cut(said, "\nerror: ")
+	return text
+}
