@@ -179,6 +179,9 @@ func (a *Agent) hello() error {
 	return nil
 }
 
+// acceptPause is the time between two tries to accept when there is no room.
+const acceptPause = 50 * time.Millisecond
+
 // accept takes carriers until the listener is closed.
 func (a *Agent) accept(ctx context.Context) error {
 	var wg sync.WaitGroup
@@ -189,7 +192,17 @@ func (a *Agent) accept(ctx context.Context) error {
 			if ctx.Err() != nil {
 				return nil
 			}
-			return fmt.Errorf("accept carrier on %s: %w", a.cfg.Listener.Addr(), err)
+			if errors.Is(err, net.ErrClosed) {
+				return fmt.Errorf("accept carrier on %s: %w", a.cfg.Listener.Addr(), err)
+			}
+			// Out of descriptors or memory: flows that end give some back, and the
+			// client comes again.
+			a.counters.drop("carrier not accepted")
+			select {
+			case <-time.After(acceptPause):
+			case <-ctx.Done():
+			}
+			continue
 		}
 		wg.Go(func() { a.admit(ctx, conn) })
 	}
