@@ -252,6 +252,10 @@ func TestFaultsCrossTheSocket(t *testing.T) {
 			&fault.Error{Code: fault.Target, Op: "find", Object: "pod unknown", Reason: "not found", Hint: "kubectl get pods"}},
 		{"taken", func() error { _, err := h.up("api", false); return err },
 			&fault.Error{Code: fault.SessionExists, Op: "set up session", Object: "api", Reason: "there is one of that name"}},
+		{"no_name", func() error { _, err := h.client.Down(t.Context(), "", false); return err }, NoSession(`""`)},
+		{"path_here", func() error { _, err := h.client.Status(t.Context(), "."); return err }, NoSession(`"."`)},
+		{"path_up", func() error { _, err := h.client.Place(t.Context(), ".."); return err }, NoSession(`".."`)},
+		{"path", func() error { _, err := h.client.Status(t.Context(), "../version"); return err }, NoSession("../version")},
 		{"no_session", func() error { _, err := h.client.Place(t.Context(), "none"); return err }, NoSession("none")},
 	}
 	for _, tt := range tests {
@@ -269,6 +273,21 @@ func TestFaultsCrossTheSocket(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestLargestEnvironment: a request carries the environment of its client, which
+// may be as large as execve(2) lets it be.
+func TestLargestEnvironment(t *testing.T) {
+	h := newHouse(t)
+	req := UpRequest{Request: session.Request{Ref: "api"}}
+	for i := range 48 {
+		req.Kube.Env = append(req.Kube.Env, fmt.Sprintf("V%d=%s", i, strings.Repeat("\x01", 128<<10-8)))
+	}
+	hold, err := h.client.Up(t.Context(), req, func(string) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	hold.Close()
 }
 
 func TestDaemonEndsWhenTheFirstUpFails(t *testing.T) {

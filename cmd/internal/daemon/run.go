@@ -101,6 +101,7 @@ func serve(ctx context.Context, cfg Config, ln net.Listener) error {
 	if shutErr := srv.Shutdown(end); shutErr != nil {
 		srv.Close()
 	}
+	s.wg.Wait() // a session that became ready as the daemon was told to end
 	cfg.Logger.Info("daemon ends")
 	_ = os.Remove(cfg.Dir.Path(rundir.LogName))
 	if startLock != nil {
