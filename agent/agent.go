@@ -64,6 +64,8 @@ type Agent struct {
 	addrs    []netip.Addr
 	stop     context.CancelCauseFunc // set by Run
 
+	closing sync.WaitGroup // sessions that were replaced
+
 	mu      sync.Mutex
 	current *session // nil before the first carrier and after the end
 }
@@ -146,6 +148,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	if last != nil {
 		last.close()
 	}
+	a.closing.Wait()
 	wg.Wait()
 
 	cause := context.Cause(ctx)
@@ -237,7 +240,8 @@ func (a *Agent) attach(ctx context.Context, id [16]byte, conn net.Conn) error {
 	if a.current != nil {
 		// The old session's stack may be waiting for nothing else than this
 		// lock's holder, so it is closed without the lock by its own goroutine.
-		go a.current.close()
+		old := a.current
+		a.closing.Go(old.close)
 		a.current = nil
 	}
 	s, err := a.newSession(id)
