@@ -123,6 +123,11 @@ func (s *Session) linkState(st link.State) {
 		return
 	}
 	if st == link.Up {
+		// The agent forgets a client that was away for long, and with it the keys
+		// of the session.
+		if err := s.device.Renew(); err != nil {
+			s.log.Debug("renew tunnel", "err", err)
+		}
 		s.become(Ready, nil)
 		return
 	}
@@ -149,11 +154,12 @@ func (s *Session) watch() {
 	if s.helper != nil {
 		helper = s.helper.Done()
 	}
+	gone := false // the agent, for good
 	select {
 	case <-s.ctx.Done():
 		return
 	case err := <-s.linkEnd:
-		problem = s.linkProblem(err)
+		problem, gone = s.linkProblem(err), errors.Is(err, link.ErrPermanent)
 	case <-s.device.Done():
 		problem = s.lostFault("the tunnel has ended", nil)
 	case <-helper:
@@ -162,7 +168,7 @@ func (s *Session) watch() {
 	if s.ctx.Err() != nil {
 		return // Close ends the parts too
 	}
-	s.lose(problem)
+	s.lose(problem, gone)
 }
 
 func (s *Session) linkProblem(err error) *fault.Error {
@@ -176,8 +182,8 @@ func (s *Session) linkProblem(err error) *fault.Error {
 }
 
 // lose gives the agent up: the stack answers in its place from now on, so that
-// programs get errors instead of waiting.
-func (s *Session) lose(problem *fault.Error) {
+// programs get errors instead of waiting. gone says that the agent has ended.
+func (s *Session) lose(problem *fault.Error, gone bool) {
 	s.fabric.lose()
 	if s.endHook != nil {
 		s.endHook() // resets what is relayed, refuses what is new
@@ -186,6 +192,9 @@ func (s *Session) lose(problem *fault.Error) {
 		s.log.Debug("close tunnel", "err", err)
 	}
 	s.become(Lost, problem)
+	if !gone {
+		return // its agent may be there yet, and fit the next session
+	}
 	if err := s.key.Forget(); err != nil {
 		s.log.Debug("forget key", "err", err)
 	}
