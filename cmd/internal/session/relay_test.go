@@ -103,14 +103,16 @@ func answerNames(query []byte) []byte {
 		return nil
 	}
 	q := m.Questions[0]
-	if q.Name.String() != "web.shop.svc.cluster.local." || q.Type != dnsmessage.TypeA {
+	if q.Name.String() != "web.shop.svc.cluster.local." {
 		return answerDNS(query)
 	}
 	m.Response, m.RecursionAvailable, m.Additionals = true, true, nil
-	m.Answers = []dnsmessage.Resource{{
-		Header: dnsmessage.ResourceHeader{Name: q.Name, Type: q.Type, Class: q.Class, TTL: 5},
-		Body:   &dnsmessage.AResource{A: web.Addr().As4()},
-	}}
+	if q.Type == dnsmessage.TypeA {
+		m.Answers = []dnsmessage.Resource{{
+			Header: dnsmessage.ResourceHeader{Name: q.Name, Type: q.Type, Class: q.Class, TTL: 5},
+			Body:   &dnsmessage.AResource{A: web.Addr().As4()},
+		}}
+	}
 	out, err := m.Pack()
 	if err != nil {
 		return nil
