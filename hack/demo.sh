@@ -6,7 +6,7 @@
 # end how long building and the demo took.
 #
 # Where HOME or the checkout cannot be written to, Go's caches and the program go elsewhere:
-#   bin/ of the checkout for the caches, and if that cannot be either, a temporary directory,
+#   bin/.cache of the checkout for the caches, and if that cannot be either, a temporary directory,
 #   which is removed at the end.
 set -euo pipefail
 case "${1-}" in -h | --help) sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"; exit 0 ;; esac
@@ -24,12 +24,12 @@ if ! usable "$out"; then
   trap 'chmod -R u+w "$out"; rm -rf "$out"' EXIT
 fi
 if ! usable "$("$go" env GOCACHE 2>/dev/null || true)"; then
-  export GOCACHE=$out/cache/build
+  export GOCACHE=$out/.cache/build
 fi
 # Modules that are there need not be writable.
 modules=$("$go" env GOMODCACHE 2>/dev/null || true)
 if [ ! -r "$modules/cache/download" ] && ! usable "$modules"; then
-  export GOMODCACHE=$out/cache/mod GOFLAGS="${GOFLAGS-} -modcacherw"
+  export GOMODCACHE=$out/.cache/mod GOFLAGS="${GOFLAGS-} -modcacherw"
 fi
 
 # seconds FROM TO: the difference of two $EPOCHREALTIME, in tenths.

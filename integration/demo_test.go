@@ -8,6 +8,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -15,6 +16,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -35,9 +37,12 @@ type demoPlace struct {
 	bin string
 	dir string // of the user
 	uid int
+	// confined forbids user namespaces, as container engines do.
+	confined bool
 }
 
-// asUsers runs f as this user and, if that is root, as an ordinary one too.
+// asUsers runs f as this user and, if that is root, as an ordinary one too, and
+// where user namespaces are forbidden.
 func asUsers(t *testing.T, f func(t *testing.T, p *demoPlace)) {
 	base, err := os.MkdirTemp("", "bn") // paths of sockets are bounded
 	if err != nil {
@@ -48,38 +53,84 @@ func asUsers(t *testing.T, f func(t *testing.T, p *demoPlace)) {
 		t.Fatal(err)
 	}
 	bin := filepath.Join(base, "borrownet")
-	build := exec.Command("go", "build", "-buildvcs=false", "-o", bin, "./cmd/borrownet")
-	build.Dir = root
-	build.Env = append(build.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, out)
+	program, err := demoProgram()
+	if err == nil {
+		err = os.WriteFile(bin, program, 0o755)
 	}
-	users := map[string]int{"self": os.Getuid()}
+	if err != nil {
+		t.Fatal(err)
+	}
+	users := map[string]int{"self": os.Getuid(), "confined": os.Getuid()}
 	if os.Getuid() == 0 {
-		users = map[string]int{"root": 0, "user": demoUser}
+		users = map[string]int{"root": 0, "user": demoUser, "confined": demoUser}
 	}
 	for name, uid := range users {
 		t.Run(name, func(t *testing.T) {
-			dir := filepath.Join(base, name)
-			if err := errors.Join(os.Mkdir(dir, 0o700), os.Chown(dir, uid, uid)); err != nil {
+			p := &demoPlace{t: t, bin: bin, dir: filepath.Join(base, name), uid: uid, confined: name == "confined"}
+			if err := errors.Join(os.Mkdir(p.dir, 0o700), os.Chown(p.dir, uid, -1)); err != nil {
 				t.Fatal(err)
 			}
-			f(t, &demoPlace{t: t, bin: bin, dir: dir, uid: uid})
+			if p.confined && !p.canConfine() {
+				t.Skip("needs a user namespace to forbid more of them in")
+			}
+			f(t, p)
 		})
 	}
 }
 
+// demoProgram is the program, built once.
+var demoProgram = sync.OnceValues(func() ([]byte, error) {
+	dir, err := os.MkdirTemp("", "bn")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	bin := filepath.Join(dir, "borrownet")
+	build := exec.Command("go", "build", "-buildvcs=false", "-o", bin, "./cmd/borrownet")
+	build.Dir = root
+	build.Env = append(build.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("go build: %w\n%s", err, out)
+	}
+	return os.ReadFile(bin)
+})
+
 // command is a command of the user, with nothing in its environment that it
 // could lean on.
 func (p *demoPlace) command(ctx context.Context, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, p.bin, args...)
+	argv := append([]string{p.bin}, args...)
+	if p.confined {
+		argv = append([]string{"/bin/sh", "-c", `echo 0 >/proc/sys/user/max_user_namespaces && exec "$@"`, "sh"}, argv...)
+	}
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.Dir = "/"
 	cmd.Env = []string{"HOME=/nonexistent", "PATH=" + os.Getenv("PATH"), "TMPDIR=" + p.dir, "XDG_RUNTIME_DIR=" + p.dir}
 	cmd.WaitDelay = 10 * time.Second
+	attr := &syscall.SysProcAttr{}
 	if p.uid != os.Getuid() {
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(p.uid), Gid: uint32(p.uid)}}
+		attr.Credential = &syscall.Credential{Uid: uint32(p.uid), Gid: uint32(p.gid())}
 	}
+	if p.confined {
+		// The sysctl is the namespace's own; it is uid 0 that may write it there.
+		attr.Cloneflags = syscall.CLONE_NEWUSER
+		attr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: p.uid, Size: 1}}
+		attr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: p.gid(), Size: 1}}
+		attr.Credential = &syscall.Credential{NoSetGroups: true}
+	}
+	cmd.SysProcAttr = attr
 	return cmd
+}
+
+func (p *demoPlace) gid() int {
+	if p.uid != os.Getuid() {
+		return p.uid
+	}
+	return os.Getgid()
+}
+
+// canConfine reports whether this machine lets the test make such a namespace.
+func (p *demoPlace) canConfine() bool {
+	return p.command(p.t.Context(), "version").Run() == nil
 }
 
 // run runs a command and returns what it said and its exit code.

@@ -27,6 +27,7 @@ const (
 	afCAN       = 29
 	afVsock     = 40
 
+	// The same on every architecture that has a machine.
 	errnoAFNOSUPPORT = 97
 	errnoOPNOTSUPP   = 95
 

@@ -127,34 +127,129 @@ func TestFilterVerdicts(t *testing.T) {
 	}
 }
 
+func TestRelayFilterVerdicts(t *testing.T) {
+	const (
+		allow     = actAllow
+		notify    = actNotify
+		perm      = actErrno | 1
+		nosys     = actErrno | 38
+		opnotsupp = actErrno | 95
+		nofamily  = actErrno | 97
+
+		pointer  = 0x7fff00000000 // its low half is zero
+		fastopen = 0x20000000
+	)
+	type verdict struct {
+		name string
+		call call
+		want int
+	}
+	for arch, m := range machines() {
+		var tests []verdict
+		for name, a := range map[string]abi{"native": m.native, "compat": m.compat} {
+			nr := func(n int32, args ...uint64) call {
+				c := call{arch: a.arch, nr: uint32(n)}
+				copy(c.args[:], args)
+				return c
+			}
+			messages := notify
+			if name == "compat" {
+				messages = allow
+			}
+			tests = append(tests,
+				verdict{name + "-inet", nr(a.socket, 2, 1), notify},
+				verdict{name + "-inet6", nr(a.socket, 10, 2), notify},
+				verdict{name + "-unix", nr(a.socket, 1, 1), allow},
+				verdict{name + "-netlink", nr(a.socket, 16, 3, 0), allow},
+				verdict{name + "-vsock", nr(a.socket, 40, 1), allow},
+				verdict{name + "-packet", nr(a.socket, 17, 3), nofamily},
+				verdict{name + "-smc", nr(a.socket, 43, 1), nofamily},
+				verdict{name + "-rds", nr(a.socket, 21, 5), nofamily},
+				verdict{name + "-unknown-family", nr(a.socket, 99, 1), nofamily},
+				verdict{name + "-connect-inet", nr(a.connect, 3, pointer, 16), notify},
+				verdict{name + "-connect-inet6", nr(a.connect, 3, pointer, 28), notify},
+				verdict{name + "-connect-odd", nr(a.connect, 3, pointer, 17), notify},
+				verdict{name + "-connect-storage", nr(a.connect, 3, pointer, 128), notify},
+				verdict{name + "-connect-too-long", nr(a.connect, 3, pointer, 129), allow},
+				verdict{name + "-bind-inet", nr(a.bind, 3, pointer, 16), notify},
+				verdict{name + "-bind-inet6", nr(a.bind, 3, pointer, 28), notify},
+				verdict{name + "-bind-unix", nr(a.bind, 3, pointer, 110), allow},
+				verdict{name + "-listen", nr(a.listen, 3, 128), notify},
+				verdict{name + "-getpeername", nr(a.getpeername, 3, pointer, pointer), notify},
+				verdict{name + "-send", nr(a.sendto, 3, pointer, 10, 0, 0, 0), allow},
+				verdict{name + "-recv", nr(a.recvfrom, 3, pointer, 10, 0, 0, 0), allow},
+				verdict{name + "-recvfrom", nr(a.recvfrom, 3, pointer, 10, 0, 16, 16), notify},
+				verdict{name + "-sendto", nr(a.sendto, 3, pointer, 10, 0, 16, 16), notify},
+				verdict{name + "-sendto-high-half", nr(a.sendto, 3, pointer, 10, 0, pointer, 16), notify},
+				verdict{name + "-sendmsg", nr(a.sendmsg, 3, pointer, 0x4000), messages},
+				verdict{name + "-sendmsg-fastopen", nr(a.sendmsg, 3, pointer, fastopen), opnotsupp},
+				verdict{name + "-sendmmsg", nr(a.sendmmsg, 3, pointer, 2, 0x4000), messages},
+				verdict{name + "-sendmmsg-fastopen", nr(a.sendmmsg, 3, pointer, 2, fastopen|0x40), opnotsupp},
+				verdict{name + "-recvmsg", nr(a.recvmsg, 3, pointer, 0), messages},
+				verdict{name + "-recvmmsg", nr(a.recvmmsg, 3, pointer, 2, 0), messages},
+				verdict{name + "-io-uring-setup", nr(a.ioUring, 8), perm},
+				verdict{name + "-read", nr(0), allow},
+			)
+			if a.x32 {
+				tests = append(tests, verdict{name + "-x32", nr(x32Bit|a.connect, 3, pointer, 16), nosys})
+			}
+			if a.socketcall != 0 {
+				for sub, want := range map[uint64]int{
+					1: notify, 2: notify, 3: notify, 4: notify, 5: allow, 7: notify, 9: allow, 10: allow, 11: notify, 12: notify,
+					14: allow, 16: notify, 17: allow, 18: allow, 19: allow, 20: notify,
+				} {
+					tests = append(tests, verdict{fmt.Sprintf("%s-socketcall-%d", name, sub), nr(a.socketcall, sub, pointer), want})
+				}
+			}
+		}
+		vm := interpreter(t, relayFilter(m))
+		for _, tt := range tests {
+			t.Run(arch+"/"+tt.name, func(t *testing.T) {
+				got, err := vm.Run(tt.call.words())
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got != tt.want {
+					t.Errorf("action %#x, want %#x", got, tt.want)
+				}
+			})
+		}
+	}
+}
+
 var update = flag.Bool("update", false, "write golden files")
 
 // TestFilterBytes pins the program that goes to the kernel, as the bytes of
 // struct sock_filter, one instruction a line.
 func TestFilterBytes(t *testing.T) {
 	for arch, m := range machines() {
-		t.Run(arch, func(t *testing.T) {
-			var got strings.Builder
-			for _, in := range filter(m) {
-				var b []byte
-				b = binary.LittleEndian.AppendUint16(b, in.Code)
-				b = append(b, in.Jt, in.Jf)
-				b = binary.LittleEndian.AppendUint32(b, in.K)
-				fmt.Fprintf(&got, "%x\n", b)
-			}
-			golden := filepath.Join("testdata", "filter_"+arch+".golden")
-			if *update {
-				if err := os.WriteFile(golden, []byte(got.String()), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(golden)
-			if err != nil {
+		goldenFilter(t, arch, filter(m))
+		goldenFilter(t, "relay_"+arch, relayFilter(m))
+	}
+}
+
+func goldenFilter(t *testing.T, name string, prog []instruction) {
+	t.Run(name, func(t *testing.T) {
+		var got strings.Builder
+		for _, in := range prog {
+			var b []byte
+			b = binary.LittleEndian.AppendUint16(b, in.Code)
+			b = append(b, in.Jt, in.Jf)
+			b = binary.LittleEndian.AppendUint32(b, in.K)
+			fmt.Fprintf(&got, "%x\n", b)
+		}
+		golden := filepath.Join("testdata", "filter_"+name+".golden")
+		if *update {
+			if err := os.WriteFile(golden, []byte(got.String()), 0o644); err != nil {
 				t.Fatal(err)
 			}
-			if diff := cmp.Diff(string(want), got.String()); diff != "" {
-				t.Errorf("program (-want +got):\n%s", diff)
-			}
-		})
-	}
+		}
+		want, err := os.ReadFile(golden)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(string(want), got.String()); diff != "" {
+			t.Errorf("program (-want +got):\n%s", diff)
+		}
+	})
 }

@@ -44,6 +44,14 @@ func newRelay(sup *supervisor, far *switchboard.Client) *relay {
 // close ends every answer that waits and gives all descriptors back.
 func (r *relay) close() {
 	r.cancel()
+	for _, s := range r.table.all() {
+		s.mu.Lock()
+		if s.connecting { // perhaps in connect(2), to a listener with a full queue
+			_ = unix.Shutdown(s.fd, unix.SHUT_RDWR)
+		}
+		s.mu.Unlock()
+		r.table.release(s)
+	}
 	r.wg.Wait()
 	r.table.clear()
 }
@@ -96,6 +104,9 @@ func (r *relay) socket(n *notification, domain, typ, proto int) verdict {
 		return fail(refusal, fmt.Errorf("socket type %d, protocol %d is not relayed", typ&kind, proto))
 	}
 	fd, err := unix.Socket(domain, typ|unix.SOCK_CLOEXEC, proto)
+	if (err == unix.EMFILE || err == unix.ENFILE) && r.table.settle(1, 0) > 0 {
+		fd, err = unix.Socket(domain, typ|unix.SOCK_CLOEXEC, proto)
+	}
 	if err != nil {
 		return fail(errnoOf(err), err)
 	}
@@ -214,10 +225,14 @@ func (r *relay) connectForeign(n *notification, sa []byte, ino uint64) verdict {
 func (s *relaySocket) disconnect(sa []byte) verdict {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	was := nameOf(s.fd)
 	if err := connectRaw(s.fd, sa); err != nil {
 		return fail(errnoOf(err), nil)
 	}
 	s.peer = netip.AddrPort{}
+	if s.typ == unix.SOCK_DGRAM && nameOf(s.fd).Port() != was.Port() {
+		s.flows.close() // their far ends know the old port
+	}
 	return verdict{}
 }
 
@@ -274,7 +289,7 @@ func (r *relay) getpeername(n *notification, c trap) verdict {
 	p, ok := r.table.peer(ino)
 	if s != nil {
 		s.mu.Lock()
-		p, ok = peer{domain: s.domain, addr: s.peer}, s.peer.IsValid()
+		p, ok = peer{domain: s.domain, addr: s.peer}, s.peer.IsValid() && peerOf(s.fd).IsValid()
 		s.mu.Unlock()
 		r.table.release(s)
 	}

@@ -40,7 +40,7 @@ type relaySocket struct {
 
 	mu         sync.Mutex
 	connecting bool           // guarded by mu: a connect of a stream is under way
-	peer       netip.AddrPort // guarded by mu: of a connected datagram socket
+	peer       netip.AddrPort // guarded by mu: what it is connected to, or is about to be
 	flows      datagramFlows  // guarded by mu
 }
 

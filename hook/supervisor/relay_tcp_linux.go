@@ -116,6 +116,14 @@ func (s *relaySocket) begin() syscall.Errno {
 	return 0
 }
 
+// setPeer names the destination before the socket is connected to its far end:
+// the program may ask for it as soon as that stands.
+func (s *relaySocket) setPeer(dst netip.AddrPort) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.peer = dst
+}
+
 func (s *relaySocket) end() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -148,6 +156,7 @@ func (r *relay) connected(s *relaySocket, dst netip.AddrPort, sa []byte, o opene
 		return fail(refusalOf(o.err), o.err)
 	}
 	defer o.flow.Close()
+	s.setPeer(dst)
 	if err := s.join(o.flow); err != nil {
 		return fail(errnoOf(err), err)
 	}
@@ -409,6 +418,7 @@ func (r *relay) unpark(s *relaySocket, dst netip.AddrPort, p *parking, o opened)
 	err := o.err
 	if err == nil {
 		defer o.flow.Close()
+		s.setPeer(dst)
 		if err = p.meet(s, o.flow); err == nil {
 			r.table.connected(s, dst)
 			return

@@ -55,10 +55,11 @@ func (d *datagramFlows) remove(f *datagramFlow) {
 	d.relay.datagrams.Add(-1)
 }
 
-func (d *datagramFlows) oldest() *datagramFlow {
+// oldest returns the flow that was used longest ago, but not that to peer.
+func (d *datagramFlows) oldest(peer netip.AddrPort) *datagramFlow {
 	var out *datagramFlow
 	for _, f := range d.byDst {
-		if out == nil || f.used.Before(out.used) {
+		if f.dst != peer && (out == nil || f.used.Before(out.used)) {
 			out = f
 		}
 	}
@@ -103,11 +104,14 @@ func (r *relay) flowLocked(s *relaySocket, dst netip.AddrPort, connect bool) (*d
 		return f, 0
 	}
 	if len(s.flows.byDst) >= maxFlowsPerSocket {
-		s.flows.remove(s.flows.oldest())
+		s.flows.remove(s.flows.oldest(s.peer))
 	}
 	if r.datagrams.Add(1) > maxDatagramFlows {
-		r.datagrams.Add(-1)
-		return nil, unix.ENOBUFS
+		// Sockets that programs have closed go first.
+		if r.table.settle(1, 0); r.datagrams.Load() > maxDatagramFlows {
+			r.datagrams.Add(-1)
+			return nil, unix.ENOBUFS
+		}
 	}
 	carried, err := r.far.Open(r.ctx, flow.UDP, dst)
 	if err == switchboard.ErrLocal {

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"syscall"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -152,6 +153,9 @@ func appDatagrams([]string) error {
 	}{{"one", echoing}, {"two", other}}
 	buf := make([]byte, 100)
 	limit := unix.Timeval{Sec: 5}
+	if err := reconnect(); err != nil {
+		return err
+	}
 	for _, how := range []string{"connected", "sendto", "sendmsg", "ipv6-socket"} {
 		family := unix.AF_INET
 		if how == "ipv6-socket" {
@@ -197,6 +201,38 @@ func appDatagrams([]string) error {
 		unix.Close(fd)
 	}
 	return localAndName()
+}
+
+// reconnect does as getaddrinfo(3): it tries addresses with one socket, which
+// loses its port in between.
+func reconnect() error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	limit := unix.Timeval{Sec: 5}
+	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &limit); err != nil {
+		return err
+	}
+	for range 2 {
+		if err := unix.Connect(fd, sockaddr(echoing)); err != nil {
+			return fmt.Errorf("reconnect: %w", err)
+		}
+		if _, _, e := unix.Syscall(unix.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(&make([]byte, 16)[0])), 16); e != 0 {
+			return fmt.Errorf("disconnect: %w", e)
+		}
+	}
+	if err := unix.Connect(fd, sockaddr(echoing)); err != nil {
+		return fmt.Errorf("reconnect: %w", err)
+	}
+	if _, err := unix.Write(fd, []byte("x")); err != nil {
+		return err
+	}
+	if _, err := unix.Read(fd, make([]byte, 10)); err != nil {
+		return fmt.Errorf("after reconnecting: %w", err)
+	}
+	return nil
 }
 
 // localAndName talks UDP with itself and asks for a name.
@@ -407,6 +443,19 @@ func appChurn([]string) error {
 			unix.Close(fd)
 		}
 		connectOnce(netip.AddrPortFrom(orders.Addr(), 81), 0)
+	}
+	// More than may be tracked at a time: room is made from what is closed.
+	for i := range 5000 {
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return fmt.Errorf("socket %d: %w", i, err)
+		}
+		if i%3 == 0 {
+			if err := unix.Connect(fd, sockaddr(echoing)); err != nil {
+				return fmt.Errorf("connect %d: %w", i, err)
+			}
+		}
+		unix.Close(fd)
 	}
 	fmt.Println("ready")
 	io.Copy(io.Discard, os.Stdin)

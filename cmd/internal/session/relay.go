@@ -90,7 +90,7 @@ func (e *exchange) OpenTCP(ctx context.Context, dst netip.AddrPort) (func(contex
 			pod.Close()
 			return
 		}
-		relay.Copy(ctx, c, pod, relay.Options{HalfClosed: -1})
+		relay.Copy(ctx, c, pod, relay.Options{})
 	}, nil
 }
 

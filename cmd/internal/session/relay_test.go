@@ -3,6 +3,7 @@ package session
 import (
 	"bytes"
 	"context"
+	_ "embed"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -101,14 +103,16 @@ func answerNames(query []byte) []byte {
 		return nil
 	}
 	q := m.Questions[0]
-	if q.Name.String() != "web.shop.svc.cluster.local." || q.Type != dnsmessage.TypeA {
+	if q.Name.String() != "web.shop.svc.cluster.local." {
 		return answerDNS(query)
 	}
 	m.Response, m.RecursionAvailable, m.Additionals = true, true, nil
-	m.Answers = []dnsmessage.Resource{{
-		Header: dnsmessage.ResourceHeader{Name: q.Name, Type: q.Type, Class: q.Class, TTL: 5},
-		Body:   &dnsmessage.AResource{A: web.Addr().As4()},
-	}}
+	if q.Type == dnsmessage.TypeA {
+		m.Answers = []dnsmessage.Resource{{
+			Header: dnsmessage.ResourceHeader{Name: q.Name, Type: q.Type, Class: q.Class, TTL: 5},
+			Body:   &dnsmessage.AResource{A: web.Addr().As4()},
+		}}
+	}
 	out, err := m.Pack()
 	if err != nil {
 		return nil
@@ -187,7 +191,10 @@ func TestRelayConfined(t *testing.T) {
 		return
 	}
 	for name, uid := range map[string]int{"root": 0, "user": 1001} {
-		t.Run(name, func(t *testing.T) { hooktest.Confine(t, uid, "^TestRelay") })
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			hooktest.Confine(t, uid, "^TestRelay")
+		})
 	}
 }
 
@@ -277,6 +284,30 @@ int main(void) {
 		t.Fatalf("%v: %s", err, out)
 	}
 	startRelayed(t).want(web.Addr().String(), prog)
+}
+
+//go:embed testdata/compat.c
+var compatSource []byte
+
+// TestRelayCompat runs a program that calls the kernel by its 32-bit convention.
+func TestRelayCompat(t *testing.T) {
+	if runtime.GOARCH != "amd64" {
+		t.Skip("the program is for amd64")
+	}
+	cc, err := exec.LookPath("cc")
+	if err != nil {
+		hooktest.Unavailable(t, "cc", err)
+	}
+	prog := filepath.Join(t.TempDir(), "compat")
+	build := exec.Command(cc, "-O1", "-nostdlib", "-static", "-no-pie", "-fno-stack-protector", "-o", prog, "-x", "c", "-")
+	build.Stdin = bytes.NewReader(compatSource)
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if err := exec.Command(prog, "probe").Run(); err != nil {
+		hooktest.Unavailable(t, "ia32", err)
+	}
+	startRelayed(t).want("hello hello", prog)
 }
 
 // TestRelayErrno checks what connect(2) says, of blocking and of non-blocking
