@@ -462,9 +462,27 @@ func appChurn([]string) error {
 	return nil
 }
 
-// appCost prints the median times of socket(2) and connect(2).
+// appCost prints the median times of socket(2), connect(2), and of sendmsg(2) and
+// recvmsg(2) between two unix sockets.
 func appCost(addrs []string) error {
 	const n = 200
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	var messages []time.Duration
+	buf := make([]byte, 1)
+	for range n {
+		begin := time.Now()
+		_, serr := unix.SendmsgN(pair[0], []byte("x"), nil, nil, 0)
+		_, _, _, _, rerr := unix.Recvmsg(pair[1], buf, nil, 0)
+		messages = append(messages, time.Since(begin))
+		if err := errors.Join(serr, rerr); err != nil {
+			return err
+		}
+	}
+	slices.Sort(messages)
+	fmt.Println("sendmsg and recvmsg", messages[n/2])
 	for _, addr := range addrs {
 		dst := netip.MustParseAddrPort(addr)
 		var sockets, connects []time.Duration

@@ -539,5 +539,5 @@ func TestRelayCost(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("cost: %s; without the hook: %s", strings.ReplaceAll(out, "\n", "; "), strings.TrimSpace(string(native)))
+	t.Logf("cost: %s; without the hook: %s", strings.ReplaceAll(out, "\n", "; "), strings.ReplaceAll(strings.TrimSpace(string(native)), "\n", "; "))
 }
