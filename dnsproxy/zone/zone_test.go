@@ -64,15 +64,26 @@ func TestAnswer(t *testing.T) {
 	}
 }
 
+// bothOnOnePort listens on the same free port over UDP and TCP.
+func bothOnOnePort(t *testing.T) (net.PacketConn, net.Listener) {
+	t.Helper()
+	for range 20 {
+		pc, err := net.ListenPacket("udp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		ln, err := net.Listen("tcp", pc.LocalAddr().String())
+		if err == nil {
+			return pc, ln
+		}
+		pc.Close() // somebody else's TCP port
+	}
+	t.Fatal("no port that is free for both")
+	return nil, nil
+}
+
 func TestServe(t *testing.T) {
-	pc, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ln, err := net.Listen("tcp", pc.LocalAddr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
+	pc, ln := bothOnOnePort(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- newZone(t).Serve(ctx, pc, ln) }()

@@ -114,8 +114,8 @@ func appErrno([]string) error {
 		{"late-unreachable", gone, 0},
 		{"nonblocking orders", orders, 5 * time.Second},
 		{"nonblocking refused", refused, 5 * time.Second},
-		{"nonblocking late", late, 5 * time.Second},
-		{"nonblocking late-refused", closed, 5 * time.Second},
+		{"nonblocking late", late, 20 * time.Second},
+		{"nonblocking late-refused", closed, 20 * time.Second},
 		{"nonblocking late-unreachable", gone, 10 * time.Second},
 		{"nonblocking silent", silent, 300 * time.Millisecond},
 	} {
