@@ -257,7 +257,11 @@ func checkChecksum(t *testing.T, pkt []byte) {
 	} else {
 		ip := header.IPv6(pkt)
 		payload = ip.Payload()
-		sum = header.PseudoHeaderChecksum(ip.TransportProtocol(), ip.SourceAddress(), ip.DestinationAddress(), uint16(len(payload)))
+		proto, ok := ip.TryParseTransportProtocol()
+		if !ok {
+			t.Fatalf("no transport protocol in % x", pkt)
+		}
+		sum = header.PseudoHeaderChecksum(proto, ip.SourceAddress(), ip.DestinationAddress(), uint16(len(payload)))
 	}
 	if got := checksum.Checksum(payload, sum); got != 0xffff {
 		t.Errorf("checksum over %d bytes = %#x, want 0xffff", len(payload), got)

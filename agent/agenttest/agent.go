@@ -75,7 +75,7 @@ func Start(tb testing.TB, cfg agent.Config) *Agent {
 // Dial opens a carrier that has proven nothing yet.
 func (a *Agent) Dial(ctx context.Context) (io.ReadWriteCloser, error) { return a.dial(ctx) }
 
-// Wait, of an agent that Start has started, returns Run's result, or an error when the agent still runs after so
+// Wait returns Run's result of an agent that Start has started, or an error when the agent still runs after so
 // long. It may be called again.
 func (a *Agent) Wait(limit time.Duration) error {
 	select {
