@@ -73,8 +73,9 @@ func resolve(ctx context.Context, req Request, log *slog.Logger, step func(strin
 	return client, target, nil
 }
 
-// Plan returns, as YAML, what a session of req would add to its target. It
-// changes nothing anywhere and needs no daemon.
+// Plan returns, as YAML, what a session of req would change in its target, and
+// an error if it would fail; often both. It changes nothing anywhere and needs
+// no daemon.
 func Plan(ctx context.Context, req Request) ([]byte, error) {
 	client, target, err := resolve(ctx, req, slog.New(slog.DiscardHandler), func(string) {})
 	if err != nil {
@@ -82,10 +83,7 @@ func Plan(ctx context.Context, req Request) ([]byte, error) {
 	}
 	defer client.Close()
 	text, err := client.Plan(ctx, target, req.spec(wg.NewPrivateKey().Public().String()))
-	if err != nil {
-		return nil, Explain(err)
-	}
-	return text, nil
+	return text, Explain(err)
 }
 
 func (r Request) spec(clientKey string) kube.AgentSpec {
