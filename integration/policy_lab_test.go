@@ -25,6 +25,10 @@ const (
 // user, who may change or read nothing else in it.
 func yard(t *testing.T, namespace, labels string) {
 	t.Helper()
+	var many strings.Builder // as many variables as a pod may have: what CEL may cost is bounded
+	for i := range 200 {
+		fmt.Fprintf(&many, "    - {name: VAR_%d, value: '%d'}\n", i, i)
+	}
 	kubectl(t, "apply", "-f", writeFile(t, fmt.Sprintf(`
 apiVersion: v1
 kind: Namespace
@@ -46,11 +50,22 @@ metadata: {name: app, namespace: %[1]s}
 spec:
   terminationGracePeriodSeconds: 1
   automountServiceAccountToken: false
+  volumes:
+  - {name: keys, secret: {secretName: own}}
+  - {name: work, emptyDir: {}}
+  initContainers:
+  - name: migrate
+    image: lab.local/borrownet-agent:1
+    command: [/borrownet-agent, -h]
+    env:
+    - {name: BEFORE, value: start}
   containers:
   - name: app
     image: lab.local/api:1
+    volumeMounts:
+    - {name: work, mountPath: /work}
     env:
-    - {name: MODE, value: live}
+%[4]s    - {name: MODE, value: live}
     - {name: EMPTY}
     - {name: COLOUR, valueFrom: {secretKeyRef: {name: own, key: colour}}}
     - {name: NODE, valueFrom: {fieldRef: {fieldPath: spec.nodeName}}}
@@ -61,7 +76,7 @@ spec:
   - name: istio-proxy # by its name and uid
     image: lab.local/pause:1
     securityContext: {runAsUser: 4000, runAsGroup: 4001}
-`, namespace, labels, foreign)))
+`, namespace, labels, foreign, many.String())))
 	role := mustBorrownet(t, "rbac", "-n", namespace, "--workloads", "--subject", "user:dev").stdout
 	kubectl(t, "apply", "-f", writeFile(t, role))
 	t.Cleanup(func() { kubectl(t, "delete", "namespace", namespace, "--wait=false") })
@@ -177,11 +192,14 @@ func TestPolicyAdmitsOnlyTheAgent(t *testing.T) {
 		{"other_arguments", args(func(a []any) []any { a[2] = "--v"; return a }), "arguments"},
 		{"secret_in_arguments", args(func(a []any) []any { a[1] = "$(COLOUR)"; return a }), "arguments"},
 		{"eternal", args(func(a []any) []any { a[5] = "1000h0m0s"; return a }), "arguments"},
-		{"foreign_secret", env(secret), "env"},
+		{"foreign_secret", env(secret), "env, envFrom"},
 		{"foreign_secret_as_ours", env(object{"name": "BORROWNET_X", "valueFrom": secret["valueFrom"]}), "own variables"},
-		{"foreign_secret_all", func(c object) { c["envFrom"] = []any{object{"secretRef": object{"name": "foreign"}}} }, "env"},
+		{"foreign_secret_all", func(c object) { c["envFrom"] = []any{object{"secretRef": object{"name": "foreign"}}} }, "env, envFrom"},
 		{"own_secret_other_key", env(object{"name": "COLOUR", "valueFrom": object{"secretKeyRef": object{"name": "own", "key": "other"}}}), "env"},
 		{"other_value", env(object{"name": "MODE", "value": "test"}), "env"},
+		{"variable_of_an_init_container", env(object{"name": "BEFORE", "value": "start"}), "env, envFrom"},
+		{"volume_that_is_not_mounted", func(c object) { c["volumeMounts"] = []any{object{"name": "keys", "mountPath": "/keys"}} }, "volumeMounts"},
+		{"volume_elsewhere", func(c object) { c["volumeMounts"] = []any{object{"name": "work", "mountPath": "/tmp"}} }, "volumeMounts"},
 		{"host_ip_forged", env(object{"name": "BORROWNET_HOST_IP", "value": "192.0.2.1"}), "own variables"},
 		{"host_ip_missing", func(c object) { delete(c, "envFrom"); c["env"] = []any{object{"name": "MODE", "value": "live"}} }, "own variables"},
 		{"privileged", func(c object) { security("privileged", true)(c); security("allowPrivilegeEscalation", true)(c) }, "privileged"},
@@ -215,6 +233,13 @@ func TestPolicyAdmitsOnlyTheAgent(t *testing.T) {
 	t.Run("net_raw_is_fine", func(t *testing.T) {
 		c := maps.Clone(good)
 		security("capabilities", object{"drop": []any{"ALL"}, "add": []any{"NET_RAW"}})(c)
+		if r := add(t, guarded, true, c); r.code != 0 {
+			t.Error(r)
+		}
+	})
+	t.Run("own_mount_is_fine", func(t *testing.T) {
+		c := maps.Clone(good)
+		c["volumeMounts"] = []any{object{"name": "work", "mountPath": "/work"}}
 		if r := add(t, guarded, true, c); r.code != 0 {
 			t.Error(r)
 		}
