@@ -79,7 +79,7 @@ namespaces with the label (--label) they let only borrownet's agent be added to 
 as an ephemeral container: its image, its arguments, environment and mounts that one
 container of the pod has already, no capability but NET_RAW, never root, never the mesh
 proxy's uid or gid. Other namespaces are left alone, and so are containers that are
-there already.
+there already. It needs Kubernetes 1.30 or newer.
 
 Why it matters: who may add ephemeral containers may otherwise read every Secret of
 the namespace, because the environment of such a container may name any of them.
