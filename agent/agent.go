@@ -64,6 +64,8 @@ type Agent struct {
 	addrs    []netip.Addr
 	stop     context.CancelCauseFunc // set by Run
 
+	closing sync.WaitGroup // sessions that were replaced
+
 	mu      sync.Mutex
 	current *session // nil before the first carrier and after the end
 }
@@ -150,6 +152,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		last.end("the agent ends: " + cause.Error())
 		last.close()
 	}
+	a.closing.Wait()
 	wg.Wait()
 
 	a.log.Info("agent ends", "reason", cause)
@@ -182,6 +185,9 @@ func (a *Agent) hello() error {
 	return nil
 }
 
+// acceptPause is the time between two tries to accept when there is no room.
+const acceptPause = 50 * time.Millisecond
+
 // accept takes carriers until the listener is closed.
 func (a *Agent) accept(ctx context.Context) error {
 	var wg sync.WaitGroup
@@ -192,7 +198,17 @@ func (a *Agent) accept(ctx context.Context) error {
 			if ctx.Err() != nil {
 				return nil
 			}
-			return fmt.Errorf("accept carrier on %s: %w", a.cfg.Listener.Addr(), err)
+			if errors.Is(err, net.ErrClosed) {
+				return fmt.Errorf("accept carrier on %s: %w", a.cfg.Listener.Addr(), err)
+			}
+			// Out of descriptors or memory: flows that end give some back, and the
+			// client comes again.
+			a.counters.drop("carrier not accepted")
+			select {
+			case <-time.After(acceptPause):
+			case <-ctx.Done():
+			}
+			continue
 		}
 		wg.Go(func() { a.admit(ctx, conn) })
 	}
@@ -227,8 +243,9 @@ func (a *Agent) attach(ctx context.Context, id [16]byte, conn net.Conn) error {
 	if a.current != nil {
 		// The old session's stack may be waiting for nothing else than this
 		// lock's holder, so it is closed without the lock by its own goroutine.
-		a.current.end("replaced by a new session of the client")
-		go a.current.close()
+		old := a.current
+		old.end("replaced by a new session of the client")
+		a.closing.Go(old.close)
 		a.current = nil
 	}
 	s, err := a.newSession(id)

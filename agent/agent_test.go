@@ -11,8 +11,10 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -336,6 +338,50 @@ func TestNewSessionResetsOldFlows(t *testing.T) {
 	_ = conn
 	if got := stats(t, next).TCPFlows; got != 1 {
 		t.Errorf("open flows = %d, want only the new session's", got)
+	}
+}
+
+// crowdedListener has no descriptor left for the first connections.
+type crowdedListener struct {
+	net.Listener
+	left atomic.Int32
+}
+
+func (l *crowdedListener) Accept() (net.Conn, error) {
+	if l.left.Add(-1) >= 0 {
+		return nil, &net.OpError{Op: "accept", Net: "tcp", Err: os.NewSyscallError("accept4", syscall.EMFILE)}
+	}
+	return l.Listener.Accept()
+}
+
+func TestNoRoomForACarrierIsNoEnd(t *testing.T) {
+	ln, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	crowded := &crowdedListener{Listener: ln}
+	crowded.left.Store(3)
+	a, err := agent.New(agent.Config{ClientKey: wg.NewPrivateKey().Public(), Network: newWorld(), Listener: crowded})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- a.Run(ctx) }()
+	// At -1 it waits for the next carrier.
+	for limit := time.Now().Add(5 * time.Second); crowded.left.Load() != -1; time.Sleep(10 * time.Millisecond) {
+		select {
+		case err := <-ended:
+			t.Fatalf("the agent has ended: %v", err)
+		default:
+		}
+		if time.Now().After(limit) {
+			t.Fatal("the agent does not accept again")
+		}
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
 	}
 }
 

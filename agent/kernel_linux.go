@@ -116,10 +116,20 @@ func (u *kernelUDP) ReadFrom(buf []byte) (int, netip.AddrPort, error) {
 	}
 }
 
-// isICMPError reports whether err is one that ICMP messages cause (icmp(7)).
+// isICMPError reports whether err is one that ICMP messages cause: the kernel's
+// icmp_err_convert and icmpv6_err_convert. Such an error is about one datagram;
+// the socket is as good as before.
 func isICMPError(err error) bool {
-	return errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.EHOSTUNREACH) ||
-		errors.Is(err, syscall.ENETUNREACH) || errors.Is(err, syscall.EACCES) || errors.Is(err, syscall.EPROTO)
+	var errno syscall.Errno
+	if !errors.As(err, &errno) {
+		return false
+	}
+	switch errno {
+	case syscall.ECONNREFUSED, syscall.EHOSTUNREACH, syscall.ENETUNREACH, syscall.EACCES, syscall.EPROTO,
+		syscall.EMSGSIZE, syscall.ENOPROTOOPT, syscall.EOPNOTSUPP, syscall.EHOSTDOWN, syscall.ENONET:
+		return true
+	}
+	return false
 }
 
 // unreachable takes one ICMP error off the socket's error queue, or returns nil.

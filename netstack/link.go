@@ -18,9 +18,14 @@ import (
 const (
 	dataBudget     = 512 << 10
 	reserveBudget  = 64 << 10
-	againBudget    = 128 << 10
+	againBudget    = maxSendBuffer
 	datagramBudget = 256 << 10
 )
+
+// The budget of retransmissions is a conn's whole window: that is lost with a
+// carrier. What is dropped here waits for another timeout, which is at its
+// longest by then. Queued retransmissions share their bytes with the conn's
+// send buffer, so the budget costs little memory.
 
 // smallPacket is the size up to which a TCP segment may use the reserve: pure
 // ACKs, SYN, FIN, RST, keystrokes.

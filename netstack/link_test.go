@@ -198,6 +198,25 @@ func TestLinkHurry(t *testing.T) {
 	<-again
 }
 
+// TestLinkTakesAWindowAgain: a carrier that breaks loses a conn's window. Each
+// part of it that is dropped here a second time costs a timeout of up to 10 s.
+func TestLinkTakesAWindowAgain(t *testing.T) {
+	l := newLink(defaultMTU)
+	f := flow.Flow{Proto: flow.TCP, Src: netip.AddrPortFrom(linkSrc, 8), Dst: netip.AddrPortFrom(linkDst, 80)}
+	from := l.addSender(f)
+	defer l.removeSender(from)
+	from.sent, from.next = true, maxSendBuffer // all of it was sent once
+	const size = 60000
+	for seq := uint32(0); seq+size+40 < maxSendBuffer-maxSendBuffer/size*40; seq += size {
+		pkt := outSegment(header.TCPProtocolNumber, 8, seq, size, 'a')
+		err := l.write(pkt)
+		pkt.DecRef()
+		if err != nil {
+			t.Fatalf("write after %d bytes = %v", seq, err)
+		}
+	}
+}
+
 func TestLinkNeverBlocksRetransmissions(t *testing.T) {
 	l := newLink(defaultMTU)
 	f := flow.Flow{Proto: flow.TCP, Src: netip.AddrPortFrom(linkSrc, 8), Dst: netip.AddrPortFrom(linkDst, 80)}

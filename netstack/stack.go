@@ -168,6 +168,9 @@ func (s *Stack) configure(cfg Config) error {
 	return nil
 }
 
+// maxSendBuffer bounds what a conn has sent and may have to send again.
+const maxSendBuffer = 4 << 20
+
 // setStreamProfile sets TCP up for a link that neither loses nor reorders:
 // every retransmission would be one too many, so loss is not looked for (no
 // RACK), and timers outlast a stall of the carrier. A carrier that is gone for
@@ -183,7 +186,7 @@ func setStreamProfile(gv *stack.Stack) error {
 		retries    = tcpip.TCPMaxRetriesOption(40)
 		timeWait   = tcpip.TCPTimeWaitTimeoutOption(5 * time.Second)
 		receive    = tcpip.TCPReceiveBufferSizeRangeOption{Min: 4 << 10, Default: 1 << 20, Max: 4 << 20}
-		send       = tcpip.TCPSendBufferSizeRangeOption{Min: 4 << 10, Default: 1 << 20, Max: 4 << 20}
+		send       = tcpip.TCPSendBufferSizeRangeOption{Min: 4 << 10, Default: 1 << 20, Max: maxSendBuffer}
 	)
 	for _, opt := range []tcpip.SettableTransportProtocolOption{
 		&recovery, &sack, &congestion, &moderate, &minRTO, &maxRTO, &retries, &timeWait, &receive, &send,

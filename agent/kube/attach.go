@@ -23,13 +23,15 @@ type attachment struct {
 	target   *Target
 	spec     AgentSpec
 	progress func(string)
+	placed   bool // the pod has an agent with the client's key, or may have
 }
 
 // Attach makes an agent that fits spec run in the target and returns its
 // greeting. An agent that is there already is taken; else one is added, after
 // the API server agreed to it in a dry run and said that the user may do all
 // that follows, because an ephemeral container can never be removed again.
-// progress, which may be nil, is told each step in a few words.
+// progress, which may be nil, is told each step in a few words. An error that
+// comes once the pod may have an agent with the client's key is an ErrPlaced.
 func (c *Client) Attach(ctx context.Context, t *Target, spec AgentSpec, progress func(step string)) (*Agent, error) {
 	spec, err := spec.complete()
 	if err != nil {
@@ -40,11 +42,26 @@ func (c *Client) Attach(ctx context.Context, t *Target, spec AgentSpec, progress
 	}
 	a := &attachment{Client: c, target: t, spec: spec, progress: progress}
 	agent, err := a.run(ctx)
-	if err != nil {
-		return nil, c.explain("attach to", a.object(), err)
+	if err == nil {
+		return agent, nil
 	}
-	return agent, nil
+	err = c.explain("attach to", a.object(), err)
+	if a.placed {
+		err = placedError{err}
+	}
+	return nil, err
 }
+
+// ErrPlaced says that Attach failed when the pod had an agent for the client's
+// key, or may have had: the next Attach with the same key goes on with it.
+var ErrPlaced = errors.New("the pod has an agent for this key")
+
+// placedError is an ErrPlaced that says what its cause says.
+type placedError struct{ error }
+
+func (e placedError) Unwrap() error { return e.error }
+
+func (placedError) Is(target error) bool { return target == ErrPlaced }
 
 func (a *attachment) object() string { return "pod " + a.target.Namespace + "/" + a.target.Pod }
 
@@ -64,6 +81,7 @@ func (a *attachment) run(ctx context.Context) (*Agent, error) {
 	}
 	name, reused := reusable(pod, want)
 	if reused {
+		a.placed = true
 		a.progress("taking the agent that is there: " + name)
 		agent, err := a.await(ctx, pod, name, true)
 		if !errors.Is(err, errEnded) {
@@ -114,6 +132,8 @@ func (a *attachment) add(ctx context.Context, pod *corev1.Pod, want *corev1.Ephe
 	}
 	a.progress("adding ephemeral container " + want.Name)
 	after, err := a.patch(ctx, pod, want, false)
+	_, refused := errors.AsType[*apierrors.StatusError](err)
+	a.placed = a.placed || !refused // without an answer it may have happened
 	if err != nil {
 		return nil, err
 	}

@@ -206,6 +206,9 @@ func TestAttachFails(t *testing.T) {
 			if got := f.mutations(); got != tt.mutations {
 				t.Errorf("%d changes to the pod, want %d", got, tt.mutations)
 			}
+			if got := errors.Is(err, ErrPlaced); got != (tt.mutations > 0) {
+				t.Errorf("ErrPlaced is %v after %d changes", got, tt.mutations)
+			}
 		})
 	}
 }

@@ -80,6 +80,10 @@ func (c *Client) loadConfig(f Flags) error {
 	if c.namespace, _, err = loaded.Namespace(); err != nil {
 		return c.explainConfig(f, raw, places, err)
 	}
+	if !validNamespace(c.namespace) {
+		return &Error{Op: "use", Object: fmt.Sprintf("namespace %q", c.namespace), Reason: "that is no name of a namespace",
+			Hint: "name one with -n: " + c.kubectl("", "get namespaces")}
+	}
 	c.config.Timeout = 0 // would cut streams; each unary request has its own
 	c.config.UserAgent = "borrownet"
 	c.config.Dial = newDialer().DialContext

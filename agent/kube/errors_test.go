@@ -50,6 +50,8 @@ func TestNewFails(t *testing.T) {
 			"no current context", "use-context"},
 		{"dangling-current", Flags{Kubeconfig: file("dang", "apiVersion: v1\nkind: Config\ncurrent-context: b\ncontexts: [{name: a, context: {cluster: c}}]\n")},
 			`current context "b" does not exist`, "get-contexts"},
+		{"namespace-is-a-path", Flags{Kubeconfig: good, Namespace: ".."}, `use namespace "..": that is no name`, "get namespaces"},
+		{"namespace-has-a-slash", Flags{Kubeconfig: good, Namespace: "a/b"}, `use namespace "a/b": that is no name`, "get namespaces"},
 		{"unknown-cluster", Flags{Kubeconfig: good, Cluster: "moon"}, `"moon"`, "kubectl config view"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -47,6 +47,12 @@ func findKind(word string) (kind, bool) {
 	return kind{}, false
 }
 
+// validNamespace reports whether s can be the name of a namespace (RFC 1123's
+// label), and so cannot be taken for another part of a path.
+func validNamespace(s string) bool {
+	return regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`).MatchString(s)
+}
+
 // reference is what a user calls a pod.
 type reference struct {
 	kind kind // zero for a bare name

@@ -18,6 +18,9 @@ func (a *app) down() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "down [NAME | --all]", Short: "end a session", Long: downLong, Args: atMostOne, ValidArgsFunction: a.sessionNames,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 1 && args[0] == "" || cmd.Flags().Changed("session") && name == "" {
+				return usage("the name of the session is empty", cmd.CommandPath()+" NAME")
+			}
 			if len(args) == 1 && name == "" {
 				name = args[0]
 			} else if len(args) == 1 {

@@ -37,9 +37,12 @@ func interactive() bool {
 
 // fail prints an error and its hint.
 func (u *ui) fail(f *fault.Error) {
-	fmt.Fprintln(u.err, "error:", plain(f.Error()))
+	fmt.Fprintln(u.err, "error:", line(f.Error()))
 	u.hint(f.Hint)
 }
+
+// line is text as one line.
+func line(text string) string { return strings.ReplaceAll(plain(strings.TrimSpace(text)), "\n", " ") }
 
 func (u *ui) hint(text string) {
 	for i, line := range strings.Split(strings.TrimSpace(text), "\n") {
@@ -55,7 +58,7 @@ func (u *ui) hint(text string) {
 
 // warn prints something that a person should know but that stops nothing.
 func (u *ui) warn(text, hint string) {
-	fmt.Fprintln(u.err, "warning:", plain(text))
+	fmt.Fprintln(u.err, "warning:", line(text))
 	u.hint(hint)
 }
 

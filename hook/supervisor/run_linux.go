@@ -90,6 +90,14 @@ func Run(ctx context.Context, cfg Config) (exitCode int, err error) {
 	signals := make(chan os.Signal, 64)
 	signal.Notify(signals, handled()...)
 	defer signal.Stop(signals)
+	if !signal.Ignored(unix.SIGPIPE) {
+		// A warning to a terminal or pipe that is gone must not end this process,
+		// and with it every later socket of the command. The command itself gets
+		// the signal's default back at execve.
+		pipe := make(chan os.Signal, 1)
+		signal.Notify(pipe, unix.SIGPIPE)
+		defer signal.Stop(pipe)
+	}
 
 	c, err := start(ctx, cfg, path)
 	if err != nil {

@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -247,6 +248,28 @@ func TestNothingIsLeft(t *testing.T) {
 		if !strings.HasPrefix(lines[i], want) || i > 0 && last(lines[i]) != last(lines[1]) {
 			t.Errorf("run %d: got %q, want %q and %q", i, lines[i], want, last(lines[1]))
 		}
+	}
+}
+
+// TestBrokenStderr: what run itself says goes to a pipe whose reader is gone. The
+// command must still get its sockets, and have SIGPIPE as it was.
+func TestBrokenStderr(t *testing.T) {
+	s := newSession(t)
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Close()
+	defer w.Close()
+	// The debug log says something at each socket that is left alone.
+	argv := []string{"sh", "-c", `exec 2>/dev/null; "$@"; trap - PIPE; sh -c 'kill -PIPE $$'; echo $?`, "sh"}
+	cmd := s.command(append(argv, app("errno")...)...)
+	cmd.Env = append(os.Environ(), "BORROWNET_TEST_DEBUG=1")
+	cmd.Stderr = w
+	var out bytes.Buffer
+	cmd.Stdout = &out
+	if err := cmd.Run(); err != nil || !strings.Contains(out.String(), "tcp:") || !strings.HasSuffix(out.String(), "\n141\n") {
+		t.Errorf("%v: %q", err, out.String())
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"strconv"
 	"strings"
 	"time"
@@ -69,8 +70,9 @@ type Stats struct {
 
 // Device is one WireGuard peer-to-peer tunnel.
 type Device struct {
-	dev *device.Device
-	tun *plainSide
+	dev  *device.Device
+	tun  *plainSide
+	peer device.NoisePublicKey
 }
 
 // New brings a Device up. It owns cfg.Packets and cfg.Link from then on, and closes them if it fails.
@@ -111,7 +113,7 @@ func New(cfg Config) (_ *Device, err error) {
 	if cfg.Initiate {
 		t.start()
 	}
-	return &Device{dev: dev, tun: t}, nil
+	return &Device{dev: dev, tun: t, peer: device.NoisePublicKey(cfg.Peer)}, nil
 }
 
 func (cfg *Config) check() error {
@@ -148,6 +150,19 @@ func wireguardLogger(log *slog.Logger) *device.Logger {
 		}
 	}
 	return &device.Logger{Verbosef: logf, Errorf: logf}
+}
+
+// Renew agrees on a new session with the peer, which may have lost the current one: by itself WireGuard notices that
+// after 15 s of silence. What is sent meanwhile is not held up. Within 5 s of an earlier attempt it does nothing.
+func (d *Device) Renew() error {
+	p := d.dev.LookupPeer(d.peer)
+	if p == nil {
+		return net.ErrClosed
+	}
+	if err := p.SendHandshakeInitiation(false); err != nil {
+		return fmt.Errorf("begin handshake: %w", err)
+	}
+	return nil
 }
 
 // Close ends the tunnel within a second and closes its Packets and Link.

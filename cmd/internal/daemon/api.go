@@ -11,8 +11,10 @@ import (
 // of another one.
 const API = 1
 
-// maxBody bounds a request's body and an event's line, in bytes.
-const maxBody = 4 << 20
+// maxBody bounds a request's body, an answer and an event's line, in bytes. The
+// environment, which both may carry, has 6 MiB at most (execve(2)), and JSON needs
+// six for one of its bytes at worst.
+const maxBody = 40 << 20
 
 const (
 	pathVersion  = "/version"

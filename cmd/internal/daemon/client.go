@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -98,22 +99,33 @@ func (c *Client) List(ctx context.Context, measure bool) ([]session.Status, erro
 // Status returns the status of one session, its round trip measured now.
 func (c *Client) Status(ctx context.Context, name string) (session.Status, error) {
 	var out session.Status
-	return out, c.call(ctx, http.MethodGet, sessionPath(name), &out, answerTimeout)
+	path, err := sessionPath(name)
+	if err != nil {
+		return out, err
+	}
+	return out, c.call(ctx, http.MethodGet, path, &out, answerTimeout)
 }
 
 // Place returns what a program needs to run in a session.
 func (c *Client) Place(ctx context.Context, name string) (session.Place, error) {
 	var out session.Place
-	return out, c.call(ctx, http.MethodGet, sessionPath(name)+"/place", &out, answerTimeout)
+	path, err := sessionPath(name)
+	if err != nil {
+		return out, err
+	}
+	return out, c.call(ctx, http.MethodGet, path+"/place", &out, answerTimeout)
 }
 
 // Down ends a session and waits until it is gone.
 func (c *Client) Down(ctx context.Context, name string, stopAgent bool) (Downed, error) {
-	path := sessionPath(name)
+	var out Downed
+	path, err := sessionPath(name)
+	if err != nil {
+		return out, err
+	}
 	if stopAgent {
 		path += "?stop-agent=1"
 	}
-	var out Downed
 	if err := c.call(ctx, http.MethodDelete, path, &out, endTimeout); err != nil {
 		return out, err
 	}
@@ -121,7 +133,15 @@ func (c *Client) Down(ctx context.Context, name string, stopAgent bool) (Downed,
 	return out, nil
 }
 
-func sessionPath(name string) string { return pathSessions + "/" + url.PathEscape(name) }
+// sessionPath refuses the names that no session has and that mean something else
+// in a path.
+func sessionPath(name string) (string, error) {
+	switch name {
+	case "", ".", "..":
+		return "", NoSession(strconv.Quote(name))
+	}
+	return pathSessions + "/" + url.PathEscape(name), nil
+}
 
 // call makes one request and reads its answer into out. A daemon that is about
 // to end is waited for: the question is for who comes after it, or for nobody.

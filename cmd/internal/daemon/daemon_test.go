@@ -26,6 +26,7 @@ type fakeOpener struct {
 	mu       sync.Mutex
 	sessions map[string]*fakeSession // by target
 	aborted  chan string             // targets whose start was aborted
+	undoing  chan struct{}           // an aborted start takes until this is closed, if not nil
 }
 
 func newFakeOpener() *fakeOpener {
@@ -58,6 +59,9 @@ func (o *fakeOpening) Start(ctx context.Context, name string, obs session.Observ
 	case "slow":
 		<-ctx.Done()
 		o.opener.aborted <- name
+		if o.opener.undoing != nil {
+			<-o.opener.undoing
+		}
 		return nil, context.Cause(ctx)
 	}
 	s := &fakeSession{name: name, observe: obs.State}
@@ -252,6 +256,10 @@ func TestFaultsCrossTheSocket(t *testing.T) {
 			&fault.Error{Code: fault.Target, Op: "find", Object: "pod unknown", Reason: "not found", Hint: "kubectl get pods"}},
 		{"taken", func() error { _, err := h.up("api", false); return err },
 			&fault.Error{Code: fault.SessionExists, Op: "set up session", Object: "api", Reason: "there is one of that name"}},
+		{"no_name", func() error { _, err := h.client.Down(t.Context(), "", false); return err }, NoSession(`""`)},
+		{"path_here", func() error { _, err := h.client.Status(t.Context(), "."); return err }, NoSession(`"."`)},
+		{"path_up", func() error { _, err := h.client.Place(t.Context(), ".."); return err }, NoSession(`".."`)},
+		{"path", func() error { _, err := h.client.Status(t.Context(), "../version"); return err }, NoSession("../version")},
 		{"no_session", func() error { _, err := h.client.Place(t.Context(), "none"); return err }, NoSession("none")},
 	}
 	for _, tt := range tests {
@@ -269,6 +277,21 @@ func TestFaultsCrossTheSocket(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestLargestEnvironment: a request carries the environment of its client, which
+// may be as large as execve(2) lets it be.
+func TestLargestEnvironment(t *testing.T) {
+	h := newHouse(t)
+	req := UpRequest{Request: session.Request{Ref: "api"}}
+	for i := range 48 {
+		req.Kube.Env = append(req.Kube.Env, fmt.Sprintf("V%d=%s", i, strings.Repeat("\x01", 128<<10-8)))
+	}
+	hold, err := h.client.Up(t.Context(), req, func(string) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	hold.Close()
 }
 
 func TestDaemonEndsWhenTheFirstUpFails(t *testing.T) {
@@ -368,6 +391,26 @@ func TestStartIsAborted(t *testing.T) {
 		<-h.opener.aborted
 		h.await()
 		h.empty()
+	})
+	t.Run("and_repeated", func(t *testing.T) {
+		h := newHouse(t)
+		h.opener.undoing = make(chan struct{})
+		ctx, cancel := context.WithCancel(t.Context())
+		_, err := h.client.Up(ctx, UpRequest{Request: session.Request{Ref: "slow"}}, func(s string) {
+			if s == "attach" {
+				cancel()
+			}
+		})
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("got %v, want Canceled", err)
+		}
+		<-h.opener.aborted
+		time.AfterFunc(100*time.Millisecond, func() { close(h.opener.undoing) })
+		hold, err := h.client.Up(t.Context(), UpRequest{Request: session.Request{Name: "slow", Ref: "api"}}, func(string) {})
+		if err != nil {
+			t.Fatalf("the name is not free again: %v", err)
+		}
+		hold.Close()
 	})
 	t.Run("by_down", func(t *testing.T) {
 		h := newHouse(t)
@@ -495,6 +538,19 @@ func TestClientTidiesUpAfterAKilledDaemon(t *testing.T) {
 	}
 }
 
+// TestNoRoomForALock: a lock that cannot be made is not one that is held.
+func TestNoRoomForALock(t *testing.T) {
+	h := newHouse(t)
+	if err := os.Mkdir(h.dir.Path(rundir.DaemonLock), 0o700); err != nil { // opening it fails
+		t.Fatal(err)
+	}
+	err := Run(t.Context(), Config{Dir: h.dir, Opener: h.opener})
+	var f *fault.Error
+	if !errors.As(err, &f) || f.Code != fault.Laptop || f.Hint == "" || strings.Contains(f.Error(), "another daemon") {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestSpawnReportsDeath(t *testing.T) {
 	h := newHouse(t)
 	err := Spawn(t.Context(), h.dir, []string{"/bin/sh", "-c", "echo some reason >&2; exit 1"})
@@ -505,6 +561,9 @@ func TestSpawnReportsDeath(t *testing.T) {
 	var f *fault.Error
 	if !errors.As(err, &f) || f.Op != "listen" {
 		t.Errorf("got %v", err)
+	}
+	if _, err := os.Lstat(h.dir.Path(rundir.LogName)); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a log stays beside the reported fault: %v", err)
 	}
 	if err := Spawn(t.Context(), h.dir, []string{"/bin/sh", "-c", `echo '{"code":0}' >&3`}); err != nil {
 		t.Errorf("got %v", err)

@@ -10,6 +10,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/borrownet/borrownet/cmd/internal/fault"
 	"github.com/borrownet/borrownet/cmd/internal/rundir"
 )
 
@@ -67,8 +68,12 @@ func takeDaemonLock(ctx context.Context, dir *rundir.Dir) (*rundir.Lock, error) 
 	ctx, cancel := context.WithTimeout(ctx, lockWait)
 	defer cancel()
 	lock, err := dir.Lock(ctx, rundir.DaemonLock)
-	if err != nil {
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
 		return nil, fmt.Errorf("another daemon is running: %w", err)
+	case err != nil:
+		return nil, &fault.Error{Code: fault.Laptop, Op: "use runtime directory", Object: dir.String(), Reason: err.Error(), Err: err,
+			Hint: "is there room? df -h " + dir.String() + "; df -i " + dir.String()}
 	}
 	return lock, nil
 }
@@ -101,6 +106,7 @@ func serve(ctx context.Context, cfg Config, ln net.Listener) error {
 	if shutErr := srv.Shutdown(end); shutErr != nil {
 		srv.Close()
 	}
+	s.wg.Wait() // a session that became ready as the daemon was told to end
 	cfg.Logger.Info("daemon ends")
 	_ = os.Remove(cfg.Dir.Path(rundir.LogName))
 	if startLock != nil {

@@ -88,6 +88,7 @@ func judge(text []byte, readErr error, dir *rundir.Dir) error {
 		return startFault("it died: "+tail(dir.Path(rundir.LogName)), "")
 	}
 	if f.Code != 0 {
+		_ = os.Remove(dir.Path(rundir.LogName)) // the fault says all
 		return &f
 	}
 	return nil

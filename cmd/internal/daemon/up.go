@@ -69,6 +69,9 @@ func (s *server) start(client context.Context, req UpRequest, out *stream) (*ent
 	defer cancel(nil)
 	stop := context.AfterFunc(e.ctx, func() { cancel(context.Cause(e.ctx)) })
 	defer stop()
+	// From when the client has left nobody counts on the name.
+	left := context.AfterFunc(client, func() { e.cancel(context.Cause(client)) })
+	defer left()
 	sess, err := opening.Start(ctx, e.name, session.Observer{Step: out.step, State: e.observe})
 	if err == nil && ctx.Err() != nil {
 		err = errors.Join(context.Cause(ctx), sess.Close())
@@ -86,14 +89,15 @@ func (s *server) start(client context.Context, req UpRequest, out *stream) (*ent
 	return e, nil
 }
 
-// claim reserves name, and takes it from a session that is lost.
+// claim reserves name. It takes the name from a session that is lost, and waits
+// for one that is about to end.
 func (s *server) claim(client context.Context, name string) (*entry, error) {
 	for {
 		e, taken := s.sessions.reserve(s.ctx, name)
 		if e != nil {
 			return e, nil
 		}
-		if !taken.lost() {
+		if !taken.lost() && taken.ctx.Err() == nil {
 			return nil, &fault.Error{
 				Code: fault.SessionExists, Op: "set up session", Object: name, Reason: "there is one of that name",
 				Hint: "borrownet shell --session " + name + ", or borrownet down " + name + ", or give this one a name of its own with --session",

@@ -103,10 +103,12 @@ func (k *Key) Keep(ttl time.Duration) error {
 		return fmt.Errorf("encode key file: %w", err)
 	}
 	path := k.keys.dir.Path(k.name)
-	if err := os.WriteFile(path+".new", text, 0o600); err != nil {
-		return fmt.Errorf("write key file: %w", err)
+	err = os.WriteFile(path+".new", text, 0o600)
+	if err == nil {
+		err = os.Rename(path+".new", path)
 	}
-	if err := os.Rename(path+".new", path); err != nil {
+	if err != nil {
+		_ = os.Remove(path + ".new") // half of it is worse than none
 		return fmt.Errorf("write key file: %w", err)
 	}
 	return nil

@@ -61,6 +61,24 @@ func TestKeys(t *testing.T) {
 	}
 }
 
+func TestKeyThatCannotBeWrittenLeavesNothing(t *testing.T) {
+	k := NewKeys(newDir(t))
+	key := take(t, k, "pod-a", time.Hour)
+	if err := key.Forget(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(k.dir.Path(key.name), 0o700); err != nil { // a rename onto it fails
+		t.Fatal(err)
+	}
+	if err := key.Keep(time.Hour); err == nil {
+		t.Fatal("no error")
+	}
+	entries, err := os.ReadDir(k.dir.String())
+	if err != nil || len(entries) != 1 || entries[0].Name() != key.name {
+		t.Errorf("left %v, %v", entries, err)
+	}
+}
+
 func TestKeysExpire(t *testing.T) {
 	k := NewKeys(newDir(t))
 	old := take(t, k, "pod-a", -time.Second)

@@ -123,6 +123,11 @@ func (s *Session) linkState(st link.State) {
 		return
 	}
 	if st == link.Up {
+		// The agent forgets a client that was away for long, and with it the keys
+		// of the session.
+		if err := s.device.Renew(); err != nil {
+			s.log.Debug("renew tunnel", "err", err)
+		}
 		s.become(Ready, nil)
 		return
 	}
@@ -145,11 +150,12 @@ func (s *Session) become(state State, problem *fault.Error) {
 // watch waits for the end of a part that the session cannot be without.
 func (s *Session) watch() {
 	var problem *fault.Error
+	gone := false // the agent, for good
 	select {
 	case <-s.ctx.Done():
 		return
 	case err := <-s.linkEnd:
-		problem = s.linkProblem(err)
+		problem, gone = s.linkProblem(err), errors.Is(err, link.ErrPermanent)
 	case <-s.device.Done():
 		problem = s.lostFault("the tunnel has ended", nil)
 	case <-s.helper.Done():
@@ -158,7 +164,7 @@ func (s *Session) watch() {
 	if s.ctx.Err() != nil {
 		return // Close ends the parts too
 	}
-	s.lose(problem)
+	s.lose(problem, gone)
 }
 
 func (s *Session) linkProblem(err error) *fault.Error {
@@ -172,13 +178,16 @@ func (s *Session) linkProblem(err error) *fault.Error {
 }
 
 // lose gives the agent up: the stack answers in its place from now on, so that
-// programs get errors instead of waiting.
-func (s *Session) lose(problem *fault.Error) {
+// programs get errors instead of waiting. gone says that the agent has ended.
+func (s *Session) lose(problem *fault.Error, gone bool) {
 	s.fabric.lose()
 	if err := s.device.Close(); err != nil {
 		s.log.Debug("close tunnel", "err", err)
 	}
 	s.become(Lost, problem)
+	if !gone {
+		return // its agent may be there yet, and fit the next session
+	}
 	if err := s.key.Forget(); err != nil {
 		s.log.Debug("forget key", "err", err)
 	}

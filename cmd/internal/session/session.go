@@ -134,13 +134,14 @@ func (s *Session) attach(ctx context.Context, keys *Keys) error {
 	defer cancel()
 	key, err := keys.Take(s.target.Context+"/"+s.target.UID, s.req.HardTTL)
 	if err != nil {
-		return &fault.Error{Code: fault.Laptop, Op: "keep a key for", Object: "pod " + s.target.Pod, Reason: err.Error(), Err: err}
+		return &fault.Error{Code: fault.Laptop, Op: "keep a key for", Object: "pod " + s.target.Pod, Reason: err.Error(), Err: err,
+			Hint: "is there room in " + keys.dir.String() + "? df -h " + keys.dir.String()}
 	}
 	s.key = key
 	s.onClose(func() error { key.Release(); return nil })
 	s.agent, err = s.cluster.Attach(ctx, s.target, s.req.spec(key.Private.Public().String()), s.obs.Step)
 	if err != nil {
-		if key.Fresh() && ctx.Err() == nil {
+		if key.Fresh() && !errors.Is(err, kube.ErrPlaced) {
 			err = errors.Join(err, key.Forget()) // no agent got it
 		}
 		return err

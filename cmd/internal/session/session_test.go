@@ -20,6 +20,7 @@ import (
 
 	"github.com/borrownet/borrownet/agent/kube"
 	"github.com/borrownet/borrownet/cmd/internal/fault"
+	"github.com/borrownet/borrownet/netstack/link"
 )
 
 // logger logs into the test's output.
@@ -355,6 +356,23 @@ func TestAgentGoneForGood(t *testing.T) {
 	}
 }
 
+// TestKeyOutlivesALostSession: who could not reach the agent for long takes it
+// again instead of adding another.
+func TestKeyOutlivesALostSession(t *testing.T) {
+	l := newLab(t)
+	s := l.start()
+	s.helper.Close() // a loss that says nothing about the agent
+	l.await(Lost)
+	s.Close()
+	if got := keyFiles(t, l.opener.Keys); len(got) != 1 {
+		t.Fatalf("keys %q, want one", got)
+	}
+	again := l.start()
+	if !again.Status(t.Context(), false).Agent.Reused || l.cluster.attached != 1 {
+		t.Errorf("%d agents were attached, want 1", l.cluster.attached)
+	}
+}
+
 func TestParkedAgentIsTakenAgain(t *testing.T) {
 	l := newLab(t)
 	s := l.start()
@@ -407,6 +425,82 @@ func TestStartFails(t *testing.T) {
 				t.Errorf("left %q", entries)
 			}
 		})
+	}
+}
+
+// TestKeyOutlivesAFailureThatLeftAnAgent: the next start must know the agent
+// that this one left in the pod, and add no second one.
+func TestKeyOutlivesAFailureThatLeftAnAgent(t *testing.T) {
+	slow := &kube.Error{Op: "attach to", Object: "pod shop/api-1", Reason: "the image is slow"}
+	for _, tt := range []struct {
+		name string
+		err  error
+		keys int
+	}{
+		{"refused", slow, 0},
+		{"placed", errors.Join(slow, kube.ErrPlaced), 1},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			l := newLab(t)
+			l.cluster.attach = tt.err
+			if _, err := l.opening().Start(t.Context(), "api", l.observer()); err == nil {
+				t.Fatal("no error")
+			}
+			if got := keyFiles(t, l.opener.Keys); len(got) != tt.keys {
+				t.Errorf("keys %q, want %d", got, tt.keys)
+			}
+		})
+	}
+}
+
+// TestAgentThatForgotItsClient: an agent gives the tunnel of a client up that is
+// away for long. WireGuard alone would find out after 15 s of silence.
+func TestAgentThatForgotItsClient(t *testing.T) {
+	l := newLab(t)
+	s := l.start()
+	p := newProgram(t, s)
+	time.Sleep(5100 * time.Millisecond) // WireGuard begins no second handshake before
+	l.cluster.breakCarriers(errors.New("the laptop sleeps"))
+	l.await(Reconnecting)
+	conn, err := l.cluster.agent.Dial(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if err := link.Prove(t.Context(), conn, link.Identity{Private: s.key.Private, Peer: s.peer, Session: [16]byte{1}}); err != nil {
+		t.Fatal(err)
+	}
+	l.cluster.breakCarriers(nil)
+	l.await(Ready)
+	start := time.Now()
+	f, err := p.connect(orders, unix.SOCK_STREAM)
+	if err != nil {
+		t.Fatal(err)
+	}
+	echo(t, f, "again")
+	if d := time.Since(start); d > 5*time.Second {
+		t.Errorf("the path works after %v", d)
+	}
+}
+
+func TestReconnectingSaysWhy(t *testing.T) {
+	l := newLab(t)
+	s := l.start()
+	l.cluster.breakCarriers(&kube.Error{Op: "connect to", Object: "pod shop/api-1", Reason: "your credentials are expired", Hint: "log in"})
+	l.await(Reconnecting)
+	for limit := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		problem := s.Status(t.Context(), false).Problem
+		if problem != nil && strings.Contains(problem.Reason, "your credentials are expired") && problem.Hint == "log in" {
+			break
+		}
+		if time.Now().After(limit) {
+			t.Fatalf("problem %+v", problem)
+		}
+	}
+	l.cluster.breakCarriers(nil)
+	l.await(Ready)
+	if problem := s.Status(t.Context(), false).Problem; problem != nil {
+		t.Errorf("ready with problem %v", problem)
 	}
 }
 

@@ -3,6 +3,8 @@ package session
 import (
 	"context"
 	"time"
+
+	"github.com/borrownet/borrownet/cmd/internal/fault"
 )
 
 // Status reports on the session. With measure it asks the agent now, which
@@ -12,6 +14,9 @@ func (s *Session) Status(ctx context.Context, measure bool) Status {
 	s.mu.Lock()
 	out := Status{Session: s.name, State: s.state, Problem: s.problem}
 	s.mu.Unlock()
+	if out.State == Reconnecting {
+		out.Problem = because(out.Problem, s.carrier.lastError())
+	}
 	out.Target = Target{
 		Ref: s.req.Ref, Context: s.target.Context, Namespace: s.target.Namespace, Pod: s.target.Pod,
 		Container: s.target.Container, Node: s.target.Node, PodIPs: s.target.PodIPs,
@@ -28,6 +33,18 @@ func (s *Session) Status(ctx context.Context, measure bool) Status {
 		s.measure(ctx, &out)
 	}
 	return out
+}
+
+// because adds to problem why the last attempt at a carrier failed, if it did:
+// credentials that have expired need the person.
+func because(problem *fault.Error, dial error) *fault.Error {
+	if problem == nil || dial == nil {
+		return problem
+	}
+	out := *problem
+	out.Reason += ": " + fault.From(Explain(dial)).Error()
+	out.Hint = fault.From(Explain(dial)).Hint
+	return &out
 }
 
 // measure asks the agent twice, so that the round trip is that of a connection
