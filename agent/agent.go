@@ -132,6 +132,8 @@ func (a *Agent) Run(ctx context.Context) error {
 	if err := a.hello(); err != nil {
 		return err
 	}
+	a.log.Info("agent starts", "version", a.cfg.Version, "peer", a.cfg.ClientKey.String(), "pod", a.addrs,
+		"idle_ttl", a.cfg.IdleTTL.String(), "expires", a.expires.UTC().Format(time.RFC3339))
 
 	var wg sync.WaitGroup
 	wg.Go(func() { a.expire(ctx) })
@@ -145,13 +147,14 @@ func (a *Agent) Run(ctx context.Context) error {
 	last := a.current
 	a.current = nil
 	a.mu.Unlock()
+	cause := context.Cause(ctx)
 	if last != nil {
+		last.end("the agent ends: " + cause.Error())
 		last.close()
 	}
 	a.closing.Wait()
 	wg.Wait()
 
-	cause := context.Cause(ctx)
 	a.log.Info("agent ends", "reason", cause)
 	switch {
 	case errors.Is(cause, errIdle), errors.Is(cause, errExpired), errors.Is(cause, errStopped), errors.Is(cause, context.Canceled):
@@ -241,6 +244,7 @@ func (a *Agent) attach(ctx context.Context, id [16]byte, conn net.Conn) error {
 		// The old session's stack may be waiting for nothing else than this
 		// lock's holder, so it is closed without the lock by its own goroutine.
 		old := a.current
+		old.end("replaced by a new session of the client")
 		a.closing.Go(old.close)
 		a.current = nil
 	}
@@ -250,7 +254,7 @@ func (a *Agent) attach(ctx context.Context, id [16]byte, conn net.Conn) error {
 	}
 	a.current = s
 	s.link.Attach(conn)
-	a.log.Info("session starts", "session", fmt.Sprintf("%x", id[:4]))
+	s.record.log.Info("session starts")
 	return nil
 }
 

@@ -25,7 +25,7 @@ func (s *session) forwardEcho(req netstack.Echo) {
 	program := netip.AddrPortFrom(req.Src, req.ID)
 	f := flow.Flow{Proto: echoProto(req.Dst), Src: program, Dst: netip.AddrPortFrom(req.Dst, req.ID)}
 	if reason := s.agent.cfg.Policy.Refuses(netip.AddrPortFrom(req.Dst, 0)); reason != "" {
-		c.deny(reason)
+		s.deny(f, reason)
 		s.unreachable(f, syscall.EACCES)
 		return
 	}

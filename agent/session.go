@@ -18,6 +18,7 @@ import (
 type session struct {
 	id     [16]byte
 	agent  *Agent
+	record *record
 	link   *link.Link
 	device *wg.Device
 	stack  *netstack.Stack
@@ -33,7 +34,7 @@ type session struct {
 // newSession builds a session without a carrier.
 func (a *Agent) newSession(id [16]byte) (_ *session, err error) {
 	ctx, cancel := context.WithCancel(context.Background())
-	s := &session{id: id, agent: a, ctx: ctx, cancel: cancel}
+	s := &session{id: id, agent: a, record: a.newRecord(id), ctx: ctx, cancel: cancel}
 	defer func() {
 		if err != nil {
 			s.close()
@@ -61,7 +62,7 @@ func (a *Agent) newSession(id [16]byte) (_ *session, err error) {
 		// Without a carrier for the grace time the flows are worth nothing
 		// more: the session ends, the agent stays for the next one.
 		if err := s.link.Run(ctx); err != nil {
-			a.log.Info("session lost", "err", err)
+			s.end(err.Error())
 		}
 		s.cancel()
 		s.sweep()

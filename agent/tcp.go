@@ -32,8 +32,7 @@ func (s *session) forwardTCP(req *netstack.TCPRequest) {
 	f := req.Flow()
 	c := s.agent.counters
 	if reason := s.agent.cfg.Policy.Refuses(f.Dst); reason != "" {
-		c.deny(reason)
-		s.agent.log.Info("flow denied", "flow", f.String(), "reason", reason)
+		s.deny(f, reason)
 		req.Reject(syscall.EACCES)
 		return
 	}

@@ -21,7 +21,7 @@ const maxDatagram = 65507
 func (s *session) forwardUDP(f flow.Flow, payload []byte) {
 	c := s.agent.counters
 	if reason := s.agent.cfg.Policy.Refuses(f.Dst); reason != "" {
-		c.deny(reason)
+		s.deny(f, reason)
 		s.unreachable(f, syscall.EACCES)
 		return
 	}

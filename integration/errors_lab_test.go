@@ -154,15 +154,35 @@ func TestImageThatCannotBePulled(t *testing.T) {
 	}
 }
 
-// verb is one permission that up needs.
-type verb struct{ verb, resource string }
+// verb is one permission.
+type verb struct{ verb, group, resource string }
 
-// verbs are the minimum with which up works on a pod named exactly.
-var verbs = []verb{
-	{"get", "pods"}, {"list", "pods"}, {"watch", "pods"},
-	{"patch", "pods/ephemeralcontainers"},
-	{"get", "pods/log"},
-	{"create", "pods/portforward"},
+// verbs returns what the Role that `borrownet rbac` prints allows.
+func verbs(t *testing.T, args ...string) []verb {
+	t.Helper()
+	text := mustBorrownet(t, append([]string{"rbac", "-n", "shop"}, args...)...).stdout
+	var role struct {
+		Rules []struct {
+			APIGroups []string `json:"apiGroups"`
+			Resources []string `json:"resources"`
+			Verbs     []string `json:"verbs"`
+		} `json:"rules"`
+	}
+	decode(t, kubectl(t, "create", "--dry-run=client", "-o", "json", "-f", writeFile(t, text)), &role)
+	var all []verb
+	for _, rule := range role.Rules {
+		for _, group := range rule.APIGroups {
+			for _, resource := range rule.Resources {
+				for _, v := range rule.Verbs {
+					all = append(all, verb{v, group, resource})
+				}
+			}
+		}
+	}
+	if len(all) < 5 {
+		t.Fatalf("only %v in:\n%s", all, text)
+	}
+	return all
 }
 
 // userWith makes a user who has only these verbs and returns a kubeconfig.
@@ -170,13 +190,9 @@ func userWith(t *testing.T, name string, allowed []verb) string {
 	t.Helper()
 	var rules strings.Builder
 	for _, v := range allowed {
-		fmt.Fprintf(&rules, "- {apiGroups: [''], resources: [%s], verbs: [%s]}\n", v.resource, v.verb)
+		fmt.Fprintf(&rules, "- {apiGroups: ['%s'], resources: [%s], verbs: [%s]}\n", v.group, v.resource, v.verb)
 	}
-	kubectl(t, "apply", "-f", writeFile(t, fmt.Sprintf(`
-apiVersion: v1
-kind: ServiceAccount
-metadata: {name: %[1]s, namespace: shop}
----
+	return userOf(t, name, fmt.Sprintf(`
 apiVersion: rbac.authorization.k8s.io/v1
 kind: Role
 metadata: {name: %[1]s, namespace: shop}
@@ -187,34 +203,67 @@ kind: RoleBinding
 metadata: {name: %[1]s, namespace: shop}
 roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: %[1]s}
 subjects: [{kind: ServiceAccount, name: %[1]s, namespace: shop}]
-`, name, rules.String())))
+`, name, rules.String()))
+}
+
+// userOf makes a service account of that name with the rights in roles, which
+// are YAML with objects of that name, and returns a kubeconfig.
+func userOf(t *testing.T, name, roles string) string {
+	t.Helper()
+	account := fmt.Sprintf("apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: %s, namespace: shop}\n---\n", name)
+	kubectl(t, "apply", "-f", writeFile(t, account+roles))
 	t.Cleanup(func() { kubectl(t, "-n", "shop", "delete", "serviceaccount,role,rolebinding", name) })
 	token := strings.TrimSpace(kubectl(t, "-n", "shop", "create", "token", name))
 	return rewrite(t, func(k *kubeconfig) { k.Users[0].User = map[string]any{"token": token} })
 }
 
-// TestMissingVerbIsNamed takes away one verb at a time.
-func TestMissingVerbIsNamed(t *testing.T) {
-	podName := podOf(t, "orders").Metadata.Name
-	t.Run("all", func(t *testing.T) {
-		config := userWith(t, "rbac-all", verbs)
-		mustBorrownet(t, "up", "-d", "-n", "shop", "--pod", podName, "--kubeconfig", config)
-		mustBorrownet(t, "down", "--all", "--stop-agent")
-	})
-	for i, v := range verbs {
-		name := "without_" + v.verb + "_" + strings.ReplaceAll(v.resource, "/", "_")
-		if v.verb == "list" {
-			continue // only bare names need it: tested below
+// TestRoleSuffices: with exactly the Role of `borrownet rbac` all works.
+func TestRoleSuffices(t *testing.T) {
+	const subject = "serviceaccount:shop/rbac-all"
+	role := mustBorrownet(t, "rbac", "-n", "shop", "--workloads", "--name", "rbac-all", "--subject", subject).stdout
+	config := userOf(t, "rbac-all", role)
+	for _, target := range []string{"orders", "deploy/orders", "svc/orders", "api", podOf(t, "orders").Metadata.Name} {
+		r := mustBorrownet(t, "up", "--dry-run", "-n", "shop", "--pod", target, "--kubeconfig", config)
+		if strings.Contains(r.stdout, "MISSING") {
+			t.Errorf("%s: a right is missing:\n%s", target, r.stdout)
 		}
-		t.Run(name, func(t *testing.T) {
-			config := userWith(t, fmt.Sprintf("rbac-%d", i), slices.Delete(slices.Clone(verbs), i, i+1))
-			failsWith(t, command{argv: []string{"-n", "shop", "--pod", podName, "--kubeconfig", config}}, v.verb, v.resource)
+	}
+	r := borrownet(t, "up", "--dry-run", "-n", "shop", "--pod", "no-such-app", "--kubeconfig", config)
+	if r.code == 0 || strings.Contains(r.stderr, "RBAC") {
+		t.Errorf("a name that is not there is blamed on rights: %v", r)
+	}
+	mustBorrownet(t, "up", "-d", "-n", "shop", "--pod", "orders", "--kubeconfig", config)
+	if got := mustBorrownet(t, "run", "--", "curl", "-sS", "http://orders").stdout; !strings.Contains(got, "orders") {
+		t.Errorf("orders says %q", got)
+	}
+	mustBorrownet(t, "status")
+	mustBorrownet(t, "down", "--all")
+	mustBorrownet(t, "up", "-d", "-n", "shop", "--pod", "deploy/orders", "--kubeconfig", config)
+	mustBorrownet(t, "down", "--all", "--stop-agent")
+}
+
+// TestMissingVerbIsNamed takes one right at a time away from the Role of
+// `borrownet rbac`: each is needed, so the Role is minimal.
+func TestMissingVerbIsNamed(t *testing.T) {
+	all := verbs(t, "--workloads")
+	podName := podOf(t, "orders").Metadata.Name
+	// What needs a right that not every target needs.
+	targets := map[verb]string{{"list", "", "pods"}: "orders", {"get", "", "services"}: "svc/orders"}
+	for i, v := range all {
+		t.Run("without_"+v.verb+"_"+strings.ReplaceAll(v.resource, "/", "_"), func(t *testing.T) {
+			target := podName
+			if special, ok := targets[v]; ok {
+				target = special
+			}
+			config := userWith(t, fmt.Sprintf("rbac-%d", i), slices.Delete(slices.Clone(all), i, i+1))
+			up := failsWith(t, command{argv: []string{"-n", "shop", "--pod", target, "--kubeconfig", config}}, v.verb+" "+v.resource,
+				"borrownet rbac -n shop", fmt.Sprintf("--subject serviceaccount:shop/rbac-%d | kubectl", i))
+			dry := borrownet(t, "up", "--dry-run", "-n", "shop", "--pod", target, "--kubeconfig", config)
+			if dry.code != up.code || !strings.Contains(dry.stderr, v.verb+" "+v.resource) || !strings.Contains(dry.stderr, "hint: ") {
+				t.Errorf("dry run, want exit code %d and the same right: %v", up.code, dry)
+			}
 		})
 	}
-	t.Run("bare_name_without_list", func(t *testing.T) {
-		config := userWith(t, "rbac-bare", slices.DeleteFunc(slices.Clone(verbs), func(v verb) bool { return v.verb == "list" }))
-		failsWith(t, command{argv: []string{"-n", "shop", "--pod", "orders", "--kubeconfig", config}}, "list")
-	})
 }
 
 // TestPolicyRefusalNamesThePolicy lets a ValidatingAdmissionPolicy forbid
@@ -248,7 +297,10 @@ spec:
 	})
 	waitFor(t, "the policy is in force", 30*time.Second, func() bool { return command{argv: dryRun}.run(t).code != 0 })
 	before := podOf(t, "orders")
-	failsWith(t, command{argv: []string{"-n", "shop", "--pod", orders.Metadata.Name}}, "no-debugging-here", "not welcome")
+	r := failsWith(t, command{argv: []string{"-n", "shop", "--pod", orders.Metadata.Name}}, "no-debugging-here", "not welcome")
+	if dry := (command{argv: dryRun}).run(t); dry.code != r.code || !strings.Contains(dry.stderr, "no-debugging-here") {
+		t.Errorf("dry run, want exit code %d: %v", r.code, dry)
+	}
 	if after := podOf(t, "orders"); len(after.Spec.EphemeralContainers) != len(before.Spec.EphemeralContainers) {
 		t.Error("the refused attach changed the pod")
 	}
@@ -276,7 +328,7 @@ func TestAuthPluginRuns(t *testing.T) {
 func TestDryRunChangesNothing(t *testing.T) {
 	before := podOf(t, "orders")
 	r := mustBorrownet(t, "up", "--dry-run", "-n", "shop", "--pod", "orders")
-	for _, want := range []string{"ephemeralContainers", "allowPrivilegeEscalation: false", "--client-key"} {
+	for _, want := range []string{"ephemeralContainers", "allowPrivilegeEscalation: false", "--client-key", "# right to patch pods/ephemeralcontainers: yes"} {
 		if !strings.Contains(r.stdout, want) {
 			t.Errorf("no %q in:\n%s", want, r.stdout)
 		}

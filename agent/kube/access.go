@@ -4,42 +4,54 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 
+	authenticationv1 "k8s.io/api/authentication/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // Access is one permission that borrownet uses, in one namespace.
 type Access struct {
-	Verb     string `json:"verb"`
-	Group    string `json:"group"`
-	Resource string `json:"resource"` // resource or resource/subresource
-	Optional bool   `json:"optional"` // only some ways to name a target need it
-	Allowed  bool   `json:"allowed"`
-	Why      string `json:"why"` // the authorizer's reason, often empty
+	Verb     string  `json:"verb"`
+	Group    string  `json:"group"`
+	Resource string  `json:"resource"` // resource or resource/subresource
+	Feature  Feature `json:"feature"`  // what needs it; empty = everything
+	Allowed  bool    `json:"allowed"`
+	Why      string  `json:"why"` // the authorizer's reason, often empty
 }
 
-// permissions are what borrownet needs. Kubernetes before 1.35 authorizes a
-// WebSocket port-forward as get, later ones as create as well; SPDY is create.
+func (a Access) String() string { return a.Verb + " " + a.Resource }
+
+// Feature is something that not everybody uses and that needs permissions of
+// its own.
+type Feature string
+
+// The features.
+const (
+	Workloads Feature = "workloads" // targets named as deploy/x, svc/x or by a bare name
+	WebSocket Feature = "websocket" // port-forwards where a proxy before the API server lets no SPDY pass
+	Events    Feature = "events"    // telling an image that is slow to come from a slow node
+)
+
+// permissions are what borrownet needs, and nothing that it can do without:
+// workloads are not read, since pods say whom they belong to. Kubernetes
+// before 1.35 authorizes a WebSocket port-forward as get, later ones as create
+// as well; SPDY is create.
 func permissions() []Access {
-	out := []Access{
+	return []Access{
 		{Verb: "get", Resource: "pods"},
 		{Verb: "watch", Resource: "pods"},
 		{Verb: "patch", Resource: "pods/ephemeralcontainers"},
 		{Verb: "get", Resource: "pods/log"},
 		{Verb: "create", Resource: "pods/portforward"},
-		{Verb: "get", Resource: "pods/portforward", Optional: true},
-		{Verb: "list", Resource: "pods", Optional: true},
-		{Verb: "list", Resource: "events", Optional: true},
+		{Verb: "list", Resource: "pods", Feature: Workloads},
+		{Verb: "get", Resource: "services", Feature: Workloads},
+		{Verb: "get", Resource: "pods/portforward", Feature: WebSocket},
+		{Verb: "list", Resource: "events", Feature: Events},
 	}
-	for _, k := range kinds() {
-		if !k.rare {
-			out = append(out, Access{Verb: "get", Group: k.group, Resource: k.resource, Optional: true})
-		}
-	}
-	return out
 }
 
 // CheckAccess asks the API server which of the permissions that borrownet
@@ -58,13 +70,7 @@ func (c *Client) CheckAccess(ctx context.Context, namespace string) ([]Access, e
 // requireAccess fails if the user lacks a permission that attaching needs.
 // Where the question itself is not allowed, the answer shows later.
 func (c *Client) requireAccess(ctx context.Context, namespace string) error {
-	var needed []Access
-	for _, p := range permissions() {
-		if !p.Optional {
-			needed = append(needed, p)
-		}
-	}
-	answers, err := c.reviewAll(ctx, namespace, needed)
+	answers, err := c.reviewAll(ctx, namespace, needed())
 	if err != nil {
 		if ctx.Err() != nil {
 			return err
@@ -72,28 +78,52 @@ func (c *Client) requireAccess(ctx context.Context, namespace string) error {
 		c.log.Debug("review access", "namespace", namespace, "err", err)
 		return nil
 	}
+	return c.lacking(ctx, namespace, answers)
+}
+
+// needed are the permissions without which nothing works.
+func needed() []Access {
+	return slices.DeleteFunc(permissions(), func(p Access) bool { return p.Feature != "" })
+}
+
+// lacking explains the permissions among answers that the user has not, or
+// returns nil.
+func (c *Client) lacking(ctx context.Context, namespace string, answers []Access) error {
 	var missing []Access
+	var all []string
 	for _, a := range answers {
 		if !a.Allowed {
 			missing = append(missing, a)
+			all = append(all, a.String())
 		}
 	}
 	if len(missing) == 0 {
 		return nil
 	}
+	e := &Error{Op: "attach to", Object: "pods in namespace " + namespace,
+		Reason: fmt.Sprintf("you may not %s in namespace %s (RBAC)", strings.Join(all, ", "), namespace)}
 	first := missing[0]
-	e := &Error{Op: "attach to", Object: "pods in namespace " + namespace}
-	e.Reason, e.Hint = c.missing("", namespace, grant{first.Verb, first.Group, first.Resource})
-	if len(missing) > 1 {
-		var all []string
-		for _, m := range missing {
-			all = append(all, m.Verb+" "+m.Resource)
-		}
-		e.Reason = fmt.Sprintf("you may not %s in namespace %s (RBAC)", strings.Join(all, ", "), namespace)
-		e.Hint = "an administrator can grant it with the Role in borrownet's documentation; check with: " +
-			c.kubectl(namespace, "auth can-i "+first.Verb+" "+strings.Replace(first.Resource, "/", " --subresource=", 1))
-	}
+	_, e.Hint = c.missing(c.whoami(ctx), namespace, grant{first.Verb, first.Group, first.Resource})
 	return e
+}
+
+// whoami returns the name that the API server knows the user by, or "".
+func (c *Client) whoami(ctx context.Context) string {
+	body, err := json.Marshal(authenticationv1.SelfSubjectReview{
+		TypeMeta: metav1.TypeMeta{APIVersion: "authentication.k8s.io/v1", Kind: "SelfSubjectReview"},
+	})
+	if err != nil {
+		return ""
+	}
+	var answer authenticationv1.SelfSubjectReview
+	err = c.do(ctx, request{
+		verb: "create", group: "authentication.k8s.io", resource: "selfsubjectreviews",
+		contentType: "application/json", body: body,
+	}, &answer)
+	if err != nil { // Kubernetes before 1.28
+		c.log.Debug("ask for the user's name", "err", err)
+	}
+	return answer.Status.UserInfo.Username
 }
 
 // reviewAll fills in the answers to all questions at once.

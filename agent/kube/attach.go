@@ -11,7 +11,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"sigs.k8s.io/yaml"
 
 	"github.com/borrownet/borrownet/agent/wire"
 )
@@ -75,8 +74,10 @@ func (a *attachment) run(ctx context.Context) (*Agent, error) {
 	if err != nil {
 		return nil, err
 	}
-	if note != "" {
-		a.progress(note)
+	for _, text := range []string{note, proxyTrouble(pod)} {
+		if text != "" {
+			a.progress(text)
+		}
 	}
 	name, reused := reusable(pod, want)
 	if reused {
@@ -186,69 +187,6 @@ func (c *Client) patch(ctx context.Context, pod *corev1.Pod, want *corev1.Epheme
 		return nil, err
 	}
 	return after, nil
-}
-
-// Plan returns, as YAML, what Attach would add to the pod, as the API server
-// would store it. Nothing is changed. When an agent is there already that
-// Attach would take, it says so instead.
-func (c *Client) Plan(ctx context.Context, t *Target, spec AgentSpec) ([]byte, error) {
-	object := "pod " + t.Namespace + "/" + t.Pod
-	spec, err := spec.complete()
-	if err != nil {
-		return nil, err
-	}
-	pod, err := c.targetPod(ctx, "plan for", t)
-	if err != nil {
-		return nil, err
-	}
-	want, note, err := c.build(ctx, pod, t.Container, spec)
-	if err != nil {
-		return nil, c.explain("plan for", object, err)
-	}
-	if name, ok := reusable(pod, want); ok {
-		return fmt.Appendf(nil, "# %s: nothing would change: the agent %s is there and fits\n", object, name), nil
-	}
-	if err := c.requireAccess(ctx, t.Namespace); err != nil {
-		return nil, err
-	}
-	after, err := c.patch(ctx, pod, want, true)
-	if err != nil {
-		return nil, c.explain("plan for", object, err)
-	}
-	for i := range after.Spec.EphemeralContainers {
-		if after.Spec.EphemeralContainers[i].Name == want.Name {
-			want = &after.Spec.EphemeralContainers[i]
-		}
-	}
-	return planYAML(t, want, note)
-}
-
-func planYAML(t *Target, ec *corev1.EphemeralContainer, note string) ([]byte, error) {
-	type meta struct {
-		Name      string `json:"name"`
-		Namespace string `json:"namespace"`
-	}
-	doc, err := yaml.Marshal(struct {
-		APIVersion string `json:"apiVersion"`
-		Kind       string `json:"kind"`
-		Metadata   meta   `json:"metadata"`
-		Spec       struct {
-			EphemeralContainers []*corev1.EphemeralContainer `json:"ephemeralContainers"`
-		} `json:"spec"`
-	}{
-		APIVersion: "v1", Kind: "Pod", Metadata: meta{t.Pod, t.Namespace},
-		Spec: struct {
-			EphemeralContainers []*corev1.EphemeralContainer `json:"ephemeralContainers"`
-		}{[]*corev1.EphemeralContainer{ec}},
-	})
-	if err != nil {
-		return nil, fmt.Errorf("encode plan: %w", err)
-	}
-	head := "# patch of pods/ephemeralcontainers, field manager " + FieldManager + "; accepted by the API server in a dry run\n"
-	if note != "" {
-		head += "# " + note + "\n"
-	}
-	return append([]byte(head), doc...), nil
 }
 
 // await waits until the agent in container name runs and has said hello.

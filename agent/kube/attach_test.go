@@ -177,19 +177,19 @@ func TestAttachFails(t *testing.T) {
 			`webhook "validate.kyverno.svc-fail" refuses it: block-ephemeral-containers`, "pods/ephemeralcontainers in namespace shop", 0},
 		{"scc", refuses(403, `pods "api-1" is forbidden: unable to validate against any security context constraint: []`), "SecurityContextConstraints", "get scc", 0},
 		{"other-admission", refuses(403, `pods "api-1" is forbidden: because`), "the cluster's policy refuses it", "administrator", 0},
-		{"rbac-get", denies("get pods"), "user jane may not get pods", "--verb=get --resource=pods", 0},
-		{"rbac-patch", denies("patch pods/ephemeralcontainers"), "may not patch pods/ephemeralcontainers in namespace shop", "--verb=patch --resource=pods/ephemeralcontainers", 0},
-		{"rbac-log", denies("get pods/log"), "may not get pods/log", "--verb=get --resource=pods/log", 0},
-		{"rbac-watch", denies("watch pods"), "may not watch pods", "--verb=watch --resource=pods", 0},
-		{"rbac-portforward", denies("create pods/portforward"), "may not create pods/portforward", "--verb=create --resource=pods/portforward", 0},
-		{"rbac-several", denies("get pods/log", "create pods/portforward"), "may not get pods/log, create pods/portforward", "can-i get pods --subresource=log", 0},
+		{"rbac-get", denies("get pods"), "user jane may not get pods", "borrownet rbac -n shop --workloads --subject user:jane | kubectl", 0},
+		{"rbac-patch", denies("patch pods/ephemeralcontainers"), "may not patch pods/ephemeralcontainers in namespace shop", "borrownet rbac -n shop --workloads --subject user:jane | kubectl", 0},
+		{"rbac-log", denies("get pods/log"), "may not get pods/log", "borrownet rbac -n shop --workloads --subject user:jane | kubectl", 0},
+		{"rbac-watch", denies("watch pods"), "may not watch pods", "borrownet rbac -n shop --workloads --subject user:jane | kubectl", 0},
+		{"rbac-portforward", denies("create pods/portforward"), "may not create pods/portforward", "borrownet rbac -n shop --workloads --subject user:jane | kubectl", 0},
+		{"rbac-several", denies("get pods/log", "create pods/portforward"), "may not get pods/log, create pods/portforward", "borrownet rbac -n shop --workloads --subject user:jane | kubectl", 0},
 		{"rbac-patch-no-review", func(f *fakeAPI) { f.ssarOff = true; denies("patch pods/ephemeralcontainers")(f) },
-			"user jane may not patch pods/ephemeralcontainers", "--user=jane", 0},
+			"user jane may not patch pods/ephemeralcontainers", "--subject user:jane", 0},
 		{"rbac-watch-no-review", func(f *fakeAPI) {
 			f.ssarOff = true
 			denies("watch pods")(f)
 			becomes(waiting("ContainerCreating", ""))(f)
-		}, "user jane may not watch pods", "create role", 1},
+		}, "user jane may not watch pods", "borrownet rbac -n shop", 1},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			f := newFakeAPI(t)
@@ -329,9 +329,95 @@ func TestPlan(t *testing.T) {
 	if _, err := attach(t, c, spec()); err != nil {
 		t.Fatal(err)
 	}
+	f.deny["patch pods/ephemeralcontainers"] = true // not needed any more
 	got, err = c.Plan(context.Background(), target(), spec())
 	if err != nil || !strings.Contains(string(got), "nothing would change") {
 		t.Errorf("Plan with an agent there: %s, %v", got, err)
+	}
+}
+
+// TestPlanFails: what up would fail with, and the plan all the same.
+func TestPlanFails(t *testing.T) {
+	for _, tt := range []struct {
+		name         string
+		setUp        func(*fakeAPI)
+		text         []string
+		reason, hint string
+	}{
+		{"rights", func(f *fakeAPI) { f.deny["get pods/log"], f.deny["patch pods/ephemeralcontainers"] = true, true },
+			[]string{"# right to get pods/log: MISSING", "# right to patch pods/ephemeralcontainers: MISSING", "# right to watch pods: yes", "not judged", "--client-key"},
+			"may not patch pods/ephemeralcontainers, get pods/log", "borrownet rbac -n shop"},
+		{"no-reviews", func(f *fakeAPI) { f.ssarOff = true; f.deny["patch pods/ephemeralcontainers"] = true },
+			[]string{"did not say what you may do", "refused by the API server", "--client-key"}, "user jane may not patch", "borrownet rbac -n shop"},
+		{"policy", func(f *fakeAPI) {
+			f.refuse = func(bool) *metav1.Status {
+				return status(422, metav1.StatusReasonInvalid, `pods "api-1" is forbidden: ValidatingAdmissionPolicy 'no-debug' with binding 'b' denied request: no`)
+			}
+		}, []string{"refused by the API server in a dry run", "# right to get pods/log: yes", "--client-key"}, `ValidatingAdmissionPolicy "no-debug"`, "no-debug"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			f := newFakeAPI(t)
+			f.addPod("api-1", nil)
+			tt.setUp(f)
+			text, err := f.client().Plan(context.Background(), target(), spec())
+			wantError(t, err, tt.reason, tt.hint)
+			var e *Error
+			if errors.As(err, &e) && e.Op != "attach to" { // the exit code of up
+				t.Errorf("operation %q, want that of Attach", e.Op)
+			}
+			for _, want := range tt.text {
+				if !strings.Contains(string(text), want) {
+					t.Errorf("no %q in:\n%s", want, text)
+				}
+			}
+			if n := f.mutations(); n != 0 {
+				t.Errorf("Plan changed the pod %d times", n)
+			}
+		})
+	}
+}
+
+func TestProxyNotReady(t *testing.T) {
+	always := corev1.ContainerRestartPolicyAlways
+	proxy := corev1.Container{Name: "istio-proxy"}
+	native := corev1.Container{Name: "istio-proxy", RestartPolicy: &always}
+	state := func(ready bool) []corev1.ContainerStatus {
+		return []corev1.ContainerStatus{{Name: "istio-proxy", Ready: ready}}
+	}
+	for _, tt := range []struct {
+		name string
+		edit func(*corev1.Pod)
+		want bool
+	}{
+		{"no-mesh", func(*corev1.Pod) {}, false},
+		{"classic", func(p *corev1.Pod) {
+			p.Spec.Containers, p.Status.ContainerStatuses = append(p.Spec.Containers, proxy), state(true)
+		}, false},
+		{"classic-starting", func(p *corev1.Pod) {
+			p.Spec.Containers, p.Status.ContainerStatuses = append(p.Spec.Containers, proxy), state(false)
+		}, true},
+		{"native", func(p *corev1.Pod) {
+			p.Spec.InitContainers, p.Status.InitContainerStatuses = append(p.Spec.InitContainers, native), state(true)
+		}, false},
+		{"native-starting", func(p *corev1.Pod) {
+			p.Spec.InitContainers, p.Status.InitContainerStatuses = append(p.Spec.InitContainers, native), state(false)
+		}, true},
+		{"no-status", func(p *corev1.Pod) { p.Spec.Containers = append(p.Spec.Containers, proxy) }, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			f := newFakeAPI(t)
+			f.addPod("api-1", tt.edit)
+			var steps []string
+			if _, err := f.client().Attach(context.Background(), target(), spec(), func(s string) { steps = append(steps, s) }); err != nil {
+				t.Fatal(err)
+			}
+			got := slices.ContainsFunc(steps, func(s string) bool {
+				return strings.HasPrefix(s, "warning: the pod's mesh proxy istio-proxy is not ready")
+			})
+			if got != tt.want {
+				t.Errorf("warned %v, want %v: %q", got, tt.want, steps)
+			}
+		})
 	}
 }
 

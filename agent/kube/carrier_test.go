@@ -214,7 +214,7 @@ func TestDialFallsBack(t *testing.T) {
 		{name: "proxy-error", setUp: func(_ *fakeAPI, fw *forwarder) { fw.spdy = answer(502) }, protocol: ProtocolWebSocket, tried: [2]int32{1, 1}},
 		{name: "create-denied-get-allowed", setUp: func(f *fakeAPI, fw *forwarder) { fw.spdy = denied(f, "create") }, protocol: ProtocolWebSocket, tried: [2]int32{1, 1}},
 		{name: "both-denied", setUp: func(f *fakeAPI, fw *forwarder) { fw.spdy, fw.webSocket = denied(f, "create"), denied(f, "get") },
-			want: "user jane may not create pods/portforward in namespace shop", hint: "--verb=create --resource=pods/portforward", tried: [2]int32{1, 1}},
+			want: "user jane may not create pods/portforward in namespace shop", hint: "borrownet rbac -n shop --workloads --subject user:jane", tried: [2]int32{1, 1}},
 		{name: "pod-gone", setUp: func(f *fakeAPI, fw *forwarder) {
 			fw.spdy = func(w http.ResponseWriter, _ *http.Request) bool {
 				f.reply(w, status(404, metav1.StatusReasonNotFound, `pods "api-1" not found`))

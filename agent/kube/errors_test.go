@@ -1,7 +1,6 @@
 package kube
 
 import (
-	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -23,7 +22,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"sigs.k8s.io/yaml"
 )
 
 func TestNewFails(t *testing.T) {
@@ -289,7 +287,7 @@ func TestImpersonation(t *testing.T) {
 func TestCheckAccess(t *testing.T) {
 	f := newFakeAPI(t)
 	f.deny["get pods/log"] = true
-	f.deny["get deployments"] = true
+	f.deny["get services"] = true
 	got, err := f.client().CheckAccess(context.Background(), "")
 	if err != nil {
 		t.Fatal(err)
@@ -297,23 +295,33 @@ func TestCheckAccess(t *testing.T) {
 	var denied []string
 	for _, a := range got {
 		if !a.Allowed {
-			denied = append(denied, a.Verb+" "+a.Resource)
+			denied = append(denied, a.String())
 		}
 	}
-	if diff := cmp.Diff([]string{"get pods/log", "get deployments"}, denied); diff != "" {
+	if diff := cmp.Diff([]string{"get pods/log", "get services"}, denied); diff != "" {
 		t.Errorf("denied (-want +got):\n%s", diff)
 	}
 }
 
 func TestRBAC(t *testing.T) {
-	for name, features := range map[string]Features{"role.yaml": {}, "role-workloads.yaml": {Workloads: true}} {
-		b := RBAC("shop", features)
-		golden(t, name, b)
-		var doc struct {
-			Rules []struct{ APIGroups, Resources, Verbs []string }
+	for name, cfg := range map[string]RoleConfig{
+		"role.yaml":           {Namespace: "shop"},
+		"role-workloads.yaml": {Namespace: "shop", Features: []Feature{Workloads}},
+		"role-all.yaml": {Name: "borrowers", Features: []Feature{Workloads, WebSocket, Events},
+			Subjects: []string{"user:jane: the \"first\"", "group:oidc:dev", "serviceaccount:ci/runner"}},
+	} {
+		b, err := RBAC(cfg)
+		if err != nil {
+			t.Fatal(err)
 		}
-		if err := yaml.UnmarshalStrict(bytes.ReplaceAll(b, []byte("apiVersion: rbac.authorization.k8s.io/v1\nkind: Role\nmetadata:\n  name: borrownet\n  namespace: shop\n"), nil), &doc); err != nil || len(doc.Rules) < 4 {
-			t.Errorf("%s: %v, %d rules", name, err, len(doc.Rules))
+		golden(t, name, b)
+	}
+	for _, cfg := range []RoleConfig{
+		{Name: "No Name"}, {Namespace: "a.b"}, {Subjects: []string{"jane"}}, {Subjects: []string{"user:"}}, {Subjects: []string{"robot:x"}},
+		{Subjects: []string{"user:a\nb"}}, {Subjects: []string{"serviceaccount:runner"}}, {Subjects: []string{"serviceaccount:a/b/c"}},
+	} {
+		if b, err := RBAC(cfg); err == nil {
+			t.Errorf("%+v gives:\n%s", cfg, b)
 		}
 	}
 }

@@ -246,6 +246,8 @@ func (f *fakeAPI) serve(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case resource == "selfsubjectaccessreviews":
 		f.review(w, r)
+	case resource == "selfsubjectreviews":
+		f.reply(w, map[string]any{"status": map[string]any{"userInfo": map[string]any{"username": "jane"}}})
 	case resource != "pods":
 		if o := f.objects[r.URL.Path]; o != nil {
 			f.reply(w, o)

@@ -49,6 +49,11 @@ func (c *Client) missing(user, namespace string, g grant) (reason, hint string) 
 		who = "user " + user
 	}
 	reason = fmt.Sprintf("%s may not %s %s %s (RBAC)", who, g.verb, g.resource, where)
+	for _, p := range permissions() {
+		if p.Verb == g.verb && p.Group == g.group && p.Resource == g.resource && namespace != "" {
+			return reason, "an administrator can grant it: " + c.roleCommand(user, namespace, p.Feature)
+		}
+	}
 	if user == "" {
 		user = "USER"
 	}
@@ -63,6 +68,28 @@ func (c *Client) missing(user, namespace string, g grant) (reason, hint string) 
 		c.kubectl(namespace, fmt.Sprintf("create rolebinding %s --role=%s --user=%s", role, role, user)))
 	return reason, hint
 }
+
+// roleCommand is the command that grants user what borrownet needs, with
+// targets named in every way.
+func (c *Client) roleCommand(user, namespace string, f Feature) string {
+	subject := "user:" + user
+	if account, ok := strings.CutPrefix(user, "system:serviceaccount:"); ok {
+		subject = "serviceaccount:" + strings.Replace(account, ":", "/", 1)
+	}
+	if user == "" {
+		subject = "user:NAME"
+	} else if !plainWord.MatchString(subject) {
+		subject = "'" + strings.ReplaceAll(subject, "'", `'\''`) + "'"
+	}
+	flags := "--" + string(Workloads)
+	if f != "" && f != Workloads {
+		flags += " --" + string(f)
+	}
+	return fmt.Sprintf("borrownet rbac -n %s %s --subject %s | %s", namespace, flags, subject, c.kubectl("", "apply -f -"))
+}
+
+// plainWord is what a shell takes as it is.
+var plainWord = regexp.MustCompile(`^[\w@%+=:,./-]+$`)
 
 // explainPolicy fills e in if an admission policy that can be named refused
 // the request, and reports whether it did. Webhooks choose their status code,

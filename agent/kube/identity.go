@@ -43,7 +43,7 @@ func chooseIdentity(pod *corev1.Pod, container *corev1.Container, assigned bool)
 			return identity{note: "the container runs as root, the agent never does"}
 		}
 		return identity{id, id, fmt.Sprintf("the container runs as root, the agent never does: it runs as %d", *id)}
-	case slices.Contains(proxyUIDs, *uid) || gid != nil && slices.Contains(proxyGIDs, *gid):
+	case slices.Contains(proxyUIDs, *uid) || slices.Contains(proxyGIDs, gidOf(gid)):
 		id := freeID(proxyUIDs, proxyGIDs)
 		if assigned {
 			return identity{note: "the container has the mesh proxy's uid or gid, which would bypass the mesh: the agent gets another"}
@@ -86,6 +86,33 @@ func proxyIDs(pod *corev1.Pod) (uids, gids []int64) {
 		}
 	}
 	return uids, gids
+}
+
+// gidOf is the gid of a process with the agent's image: without one in the
+// spec, container runtimes take 0 for a uid that the image does not know.
+func gidOf(gid *int64) int64 {
+	if gid == nil {
+		return 0
+	}
+	return *gid
+}
+
+// proxyTrouble says why what goes through the pod's mesh proxy may fail now,
+// or "".
+func proxyTrouble(pod *corev1.Pod) string {
+	for _, c := range slices.Concat(pod.Spec.Containers, pod.Spec.InitContainers) {
+		if !slices.Contains(proxyContainers(), c.Name) {
+			continue
+		}
+		ready := false
+		for _, s := range slices.Concat(pod.Status.ContainerStatuses, pod.Status.InitContainerStatuses) {
+			ready = ready || s.Name == c.Name && s.Ready
+		}
+		if !ready {
+			return "warning: the pod's mesh proxy " + c.Name + " is not ready: connections may fail until it is"
+		}
+	}
+	return ""
 }
 
 // freeID returns the first id from defaultID downwards that is in no list.

@@ -181,6 +181,20 @@ func (c *Client) target(pod *corev1.Pod, container, workload string) (*Target, e
 	return t, nil
 }
 
+// ownersOf names what pod belongs to as TYPE/NAME: its workload, and what
+// stands between them if that is another.
+func ownersOf(pod *corev1.Pod) []string {
+	owner := metav1.GetControllerOf(pod)
+	if owner == nil {
+		return nil
+	}
+	refs := []string{workloadOf(pod)}
+	if direct := refOf(owner); direct != refs[0] {
+		refs = append(refs, direct)
+	}
+	return refs
+}
+
 // workloadOf names the workload that made pod as TYPE/NAME, or returns "".
 func workloadOf(pod *corev1.Pod) string {
 	owner := metav1.GetControllerOf(pod)
@@ -192,6 +206,10 @@ func workloadOf(pod *corev1.Pod) string {
 			return "deploy/" + name
 		}
 	}
+	return refOf(owner)
+}
+
+func refOf(owner *metav1.OwnerReference) string {
 	word := strings.ToLower(owner.Kind)
 	if k, ok := findKind(word); ok {
 		word = k.short

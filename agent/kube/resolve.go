@@ -35,10 +35,8 @@ func (c *Client) Resolve(ctx context.Context, ref, container string) (*Target, e
 		return c.fromPod(pod, container)
 	case r.kind != kind{}:
 		set, err := c.podsOf(ctx, r.kind, r.name)
-		if apierrors.IsForbidden(err) {
-			if owned, ok := c.owned(ctx, r.kind.short+"/"+r.name); ok {
-				set, err = owned, nil
-			}
+		if apierrors.IsForbidden(err) && r.kind.resource != "services" {
+			set, err = c.owned(ctx, r.kind.short+"/"+r.name)
 		}
 		if err != nil {
 			return nil, c.notFound(ctx, r.kind.short+"/"+r.name, r.name, err)
@@ -170,55 +168,56 @@ func (c *Client) fromOwners(ctx context.Context, name, container string, refused
 	}
 	sets := map[string]podSet{}
 	for i := range pods {
-		ref := workloadOf(&pods[i])
-		if _, base, _ := strings.Cut(ref, "/"); base == name {
-			sets[ref] = podSet{ref, append(sets[ref].pods, &pods[i])}
+		for _, ref := range ownersOf(&pods[i]) {
+			if _, base, _ := strings.Cut(ref, "/"); base == name {
+				sets[ref] = podSet{ref, append(sets[ref].pods, &pods[i])}
+			}
 		}
 	}
 	found := slices.SortedFunc(maps.Values(sets), func(a, b podSet) int { return strings.Compare(a.ref, b.ref) })
 	switch len(found) {
 	case 0:
-		return nil, c.notAllowed(name, refused)
+		return nil, c.notAllowed(ctx, name, refused)
 	case 1:
 		return c.fromSet(found[0], container)
 	}
 	return nil, c.ambiguous(name, found)
 }
 
-// owned returns the pods that say they belong to the workload ref, if there
-// are any.
-func (c *Client) owned(ctx context.Context, ref string) (podSet, bool) {
+// owned returns the pods that say they belong to the workload ref, for users
+// who may not read the workload itself.
+func (c *Client) owned(ctx context.Context, ref string) (podSet, error) {
 	set := podSet{ref: ref}
 	pods, err := c.listPods(ctx, c.namespace, "")
 	for i := range pods {
-		if workloadOf(&pods[i]) == ref {
+		if slices.Contains(ownersOf(&pods[i]), ref) {
 			set.pods = append(set.pods, &pods[i])
 		}
 	}
-	return set, err == nil && len(set.pods) > 0
+	if err == nil && len(set.pods) == 0 {
+		err = &Error{Op: "find", Object: ref + " in namespace " + c.namespace, Reason: "no pod belongs to it, and you may not see whether it exists",
+			Hint: c.kubectl(c.namespace, "get pods")}
+	}
+	return set, err
 }
 
-// notAllowed explains a bare name that no pod has, when what the user may not
-// look at may be what was meant.
-func (c *Client) notAllowed(name string, refused []error) error {
-	first := c.explain("find", name, refused[0])
-	var e *Error
-	if !errors.As(first, &e) {
-		return first
-	}
-	var all []string
+// notAllowed explains a bare name that neither a pod nor the owner of one has.
+// It may be the name of a service that the user may not look at.
+func (c *Client) notAllowed(ctx context.Context, name string, refused []error) error {
 	for _, err := range refused {
 		var failed *requestError
-		if errors.As(err, &failed) {
-			if what := failed.request.verb + " " + failed.request.full(); !slices.Contains(all, what) {
-				all = append(all, what)
-			}
+		if !errors.As(err, &failed) || failed.request.resource != "services" {
+			continue
 		}
+		err = c.explain("find", name+" in namespace "+c.namespace, err)
+		var e *Error
+		if errors.As(err, &e) {
+			e.Reason = "no pod has or belongs to that name, and " + e.Reason
+			e.Hint = "name a pod: " + c.kubectl(c.namespace, "get pods") + "; " + e.Hint
+		}
+		return err
 	}
-	e.Object = name + " in namespace " + c.namespace
-	e.Reason = fmt.Sprintf("there is no such pod, and you may not %s in namespace %s (RBAC)", strings.Join(all, ", "), c.namespace)
-	e.Hint = "name a pod: " + c.kubectl(c.namespace, "get pods") + "; " + e.Hint
-	return e
+	return c.notFound(ctx, name, name, nil)
 }
 
 func (c *Client) ambiguous(name string, sets []podSet) error {

@@ -1,37 +1,130 @@
 package kube
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 	"strings"
+	"unicode"
+
+	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
+	"sigs.k8s.io/yaml"
 )
 
-// Features say what a Role is to allow beyond naming pods directly.
-type Features struct {
-	Workloads bool // targets named as deploy/x, svc/x or by a bare name
+// RoleConfig says what a Role is to allow, and to whom.
+type RoleConfig struct {
+	Name      string // of Role and RoleBinding; empty = borrownet
+	Namespace string // empty = left to kubectl
+	Features  []Feature
+	Subjects  []string // user:NAME, group:NAME or serviceaccount:NAMESPACE/NAME; none = no RoleBinding
 }
 
+const roleHead = `# What "borrownet up", run, status and down need in a namespace, and nothing else.
+# Who may patch pods/ephemeralcontainers may read every Secret of the namespace through
+# the environment of such a container: "borrownet policy" prints what closes that.
+`
+
 // RBAC returns the YAML of the smallest Role that lets its subjects use
-// borrownet in a namespace.
-func RBAC(namespace string, f Features) []byte {
-	type key struct{ group, resource string }
-	var order []key
-	verbs := map[key][]string{}
+// borrownet in a namespace, and of the binding to them.
+func RBAC(cfg RoleConfig) ([]byte, error) {
+	if cfg.Name == "" {
+		cfg.Name = "borrownet"
+	}
+	if err := checkNames(cfg); err != nil {
+		return nil, err
+	}
+	meta := metav1.ObjectMeta{Name: cfg.Name, Namespace: cfg.Namespace}
+	role := &rbacv1.Role{
+		TypeMeta:   metav1.TypeMeta{APIVersion: rbacv1.SchemeGroupVersion.String(), Kind: "Role"},
+		ObjectMeta: meta,
+		Rules:      rules(cfg.Features),
+	}
+	out := []byte(roleHead)
+	doc, err := document(role)
+	if err != nil {
+		return nil, err
+	}
+	out = append(out, doc...)
+	if len(cfg.Subjects) == 0 {
+		return out, nil
+	}
+	binding := &rbacv1.RoleBinding{
+		TypeMeta:   metav1.TypeMeta{APIVersion: rbacv1.SchemeGroupVersion.String(), Kind: "RoleBinding"},
+		ObjectMeta: meta,
+		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: cfg.Name},
+	}
+	for _, text := range cfg.Subjects {
+		s, err := parseSubject(text)
+		if err != nil {
+			return nil, err
+		}
+		binding.Subjects = append(binding.Subjects, s)
+	}
+	if doc, err = document(binding); err != nil {
+		return nil, err
+	}
+	return append(append(out, "---\n"...), doc...), nil
+}
+
+// rules are one rule for each resource.
+func rules(features []Feature) []rbacv1.PolicyRule {
+	var out []rbacv1.PolicyRule
 	for _, p := range permissions() {
-		lookup := p.Group != "" || p.Resource == "services" || p.Verb == "list" && p.Resource == "pods"
-		if lookup && !f.Workloads {
+		if p.Feature != "" && !slices.Contains(features, p.Feature) {
 			continue
 		}
-		k := key{p.Group, p.Resource}
-		if !slices.Contains(order, k) {
-			order = append(order, k)
+		i := slices.IndexFunc(out, func(r rbacv1.PolicyRule) bool { return r.APIGroups[0] == p.Group && r.Resources[0] == p.Resource })
+		if i < 0 {
+			i = len(out)
+			out = append(out, rbacv1.PolicyRule{APIGroups: []string{p.Group}, Resources: []string{p.Resource}})
 		}
-		verbs[k] = append(verbs[k], p.Verb)
+		out[i].Verbs = append(out[i].Verbs, p.Verb)
 	}
-	var b strings.Builder
-	fmt.Fprintf(&b, "apiVersion: rbac.authorization.k8s.io/v1\nkind: Role\nmetadata:\n  name: borrownet\n  namespace: %s\nrules:\n", namespace)
-	for _, k := range order {
-		fmt.Fprintf(&b, "- apiGroups: [%q]\n  resources: [%q]\n  verbs: [%s]\n", k.group, k.resource, strings.Join(verbs[k], ", "))
+	return out
+}
+
+func checkNames(cfg RoleConfig) error {
+	if bad := validation.IsDNS1123Subdomain(cfg.Name); bad != nil {
+		return fmt.Errorf("%q is no name of a Role: %s", cfg.Name, bad[0])
 	}
-	return []byte(b.String())
+	if cfg.Namespace == "" {
+		return nil
+	}
+	if bad := validation.IsDNS1123Label(cfg.Namespace); bad != nil {
+		return fmt.Errorf("%q is no name of a namespace: %s", cfg.Namespace, bad[0])
+	}
+	return nil
+}
+
+// parseSubject reads user:NAME, group:NAME or serviceaccount:NAMESPACE/NAME.
+func parseSubject(text string) (rbacv1.Subject, error) {
+	kind, name, _ := strings.Cut(text, ":")
+	wrong := fmt.Errorf("%q is none of user:NAME, group:NAME and serviceaccount:NAMESPACE/NAME", text)
+	if name == "" || strings.ContainsFunc(name, unicode.IsControl) {
+		return rbacv1.Subject{}, wrong
+	}
+	switch kind {
+	case "user":
+		return rbacv1.Subject{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: name}, nil
+	case "group":
+		return rbacv1.Subject{APIGroup: rbacv1.GroupName, Kind: rbacv1.GroupKind, Name: name}, nil
+	case "serviceaccount":
+		namespace, account, _ := strings.Cut(name, "/")
+		if validation.IsDNS1123Label(namespace) != nil || validation.IsDNS1123Subdomain(account) != nil {
+			return rbacv1.Subject{}, wrong
+		}
+		return rbacv1.Subject{Kind: rbacv1.ServiceAccountKind, Namespace: namespace, Name: account}, nil
+	}
+	return rbacv1.Subject{}, wrong
+}
+
+// document encodes an object for kubectl.
+func document(v any) ([]byte, error) {
+	b, err := yaml.Marshal(v)
+	if err != nil {
+		return nil, fmt.Errorf("encode YAML: %w", err)
+	}
+	return bytes.ReplaceAll(b, []byte("  creationTimestamp: null\n"), nil), nil
 }

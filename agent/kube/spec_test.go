@@ -142,6 +142,65 @@ func TestChooseIdentity(t *testing.T) {
 	}
 }
 
+// TestChooseIdentityInMeshes: pod specs as the meshes' injectors leave them.
+func TestChooseIdentityInMeshes(t *testing.T) {
+	always := corev1.ContainerRestartPolicyAlways
+	container := func(name string, uid, gid *int64) corev1.Container {
+		return corev1.Container{Name: name, SecurityContext: &corev1.SecurityContext{RunAsUser: uid, RunAsGroup: gid}}
+	}
+	sidecar := func(name string, uid, gid *int64) corev1.Container {
+		c := container(name, uid, gid)
+		c.RestartPolicy = &always
+		return c
+	}
+	istioInit := container("istio-init", id(0), id(0))
+	for _, tt := range []struct {
+		name        string
+		init, proxy []corev1.Container // proxy stands beside the app
+		app         corev1.Container
+		uid, gid    int64 // -1 = not set
+		bypass      bool  // the note says so
+	}{
+		{name: "istio-classic", init: []corev1.Container{istioInit}, proxy: []corev1.Container{container("istio-proxy", id(1337), id(1337))},
+			app: container("app", id(1000), id(1000)), uid: 1000, gid: 1000},
+		{name: "istio-classic-app-as-proxy", init: []corev1.Container{istioInit}, proxy: []corev1.Container{container("istio-proxy", id(1337), id(1337))},
+			app: container("app", id(1337), id(1337)), uid: 65532, gid: 65532, bypass: true},
+		{name: "istio-native", init: []corev1.Container{istioInit, sidecar("istio-proxy", id(1337), id(1337))},
+			app: container("app", id(1000), nil), uid: 1000, gid: -1},
+		{name: "istio-native-openshift", init: []corev1.Container{sidecar("istio-proxy", id(1000650001), id(1000650001))},
+			app: container("app", id(1000650001), nil), uid: 65532, gid: 65532, bypass: true},
+		{name: "istio-native-gid-alone", init: []corev1.Container{sidecar("istio-proxy", id(1000650001), id(1000650002))},
+			app: container("app", id(1000), id(1000650002)), uid: 65532, gid: 65532, bypass: true},
+		{name: "istio-tproxy", init: []corev1.Container{istioInit}, proxy: []corev1.Container{container("istio-proxy", id(0), id(1337))},
+			app: container("app", id(1000), id(1000)), uid: 1000, gid: 1000},
+		{name: "istio-tproxy-gid-alone", init: []corev1.Container{istioInit}, proxy: []corev1.Container{container("istio-proxy", id(0), id(1337))},
+			app: container("app", id(1000), id(1337)), uid: 65532, gid: 65532, bypass: true},
+		{name: "proxy-in-group-0", proxy: []corev1.Container{container("istio-proxy", id(500), id(0))},
+			app: container("app", id(1000), nil), uid: 65532, gid: 65532, bypass: true},
+		{name: "linkerd-classic", init: []corev1.Container{container("linkerd-init", id(65534), nil)}, proxy: []corev1.Container{container("linkerd-proxy", id(2102), id(2102))},
+			app: container("app", id(1000), id(1000)), uid: 1000, gid: 1000},
+		{name: "linkerd-native-app-as-proxy", init: []corev1.Container{container("linkerd-init", id(65534), nil), sidecar("linkerd-proxy", id(2102), nil)},
+			app: container("app", id(2102), nil), uid: 65532, gid: 65532, bypass: true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			pod := &corev1.Pod{Spec: corev1.PodSpec{InitContainers: tt.init, Containers: append([]corev1.Container{tt.app}, tt.proxy...)}}
+			got := chooseIdentity(pod, &pod.Spec.Containers[0], false)
+			plain := func(p *int64) int64 {
+				if p == nil {
+					return -1
+				}
+				return *p
+			}
+			if plain(got.uid) != tt.uid || plain(got.gid) != tt.gid {
+				t.Errorf("uid %d gid %d, want %d %d", plain(got.uid), plain(got.gid), tt.uid, tt.gid)
+			}
+			if strings.Contains(got.note, "bypass") != tt.bypass {
+				t.Errorf("note %q", got.note)
+			}
+		})
+	}
+}
+
 func TestServes(t *testing.T) {
 	base := func(edit func(from *corev1.Container, s *AgentSpec, i *identity)) *corev1.EphemeralContainer {
 		from, s, i := &corev1.Container{Name: "app", Env: []corev1.EnvVar{{Name: "A", Value: "1"}}}, spec(), identity{uid: id(10)}

@@ -37,7 +37,7 @@ func (a *app) up() *cobra.Command {
 	}
 	target.add(cmd)
 	cmd.Flags().BoolVarP(&detach, "detach", "d", false, "return when the session is ready")
-	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "print what would be added to the pod, change nothing")
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "print what would change, and which rights are missing; change nothing")
 	return cmd
 }
 
@@ -46,16 +46,16 @@ func interruptible() (context.Context, context.CancelFunc) {
 	return signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 }
 
-// plan prints what up would do to the pod.
+// plan prints what up would do to the pod, and fails as up would.
 func (a *app) plan(req session.Request) error {
 	ctx, stop := interruptible()
 	defer stop()
 	req.Kube.Stdin = interactive()
 	text, err := session.Plan(ctx, connect, req)
-	if err != nil {
-		return fault.From(err)
+	if printed := a.ui.print(string(text)); err == nil {
+		return printed
 	}
-	return a.ui.print(string(text))
+	return fault.From(err)
 }
 
 // borrow sets a session up and stays with it unless detached.

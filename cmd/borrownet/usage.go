@@ -27,7 +27,11 @@ The end of a session parks the agent: it leaves by itself after --idle-ttl, and
 until then the next "up" takes it again. "borrownet down --stop-agent" ends it.
 
 The agent's image is named by --agent-image, else $BORROWNET_AGENT_IMAGE, else
-agentImage in borrownet.yaml in the working directory.`
+agentImage in borrownet.yaml in the working directory.
+
+With --dry-run nothing changes anywhere: the API server is asked which rights you
+have and what it would do, every object that would change is printed as YAML, and
+the exit code is what "up" without it would fail with.`
 
 const upExample = `  borrownet up --pod api -n shop
   borrownet up --pod deploy/api -c app -d --session mine
@@ -77,6 +81,32 @@ const demoExample = `  borrownet demo
 
 const demoCallLong = `Call a URL with the sockets and the resolver that any program has: http://HOST/PATH,
 tcp://HOST:PORT or udp://HOST:PORT, which are sent TEXT, or dns://NAME.`
+
+const rbacLong = `Print the smallest Role with which borrownet works in a namespace, and with
+--subject the RoleBinding to those who get it, as YAML for "kubectl apply". Every
+right in it is needed: without it a command fails and names it.
+
+Who has this Role can add a container to any pod of the namespace, and so read every
+Secret there; "borrownet policy" prints what closes that.`
+
+const rbacExample = `  borrownet rbac -n shop --workloads --subject group:developers | kubectl apply -f -
+  borrownet rbac -n shop --subject user:jane --subject serviceaccount:ci/runner`
+
+const policyLong = `Print a ValidatingAdmissionPolicy and its binding, as YAML for "kubectl apply". In
+namespaces with the label (--label) they let only borrownet's agent be added to a pod
+as an ephemeral container: its image, its arguments, environment and mounts that one
+container of the pod has already, no capability but NET_RAW, never root, never the mesh
+proxy's uid or gid. Other namespaces are left alone, and so are containers that are
+there already. It needs Kubernetes 1.30 or newer.
+
+Why it matters: who may add ephemeral containers may otherwise read every Secret of
+the namespace, because the environment of such a container may name any of them.
+
+--registry trusts everyone who can push below PREFIX: an image there can do what it
+likes with what the agent has. Prefer --image.`
+
+const policyExample = `  borrownet policy --image registry.example.org/borrownet-agent@sha256:DIGEST | kubectl apply -f -
+  kubectl label namespace shop borrownet.dev/agent-only=true`
 
 const exitCodesLong = `Exit codes of every command but run and shell:
 

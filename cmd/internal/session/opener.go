@@ -101,8 +101,9 @@ func resolve(ctx context.Context, connect Connect, req Request, log *slog.Logger
 	return client, target, nil
 }
 
-// Plan returns, as YAML, what a session of req would add to its target. It
-// changes nothing anywhere and needs no daemon. connect may be nil.
+// Plan returns, as YAML, what a session of req would change in its target, and
+// an error if it would fail; often both. It changes nothing anywhere and needs
+// no daemon. connect may be nil.
 func Plan(ctx context.Context, connect Connect, req Request) ([]byte, error) {
 	client, target, err := resolve(ctx, connect, req, slog.New(slog.DiscardHandler), func(string) {})
 	if err != nil {
@@ -110,10 +111,7 @@ func Plan(ctx context.Context, connect Connect, req Request) ([]byte, error) {
 	}
 	defer client.Close()
 	text, err := client.Plan(ctx, target, req.spec(wg.NewPrivateKey().Public().String()))
-	if err != nil {
-		return nil, Explain(err)
-	}
-	return text, nil
+	return text, Explain(err)
 }
 
 func (r Request) spec(clientKey string) kube.AgentSpec {

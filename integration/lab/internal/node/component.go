@@ -84,6 +84,7 @@ func (c *components) apiserver() error {
 		"--service-account-issuer=https://kubernetes.default.svc.cluster.local",
 		"--service-account-key-file="+pki+"sa.pub", "--service-account-signing-key-file="+pki+"sa.key",
 		"--authorization-mode=Node,RBAC", "--enable-admission-plugins=NodeRestriction",
+		"--audit-policy-file="+c.spec.Path("audit.yaml"), "--audit-log-path="+c.spec.Path("log", "audit.log"),
 		"--allow-privileged=true", "--profiling=false")
 }
 

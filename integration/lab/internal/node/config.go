@@ -23,6 +23,7 @@ func writeConfigs(s spec.Spec) error {
 	for name, dst := range map[string]string{
 		"containerd.toml": "/etc/containerd/config.toml",
 		"cni.conflist":    "/etc/cni/net.d/10-lab.conflist",
+		"audit.yaml":      s.Path("audit.yaml"),
 		"kubelet.yaml":    s.Path("kubelet.yaml"),
 		"kube-proxy.yaml": s.Path("kube-proxy.yaml"),
 	} {

@@ -1,0 +1,235 @@
+package kube
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+	"time"
+
+	admissionv1 "k8s.io/api/admissionregistration/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
+)
+
+// Defaults of PolicyConfig.
+const (
+	DefaultPolicyName   = "borrownet-agent-only"
+	DefaultPolicyLabel  = "borrownet.dev/agent-only=true"
+	DefaultPolicyMaxTTL = 24 * time.Hour
+)
+
+// PolicyConfig says which agents a policy admits, and where. Images or
+// Registries must name something.
+type PolicyConfig struct {
+	Name       string        // of policy and binding; empty = DefaultPolicyName
+	Label      string        // KEY=VALUE of the namespaces that it holds in; empty = DefaultPolicyLabel
+	Images     []string      // REF@sha256:DIGEST: admitted under whatever name has the digest
+	Registries []string      // registry, directory or repository below which every image is admitted
+	MaxTTL     time.Duration // longest --hard-ttl; 0 = DefaultPolicyMaxTTL
+}
+
+const policyHead = `# In labelled namespaces only borrownet's agent may be added to a pod as an ephemeral
+# container; other namespaces are left alone. To put it in force in one:
+#
+#   kubectl label namespace NAME %s
+#
+# Why: who may patch pods/ephemeralcontainers may add any container to any pod, and its
+# environment may name any Secret of the namespace. Without a policy like this one that
+# right is the right to read every Secret of the namespace, and to run as whatever Pod
+# Security lets pass.
+`
+
+// Policy returns the YAML of a ValidatingAdmissionPolicy, and of its binding,
+// that admits as new ephemeral containers only what newContainer makes.
+func Policy(cfg PolicyConfig) ([]byte, error) {
+	if cfg.Name == "" {
+		cfg.Name = DefaultPolicyName
+	}
+	if cfg.Label == "" {
+		cfg.Label = DefaultPolicyLabel
+	}
+	if cfg.MaxTTL == 0 {
+		cfg.MaxTTL = DefaultPolicyMaxTTL
+	}
+	image, err := imageRule(cfg)
+	if err != nil {
+		return nil, err
+	}
+	key, value, err := cfg.check()
+	if err != nil {
+		return nil, err
+	}
+	fail, equivalent := admissionv1.Fail, admissionv1.Equivalent
+	policy := &admissionv1.ValidatingAdmissionPolicy{
+		TypeMeta:   metav1.TypeMeta{APIVersion: admissionv1.SchemeGroupVersion.String(), Kind: "ValidatingAdmissionPolicy"},
+		ObjectMeta: metav1.ObjectMeta{Name: cfg.Name},
+		Spec: admissionv1.ValidatingAdmissionPolicySpec{
+			FailurePolicy: &fail,
+			MatchConstraints: &admissionv1.MatchResources{
+				MatchPolicy: &equivalent,
+				ResourceRules: []admissionv1.NamedRuleWithOperations{{RuleWithOperations: admissionv1.RuleWithOperations{
+					Operations: []admissionv1.OperationType{admissionv1.Create, admissionv1.Update},
+					Rule:       admissionv1.Rule{APIGroups: []string{""}, APIVersions: []string{"v1"}, Resources: []string{"pods/ephemeralcontainers"}},
+				}}},
+			},
+			Variables: policyVariables(),
+		},
+	}
+	for _, r := range policyRules(image, cfg.MaxTTL) {
+		policy.Spec.Validations = append(policy.Spec.Validations, admissionv1.Validation{
+			Expression: "variables.added.all(c, " + r.expression + ")",
+			Message:    "only borrownet's agent may be added: " + r.message,
+		})
+	}
+	binding := &admissionv1.ValidatingAdmissionPolicyBinding{
+		TypeMeta:   metav1.TypeMeta{APIVersion: admissionv1.SchemeGroupVersion.String(), Kind: "ValidatingAdmissionPolicyBinding"},
+		ObjectMeta: metav1.ObjectMeta{Name: cfg.Name},
+		Spec: admissionv1.ValidatingAdmissionPolicyBindingSpec{
+			PolicyName:        cfg.Name,
+			ValidationActions: []admissionv1.ValidationAction{admissionv1.Deny},
+			MatchResources: &admissionv1.MatchResources{
+				MatchPolicy:       &equivalent,
+				NamespaceSelector: &metav1.LabelSelector{MatchLabels: map[string]string{key: value}},
+			},
+		},
+	}
+	first, err := document(policy)
+	if err != nil {
+		return nil, err
+	}
+	second, err := document(binding)
+	if err != nil {
+		return nil, err
+	}
+	return fmt.Appendf(nil, policyHead+"%s---\n%s", cfg.Label, statusLine.ReplaceAll(first, nil), second), nil
+}
+
+// statusLine is an empty status, which only the server writes.
+var statusLine = regexp.MustCompile(`(?m)^status: \{\}\n`)
+
+func (cfg PolicyConfig) check() (key, value string, err error) {
+	key, value, ok := strings.Cut(cfg.Label, "=")
+	switch {
+	case validation.IsDNS1123Subdomain(cfg.Name) != nil:
+		return "", "", fmt.Errorf("%q is no name of a policy", cfg.Name)
+	case !ok || validation.IsQualifiedName(key) != nil || validation.IsValidLabelValue(value) != nil:
+		return "", "", fmt.Errorf("%q is no label: KEY=VALUE is wanted", cfg.Label)
+	case cfg.MaxTTL < time.Second:
+		return "", "", errors.New("the longest life of an agent is shorter than a second")
+	}
+	return key, value, nil
+}
+
+// Images as they may stand in an expression: nothing in them needs quoting.
+var (
+	pinnedImage = regexp.MustCompile(`^[a-zA-Z0-9][\w.:/-]*@(sha256:[0-9a-f]{64})$`)
+	imagePrefix = regexp.MustCompile(`^[a-zA-Z0-9][\w.:/-]*$`)
+)
+
+// imageRule returns the condition on c.image.
+func imageRule(cfg PolicyConfig) (string, error) {
+	var any []string
+	for _, image := range cfg.Images {
+		m := pinnedImage.FindStringSubmatch(image)
+		if m == nil {
+			return "", fmt.Errorf("image %q is not pinned: REF@sha256:DIGEST is wanted", image)
+		}
+		any = append(any, "c.image.endsWith('@"+m[1]+"')")
+	}
+	for _, prefix := range cfg.Registries {
+		if !imagePrefix.MatchString(prefix) || strings.Contains(prefix, "//") {
+			return "", fmt.Errorf("%q is neither a registry nor something in one", prefix)
+		}
+		// Whole parts of the name only: example.org/team must not let
+		// example.org/team-of-others pass, nor example.org another port.
+		prefix = strings.TrimSuffix(prefix, "/")
+		any = append(any, "c.image.startsWith('"+prefix+"/')")
+		if strings.Contains(prefix, "/") {
+			any = append(any, "c.image == '"+prefix+"'", "c.image.startsWith('"+prefix+":')", "c.image.startsWith('"+prefix+"@')")
+		}
+	}
+	if len(any) == 0 {
+		return "", errors.New("no image is named: a policy without one would admit every image")
+	}
+	return strings.Join(any, " || "), nil
+}
+
+// policyVariables are computed once for a request. What is there already can
+// be neither changed nor removed and is not judged; the pod is read from the
+// old object, in which the request has no say.
+func policyVariables() []admissionv1.Variable {
+	proxies := "'" + strings.Join(proxyContainers(), "', '") + "'"
+	return []admissionv1.Variable{
+		{Name: "known", Expression: "has(oldObject.spec.ephemeralContainers) ? oldObject.spec.ephemeralContainers.map(c, c.name) : []"},
+		{Name: "added", Expression: "has(object.spec.ephemeralContainers) ? object.spec.ephemeralContainers.filter(c, !(c.name in variables.known)) : []"},
+		{Name: "containers", Expression: "oldObject.spec.containers + (has(oldObject.spec.initContainers) ?" +
+			" oldObject.spec.initContainers.filter(i, has(i.restartPolicy) && i.restartPolicy == 'Always') : [])"},
+		{Name: "proxies", Expression: "variables.containers.filter(p, p.name in [" + proxies + "])"},
+		{Name: "podUID", Expression: "has(oldObject.spec.securityContext) && has(oldObject.spec.securityContext.runAsUser) ? oldObject.spec.securityContext.runAsUser : -1"},
+		{Name: "podGID", Expression: "has(oldObject.spec.securityContext) && has(oldObject.spec.securityContext.runAsGroup) ? oldObject.spec.securityContext.runAsGroup : -1"},
+	}
+}
+
+// policyRule is what must hold for each added container c.
+type policyRule struct{ expression, message string }
+
+// Patterns of the agent's arguments.
+const (
+	patternKey      = `^[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=$` // 32 bytes in base64
+	patternDuration = `^([0-9]+h)?([0-9]+m)?([0-9]+s)?$`
+	patternSpec     = `^[0-9a-f]{16}$`
+)
+
+// policyRules says in CEL what newContainer does. The two must change together:
+// the lab's tests hold one against the other. A message states the rule.
+func policyRules(image string, maxTTL time.Duration) []policyRule {
+	lit := func(s string) string { return "'" + s + "'" }
+	return []policyRule{
+		{"c.name.startsWith(" + lit(agentPrefix) + ")", "its name begins with " + agentPrefix},
+		{image, "its image is one that the policy names"},
+		{"!has(c.command) && !has(c.workingDir) && has(c.args) && c.args.size() == 6" +
+			" && c.args[0] == '--client-key' && c.args[1].matches(" + lit(patternKey) + ")" +
+			" && c.args[2] == '--idle-ttl' && c.args[3].matches(" + lit(patternDuration) + ")" +
+			" && c.args[4] == '--hard-ttl' && c.args[5].matches(" + lit(patternDuration) + ")" +
+			" && duration(c.args[5]) <= duration(" + lit(maxTTL.String()) + ")",
+			"its arguments are --client-key, --idle-ttl and --hard-ttl, the last at most " + maxTTL.String() + ", and it has no command"},
+		{"!has(c.targetContainerName) && !has(c.volumeDevices) && !has(c.lifecycle)" +
+			" && (!has(c.stdin) || !c.stdin) && (!has(c.tty) || !c.tty)",
+			"it shares no process namespace, has no terminal, standard input or devices"},
+		{"has(c.env) && c.env.all(e, !e.name.startsWith(" + lit(envPrefix) + ")" +
+			" || e.name == " + lit(envSpec) + " && has(e.value) && e.value.matches(" + lit(patternSpec) + ")" +
+			" || e.name in [" + lit(envHostIP) + ", " + lit(envPodIPs) + "] && has(e.valueFrom) && has(e.valueFrom.fieldRef)" +
+			" && e.valueFrom.fieldRef.fieldPath == (e.name == " + lit(envHostIP) + " ? 'status.hostIP' : 'status.podIPs'))" +
+			" && c.env.exists(e, e.name == " + lit(envHostIP) + ")",
+			"its own variables " + envHostIP + ", " + envPodIPs + " and " + envSpec + " are what borrownet makes them"},
+		{"variables.containers.exists(t," +
+			" c.env.all(e, e.name.startsWith(" + lit(envPrefix) + ") || has(t.env) && (e in t.env || has(e.valueFrom) && has(e.valueFrom.resourceFieldRef)" +
+			" && t.env.exists(x, x.name == e.name && has(x.valueFrom) && has(x.valueFrom.resourceFieldRef) && x.valueFrom.resourceFieldRef.resource == e.valueFrom.resourceFieldRef.resource)))" +
+			" && (!has(c.envFrom) || has(t.envFrom) && c.envFrom.all(f, f in t.envFrom))" +
+			" && (!has(c.volumeMounts) || has(t.volumeMounts) && c.volumeMounts.all(m, m in t.volumeMounts)))",
+			"its env, envFrom and volumeMounts are among those of one container of the pod"},
+		{"has(c.securityContext) && (!has(c.securityContext.privileged) || !c.securityContext.privileged)" +
+			" && has(c.securityContext.allowPrivilegeEscalation) && !c.securityContext.allowPrivilegeEscalation",
+			"it is not privileged and does not escalate privileges"},
+		{"has(c.securityContext) && has(c.securityContext.capabilities) && has(c.securityContext.capabilities.drop) && 'ALL' in c.securityContext.capabilities.drop" +
+			" && (!has(c.securityContext.capabilities.add) || c.securityContext.capabilities.add.all(n, n == " + lit(string(netRaw)) + "))",
+			"it drops ALL capabilities and adds at most " + string(netRaw)},
+		{"has(c.securityContext) && has(c.securityContext.runAsNonRoot) && c.securityContext.runAsNonRoot" +
+			" && (!has(c.securityContext.runAsUser) || c.securityContext.runAsUser > 0)" +
+			" && has(c.securityContext.readOnlyRootFilesystem) && c.securityContext.readOnlyRootFilesystem" +
+			" && has(c.securityContext.seccompProfile) && c.securityContext.seccompProfile.type == 'RuntimeDefault'" +
+			" && (!has(c.securityContext.procMount) || c.securityContext.procMount == 'Default')" +
+			" && !has(c.securityContext.seLinuxOptions) && !has(c.securityContext.appArmorProfile) && !has(c.securityContext.windowsOptions)",
+			"it does not run as root, has a read-only root and the runtime's seccomp profile, and no other confinement than the pod's"},
+		{"has(c.securityContext) && " + notProxy("runAsUser", "podUID") + " && " + notProxy("runAsGroup", "podGID"),
+			"it has neither the uid nor the gid of the pod's mesh proxy, which bypass the mesh"},
+	}
+}
+
+// notProxy is the condition that an id of c is no mesh proxy's.
+func notProxy(field, fallback string) string {
+	id := "(has(c.securityContext." + field + ") ? c.securityContext." + field + " : variables." + fallback + ")"
+	proxy := "(has(p.securityContext) && has(p.securityContext." + field + ") ? p.securityContext." + field + " : variables." + fallback + ")"
+	return fmt.Sprintf("!(%[1]s in [%[2]d, %[3]d]) && !variables.proxies.exists(p, %[4]s != -1 && %[4]s == %[1]s)", id, istioID, linkerdID, proxy)
+}
