@@ -1,9 +1,20 @@
 package main
 
-import "context"
+import (
+	"context"
+	"os/exec"
+)
 
 // labBuild builds everything that a lab run needs; what is up to date costs seconds.
 var labBuild = step{name: "build", kind: prepare, argv: []string{"hack/e2e-build.sh"}}
+
+// missingLab says that Kubernetes is not compiled yet.
+func missingLab(ctx context.Context) string {
+	if exec.CommandContext(ctx, "hack/lab-build.sh", "--built").Run() == nil {
+		return ""
+	}
+	return "Kubernetes is not compiled yet, which takes about ten minutes on two cores"
+}
 
 // onLaptop is a command on the laptop of a lab that is started for it.
 func onLaptop(flags []string, command ...string) []string {

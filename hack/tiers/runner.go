@@ -32,6 +32,9 @@ func (r *runner) plan(ctx context.Context, chosen []*tier) {
 		if t.probe != nil {
 			t.leftOut = t.probe(ctx)
 		}
+		if t.leftOut == "" && t.missing != nil && !r.asked && !r.require.demands(t.name) {
+			t.leftOut = t.missing(ctx)
+		}
 		if t.leftOut != "" {
 			fmt.Fprintf(r.out, "  %-6s %s: left out: %s\n", t.name, t.about, t.leftOut)
 			continue

@@ -43,6 +43,11 @@ func TestRunner(t *testing.T) {
 		tr.probe = func(context.Context) string { return "no mounts here" }
 		return tr
 	}
+	unbuilt := func() *tier {
+		tr := script("lab", step{kind: check, argv: []string{"true"}})
+		tr.missing = func(context.Context) string { return "not compiled yet" }
+		return tr
+	}
 	for _, tt := range []struct {
 		name     string
 		required string
@@ -56,6 +61,8 @@ func TestRunner(t *testing.T) {
 		{"skip-required-elsewhere", "lab", []*tier{script("fast", step{kind: goTest, argv: []string{events(passEvent, skipEvent)}})}, 0, "1 passed, 0 failed, 1 skipped", ""},
 		{"failure-counts-once", "", []*tier{script("fast", step{kind: goTest, argv: []string{events(passEvent, failEvent) + "; exit 1"}})}, 1, "1 passed, 1 failed, 0 skipped", "FAIL p.TestC"},
 		{"command-fails-without-a-test", "", []*tier{script("fast", step{kind: goTest, argv: []string{"echo no such package >&2; exit 1"}})}, 1, "0 passed, 1 failed, 0 skipped", "no such package"},
+		{"not-built-and-not-asked", "", []*tier{unbuilt()}, 0, "0 passed, 0 failed, 0 skipped", "left out: not compiled yet"},
+		{"not-built-but-required", "lab", []*tier{unbuilt()}, 0, "1 passed, 0 failed, 0 skipped", ""},
 		{"check", "", []*tier{script("fast", step{kind: check, argv: []string{"true"}})}, 0, "1 passed, 0 failed, 0 skipped", ""},
 		{"prepare-fails-ends-the-tier", "", []*tier{script("fast", step{kind: prepare, argv: []string{"exit 3"}}, step{kind: check, argv: []string{"true"}})}, 1, "0 passed, 1 failed, 0 skipped", "exit status 3"},
 		{"left-out", "", []*tier{leftOut()}, 0, "0 passed, 0 failed, 0 skipped", "left out: no mounts here"},

@@ -18,6 +18,9 @@ type tier struct {
 	prove string
 	// probe returns why the tier cannot run here, or "". It may be nil.
 	probe func(ctx context.Context) string
+	// missing returns what has to be built first and takes long, or "". A tier that nobody
+	// asked for is left out then. It may be nil.
+	missing func(ctx context.Context) string
 	// steps returns what to run; it is called only when the probe found nothing.
 	steps func(ctx context.Context) ([]step, error)
 
@@ -81,14 +84,16 @@ func tiers() []*tier {
 		{
 			name: "lab", about: "end to end in a real single-node Kubernetes, from a laptop namespace",
 			warm: 5, cold: 18, prove: "sudo make test-lab",
-			probe: probeLab,
-			steps: labSteps,
+			probe:   probeLab,
+			missing: missingLab,
+			steps:   labSteps,
 		},
 		{
 			name: "bench", about: "every row of the bench once, in the lab",
 			warm: 3, cold: 3, prove: "sudo make bench",
-			probe: probeLab,
-			steps: benchSteps,
+			probe:   probeLab,
+			missing: missingLab,
+			steps:   benchSteps,
 		},
 	}
 }
