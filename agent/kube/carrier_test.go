@@ -159,6 +159,10 @@ func TestCarrierCloseUnread(t *testing.T) {
 	checkGoroutines(t)
 	f := newFakeAPI(t)
 	newForwarder(f).serve = func(s httpstream.Stream, _ string) error {
+		// Like the agent, it says nothing before it is spoken to.
+		if _, err := s.Read(make([]byte, 1)); err != nil {
+			return err
+		}
 		for {
 			if _, err := s.Write(make([]byte, 32<<10)); err != nil {
 				return nil
@@ -166,6 +170,9 @@ func TestCarrierCloseUnread(t *testing.T) {
 		}
 	}
 	c := dialVia(t, f.client(), ProtocolSPDY)
+	if _, err := c.Write([]byte{1}); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := c.Read(make([]byte, 1)); err != nil {
 		t.Fatal(err)
 	}
