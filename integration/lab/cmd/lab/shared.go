@@ -36,6 +36,9 @@ func up(ctx context.Context, o *options) error {
 		return err
 	}
 	args := []string{holdVerb, "--checkout", checkout}
+	if o.mesh {
+		args = append(args, "--mesh")
+	}
 	for _, image := range o.images {
 		args = append(args, "--image", image)
 	}

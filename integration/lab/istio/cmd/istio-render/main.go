@@ -60,16 +60,13 @@ func run(out io.Writer, file, without string) error {
 	slices.SortStableFunc(all, func(a, b manifest.Manifest) int {
 		return cmp.Compare(ranks[a.GetKind()], ranks[b.GetKind()])
 	})
-	for i, m := range all {
-		if i > 0 {
-			if _, err := fmt.Fprint(out, "\n---\n"); err != nil {
-				return err
-			}
-		}
-		if _, err := fmt.Fprint(out, strings.TrimSpace(m.Content)); err != nil {
-			return err
+	var docs []string
+	for _, m := range all {
+		// A document may end with the mark of the next one, which is then empty.
+		if doc := strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(m.Content), "---")); doc != "" {
+			docs = append(docs, doc)
 		}
 	}
-	_, err = fmt.Fprintln(out)
+	_, err = fmt.Fprintln(out, strings.Join(docs, "\n---\n"))
 	return err
 }
