@@ -9,7 +9,7 @@ BUILD   := CGO_ENABLED=0 $(GO) build -buildvcs=false -trimpath -ldflags '$(LDFLA
 REF     ?= lab.local/borrownet-agent:1
 export VERSION REF
 
-.PHONY: help build demo agent-image setup test test-fast test-race test-hook test-lab lint fmt fuzz bench
+.PHONY: help build demo agent-image setup test test-fast test-race test-hook test-lab test-mesh lint fmt fuzz bench
 .PHONY: demo-cluster lab-build lab-up lab-down lab-run docs clean
 
 help: ## list the targets
@@ -42,6 +42,9 @@ test-hook: ## namespaces and seccomp, as an unprivileged user
 test-lab: ## end to end in a real Kubernetes on this machine (needs root; compiles Kubernetes once)
 	@hack/test.sh -tiers lab
 
+test-mesh: ## end to end in a real Istio mesh (needs root; compiles Kubernetes and Istio once)
+	@hack/test.sh -tiers mesh
+
 lint: ## gofmt, go vet, staticcheck, shellcheck
 	@hack/lint.sh
 
@@ -60,14 +63,14 @@ demo-cluster: ## the whole story on a real Kubernetes: the lab, or your cluster 
 lab-build: ## compile the lab (Kubernetes, CoreDNS, images) into its cache
 	@hack/lab-build.sh
 
-lab-up: ## start a single-node Kubernetes to play with; prints how to enter its laptop
-	@hack/lab-up.sh
+lab-up: ## start a single-node Kubernetes to play with; prints how to enter its laptop (MESH=1: with Istio)
+	@hack/lab-up.sh $(if $(MESH),--mesh)
 
 lab-down: ## stop the lab that lab-up started
 	@hack/lab-down.sh
 
 lab-run: ## run CMD='…' in a fresh lab, as an unprivileged user on its laptop
-	@hack/lab-run.sh
+	@hack/lab-run.sh $(if $(MESH),--mesh)
 
 docs: build ## regenerate docs/cli from the program's own help
 	@hack/docs-cli.sh

@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# usage: hack/e2e-build.sh
+# usage: hack/e2e-build.sh [--mesh]
 #
 # Builds what runs in the lab: borrownet, the agent's image, the image of an agent that
-# attacks its client, the end-to-end tests and the bench, all into bin/.
+# attacks its client, the end-to-end tests and the bench, all into bin/. With --mesh the lab has Istio too.
 set -euo pipefail
 case "${1-}" in -h | --help) sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"; exit 0 ;; esac
 cd "$(dirname "$0")/.."
 
 GO=${GO:-go}
 export CGO_ENABLED=0
-hack/lab-build.sh
+hack/lab-build.sh "$@"
 make --no-print-directory build
 make --no-print-directory agent-image REF=lab.local/borrownet-agent:1
 $GO build -trimpath -ldflags '-s -w' -o bin/image/hostile-agent ./integration/hostile

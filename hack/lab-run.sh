@@ -1,15 +1,26 @@
 #!/usr/bin/env bash
-# usage: hack/lab-run.sh [--fresh] [--no-tun] [--image FILE]… [--] COMMAND…
-#        CMD='shell command' hack/lab-run.sh
+# usage: hack/lab-run.sh [--fresh] [--mesh] [--no-tun] [--image FILE]… [--] COMMAND…
+#        CMD='shell command' hack/lab-run.sh [FLAG]…
 #
 # Runs a command on the laptop of the lab, as its unprivileged user: in the lab that
 # hack/lab-up.sh started, else in one that is started for it and taken down afterwards.
-# The exit code is the command's, 125 if the lab itself failed.
+# With --mesh that lab has Istio. The exit code is the command's, 125 if the lab itself failed.
 set -euo pipefail
 case "${1-}" in -h | --help) sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"; exit 0 ;; esac
 root=$(cd "$(dirname "$0")/.." && pwd)
 
-(cd "$root" && hack/lab-build.sh)
+# What is for the lab and what is the command.
+flags=() build=()
+while [ $# -gt 0 ]; do
+  case $1 in
+    --) shift && break ;;
+    --image | --checkout) flags+=("$1" "${2-}") && shift ;;
+    --mesh) flags+=("$1") build+=("$1") ;;
+    -*) flags+=("$1") ;;
+    *) break ;;
+  esac
+  shift
+done
 if [ $# -eq 0 ]; then
   if [ -z "${CMD-}" ]; then
     echo "lab-run: nothing to run: make lab-run CMD='kubectl get pods'" >&2
@@ -17,4 +28,5 @@ if [ $# -eq 0 ]; then
   fi
   set -- bash -c "$CMD"
 fi
-exec "$root/bin/lab" run --checkout "$root" "$@"
+(cd "$root" && hack/lab-build.sh "${build[@]}")
+exec "$root/bin/lab" run --checkout "$root" "${flags[@]}" -- "$@"

@@ -8,5 +8,6 @@
 // lab (integration/lab): a network namespace that reaches the API server of a
 // real Kubernetes and nothing else of it, as an unprivileged user, with
 // KUBECONFIG set, borrownet on PATH and the programs of integration/apps
-// running in the namespace shop. `make test-lab` builds and runs them.
+// running in the namespace shop. `make test-lab` builds and runs them. Those whose
+// names begin with TestMesh need a lab with a service mesh: `make test-mesh`.
 package integration

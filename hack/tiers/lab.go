@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"os/exec"
+	"slices"
 )
 
 // labBuild builds everything that a lab run needs; what is up to date costs seconds.
@@ -16,6 +17,17 @@ func missingLab(ctx context.Context) string {
 	return "Kubernetes is not compiled yet, which takes about ten minutes on two cores"
 }
 
+// missingMesh says that Kubernetes or Istio is not compiled yet.
+func missingMesh(ctx context.Context) string {
+	if exec.CommandContext(ctx, "hack/lab-build.sh", "--mesh", "--built").Run() == nil {
+		return ""
+	}
+	return "Kubernetes or Istio is not compiled yet, which takes ten to twenty-five minutes on two cores"
+}
+
+// meshBuild is labBuild with Istio.
+var meshBuild = step{name: "build", kind: prepare, argv: append(slices.Clone(labBuild.argv), "--mesh")}
+
 // onLaptop is a command on the laptop of a lab that is started for it.
 func onLaptop(flags []string, command ...string) []string {
 	argv := append([]string{"hack/lab-run.sh", "--fresh", "--image", "bin/hostile-agent-image.tar"}, flags...)
@@ -26,18 +38,39 @@ func onLaptop(flags []string, command ...string) []string {
 // main job, datagrams, and that nothing stays.
 const closedTUN = "^(TestProgramsCallServicesAsThePod|TestUnconnectedUDP|TestIPv6|TestNothingStaysOnTheLaptop)$"
 
+// meshTests are the tests that need a mesh; meshed are those that run in one: they and
+// what a sidecar could break.
+const (
+	meshTests = "^TestMesh"
+	meshed    = meshTests + "|^(TestLaptopIsOutside|TestNothingOfTheClusterChanges|TestParkedAgentIsTakenAgain|TestStopAgent|" +
+		"TestHalfClose|TestGigabyteEachWay|Test500ConnectionsAtOnce|TestUnconnectedUDP)$"
+)
+
+// e2eTests is the compiled package of the end-to-end tests.
+const e2eTests = "bin/integration.test"
+
 // labSteps runs the end-to-end tests on the lab's laptop.
 func labSteps(context.Context) ([]step, error) {
-	const tests = "bin/integration.test"
 	return []step{
 		labBuild,
 		{
 			name: "lab", kind: testBinary, pkg: module + "/integration",
-			argv: onLaptop(nil, tests, "-test.v=test2json", "-test.timeout=40m"),
+			argv: onLaptop(nil, e2eTests, "-test.v=test2json", "-test.timeout=40m", "-test.skip", meshTests),
 		},
 		{
 			name: "lab without TUN", kind: testBinary, pkg: module + "/integration(no-tun)",
-			argv: onLaptop([]string{"--no-tun"}, tests, "-test.v=test2json", "-test.timeout=10m", "-test.run", closedTUN),
+			argv: onLaptop([]string{"--no-tun"}, e2eTests, "-test.v=test2json", "-test.timeout=10m", "-test.run", closedTUN),
+		},
+	}, nil
+}
+
+// meshSteps runs the tests of the mesh on the laptop of a lab that has one.
+func meshSteps(context.Context) ([]step, error) {
+	return []step{
+		meshBuild,
+		{
+			name: "lab with a mesh", kind: testBinary, pkg: module + "/integration(mesh)",
+			argv: onLaptop([]string{"--mesh"}, e2eTests, "-test.v=test2json", "-test.timeout=20m", "-test.run", meshed),
 		},
 	}, nil
 }

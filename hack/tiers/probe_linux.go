@@ -61,6 +61,23 @@ func probeLab(ctx context.Context) string {
 	return ""
 }
 
+// meshMemory and meshDisk are what a first build with Istio needs, with room to spare.
+const (
+	meshDisk   = 12 << 30
+	meshMemory = 4 << 30
+)
+
+// probeMesh looks for what a mesh needs besides a lab.
+func probeMesh(ctx context.Context) string {
+	if free := diskFree("."); free < meshDisk {
+		return fmt.Sprintf("%s of disk are free, a first build needs %s", gib(free), gib(meshDisk))
+	}
+	if free := memoryAvailable(); free < meshMemory {
+		return fmt.Sprintf("%s of memory are free, a meshed lab needs %s", gib(free), gib(meshMemory))
+	}
+	return probeLab(ctx)
+}
+
 // probeChild runs in the new namespaces; what it mounts ends with them.
 func probeChild() int {
 	if err := tryLab(); err != nil {

@@ -8,4 +8,5 @@ const linuxOnly = "needs Linux"
 
 func probeHook(context.Context) string { return linuxOnly }
 func probeLab(context.Context) string  { return linuxOnly }
+func probeMesh(context.Context) string { return linuxOnly }
 func probeChild() int                  { return 1 }

@@ -89,6 +89,13 @@ func tiers() []*tier {
 			steps:   labSteps,
 		},
 		{
+			name: "mesh", about: "end to end in a lab whose namespace is in a STRICT Istio mesh",
+			warm: 2, cold: 25, prove: "sudo make test-mesh",
+			probe:   probeMesh,
+			missing: missingMesh,
+			steps:   meshSteps,
+		},
+		{
 			name: "bench", about: "every row of the bench once, in the lab",
 			warm: 3, cold: 3, prove: "sudo make bench",
 			probe:   probeLab,

@@ -29,6 +29,9 @@ func runCommand(ctx context.Context, o *options) (code int, err error) {
 		if err != nil {
 			return failed, err
 		}
+		if o.mesh && !s.Mesh {
+			return failed, errors.New("the lab that is up has no mesh (stop it with make lab-down, or run with --fresh)")
+		}
 		if err := o.refreshImages(s, r); err != nil {
 			return failed, err
 		}

@@ -35,6 +35,8 @@ flags:
   --checkout DIR  source tree that the laptop sees (default: the one around the
                   working directory)
   --fresh         run: start a lab of its own also if the shared one runs
+  --mesh          with Istio: the pods of namespace shop have sidecars, which talk mutual
+                  TLS and nothing else
   --no-tun        run: the user may not open /dev/net/tun
 
 The exit code of run and node is the command's, 125 if the lab itself failed.

@@ -22,6 +22,7 @@ type options struct {
 	images   []string
 	checkout string
 	fresh    bool
+	mesh     bool
 	noTUN    bool
 	cmd      []string
 
@@ -39,6 +40,7 @@ func parse(verb string, args []string) (*options, error) {
 	})
 	fs.StringVar(&o.checkout, "checkout", "", "")
 	fs.BoolVar(&o.fresh, "fresh", false, "")
+	fs.BoolVar(&o.mesh, "mesh", false, "")
 	fs.BoolVar(&o.noTUN, "no-tun", false, "")
 	if err := fs.Parse(args); err != nil {
 		return nil, err
@@ -71,10 +73,13 @@ func (o *options) artifacts() string {
 
 // newSpec describes a new lab in the directory of st.
 func (o *options) newSpec(st *state.Lab) (spec.Spec, error) {
-	s := spec.Spec{ID: st.ID, Dir: st.Dir, Cgroup: st.Cgroup(), Begun: time.Now()}
+	s := spec.Spec{ID: st.ID, Dir: st.Dir, Cgroup: st.Cgroup(), Mesh: o.mesh, Begun: time.Now()}
 	var err error
 	if s.Kit, err = kit(); err != nil {
 		return s, err
+	}
+	if _, err := os.Stat(s.MeshKit()); o.mesh && err != nil {
+		return s, fmt.Errorf("this lab was built without a mesh (run hack/lab-build.sh --mesh): %w", err)
 	}
 	if s.Checkout, err = o.findCheckout(); err != nil {
 		return s, err

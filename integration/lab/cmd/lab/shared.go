@@ -18,6 +18,7 @@ import (
 	"github.com/borrownet/borrownet/integration/lab/internal/artifacts"
 	"github.com/borrownet/borrownet/integration/lab/internal/host"
 	"github.com/borrownet/borrownet/integration/lab/internal/laptop"
+	"github.com/borrownet/borrownet/integration/lab/internal/spec"
 	"github.com/borrownet/borrownet/integration/lab/internal/state"
 )
 
@@ -36,6 +37,9 @@ func up(ctx context.Context, o *options) error {
 		return err
 	}
 	args := []string{holdVerb, "--checkout", checkout}
+	if o.mesh {
+		args = append(args, "--mesh")
+	}
 	for _, image := range o.images {
 		args = append(args, "--image", image)
 	}
@@ -163,7 +167,7 @@ func down(ctx context.Context, o *options) error {
 // showStatus tells people how to use the shared lab; its code is 1 when there
 // is none.
 func showStatus(o *options) (code int, err error) {
-	_, r, err := state.Find(o.labs(), state.Shared)
+	dir, r, err := state.Find(o.labs(), state.Shared)
 	if errors.Is(err, fs.ErrNotExist) {
 		fmt.Println("no lab is up (start one with: make lab-up)")
 		return 1, nil
@@ -171,17 +175,25 @@ func showStatus(o *options) (code int, err error) {
 	if err != nil {
 		return failed, err
 	}
-	writeStatus(os.Stdout, r)
+	s, err := spec.Load(dir)
+	if err != nil {
+		return failed, err
+	}
+	writeStatus(os.Stdout, s, r)
 	return 0, nil
 }
 
-func writeStatus(w io.Writer, r state.Record) {
-	fmt.Fprintf(w, `the lab is up since %s
+func writeStatus(w io.Writer, s spec.Spec, r state.Record) {
+	kind := "the lab"
+	if s.Mesh {
+		kind = "the meshed lab"
+	}
+	fmt.Fprintf(w, `%s is up since %s
 
   on the laptop   KUBECONFIG=%s, user dev, namespace shop
   enter it        bin/lab run bash
   run something   make lab-run CMD='kubectl get pods'
   on the node     bin/lab node kubectl get pods -A
   stop it         make lab-down
-`, r.Started.Format("15:04:05"), laptop.Kubeconfig)
+`, kind, r.Started.Format("15:04:05"), laptop.Kubeconfig)
 }

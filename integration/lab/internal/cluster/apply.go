@@ -9,12 +9,13 @@ import (
 	"fmt"
 	"io/fs"
 	"net/http"
+	"path"
 	"slices"
 
 	"sigs.k8s.io/yaml"
 )
 
-//go:embed manifests/*.yaml
+//go:embed manifests
 var manifests embed.FS
 
 // resources maps the kinds that the manifests use to the names in URLs.
@@ -28,6 +29,11 @@ var resources = map[string]string{
 	"RoleBinding":        "rolebindings",
 	"ClusterRole":        "clusterroles",
 	"ClusterRoleBinding": "clusterrolebindings",
+
+	"CustomResourceDefinition":       "customresourcedefinitions",
+	"MutatingWebhookConfiguration":   "mutatingwebhookconfigurations",
+	"ValidatingWebhookConfiguration": "validatingwebhookconfigurations",
+	"PeerAuthentication":             "peerauthentications",
 }
 
 type object struct {
@@ -41,46 +47,51 @@ type object struct {
 	json []byte
 }
 
-// Apply creates every object of the embedded manifests, file by file in the
-// order of their names.
-func (c *Client) Apply(ctx context.Context) error {
-	objects, err := embedded()
+// Groups of embedded manifests.
+const (
+	System    = "system"    // namespaces, rights and DNS
+	Workloads = "workloads" // the sample pods and their Services
+	Mesh      = "mesh"      // what the lab sets in a mesh, and the pods outside of it
+)
+
+// Apply creates every object of a group of embedded manifests, file by file in
+// the order of their names.
+func (c *Client) Apply(ctx context.Context, group string) error {
+	files, err := fs.Glob(manifests, path.Join("manifests", group, "*.yaml"))
 	if err != nil {
 		return err
 	}
-	for _, o := range objects {
-		path, err := o.collection()
+	slices.Sort(files)
+	for _, file := range files {
+		b, err := manifests.ReadFile(file)
 		if err != nil {
 			return err
 		}
-		if _, err := c.do(ctx, http.MethodPost, path, o.json); err != nil {
-			return fmt.Errorf("create %s %s: %w", o.Kind, o.Metadata.Name, err)
+		if err := c.Create(ctx, b); err != nil {
+			return fmt.Errorf("%s: %w", file, err)
 		}
 	}
 	return nil
 }
 
-func embedded() ([]object, error) {
-	files, err := fs.Glob(manifests, "manifests/*.yaml")
-	if err != nil {
-		return nil, err
-	}
-	slices.Sort(files)
-	var all []object
-	for _, file := range files {
-		b, err := manifests.ReadFile(file)
+// Create creates the objects of a YAML stream. Those that exist stay as they are.
+func (c *Client) Create(ctx context.Context, stream []byte) error {
+	for _, doc := range bytes.Split(stream, []byte("\n---\n")) {
+		o, err := parseObject(doc)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		for _, doc := range bytes.Split(b, []byte("\n---\n")) {
-			o, err := parseObject(doc)
-			if err != nil {
-				return nil, fmt.Errorf("%s: %w", file, err)
-			}
-			all = append(all, o)
+		collection, err := o.collection()
+		if err != nil {
+			return err
+		}
+		var status *statusError
+		_, err = c.do(ctx, http.MethodPost, collection, o.json)
+		if err != nil && !(errors.As(err, &status) && status.code == http.StatusConflict) {
+			return fmt.Errorf("create %s %s: %w", o.Kind, o.Metadata.Name, err)
 		}
 	}
-	return all, nil
+	return nil
 }
 
 func parseObject(doc []byte) (object, error) {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"syscall"
 	"time"
 
 	"github.com/borrownet/borrownet/integration/lab/internal/spec"
@@ -89,19 +90,46 @@ func addresses(ctx context.Context) ([]net.IP, error) {
 	return r.LookupIP(ctx, "ip", "orders."+spec.Namespace+".svc.cluster.local.")
 }
 
+// bothAddresses are the sample Service's, one of each family.
+func bothAddresses(ctx context.Context) ([]net.IP, error) {
+	ips, err := addresses(ctx)
+	if err == nil && len(ips) != 2 {
+		err = fmt.Errorf("service orders has the addresses %v, want one of each family", ips)
+	}
+	return ips, err
+}
+
 // Reachable reports, as nil, that the sample Service answers at both its
 // addresses, which means that the proxy has written its rules.
 func Reachable(ctx context.Context) error {
-	ips, err := addresses(ctx)
+	ips, err := bothAddresses(ctx)
 	if err != nil {
 		return err
-	}
-	if len(ips) != 2 {
-		return fmt.Errorf("service orders has the addresses %v, want one of each family", ips)
 	}
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	for _, ip := range ips {
 		if err := answersAs(ctx, client, "http://"+net.JoinHostPort(ip.String(), "80")+"/", "orders"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Guarded reports, as nil, that the sample Service resets who comes without the
+// mesh's TLS at both its addresses: the proxy has written its rules and the
+// sidecar has its own.
+func Guarded(ctx context.Context) error {
+	ips, err := bothAddresses(ctx)
+	if err != nil {
+		return err
+	}
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	for _, ip := range ips {
+		url := "http://" + net.JoinHostPort(ip.String(), "80") + "/"
+		switch err := answersAs(ctx, client, url, "orders"); {
+		case err == nil:
+			return fmt.Errorf("%s: answers without mutual TLS", url)
+		case !errors.Is(err, syscall.ECONNRESET):
 			return err
 		}
 	}

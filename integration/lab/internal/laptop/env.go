@@ -29,6 +29,9 @@ func Env(s spec.Spec) []string {
 		"LAB_ADMIN_KUBECONFIG=" + adminFile,
 		"BORROWNET_AGENT_IMAGE=" + spec.AgentImage,
 	}
+	if s.Mesh {
+		env = append(env, "LAB_MESH=1")
+	}
 	if s.GoRoot != "" {
 		// Nothing can be downloaded, and the checkout belongs to somebody else.
 		env = append(env, "GOTOOLCHAIN=local", "GOPROXY=off", "GOSUMDB=off",

@@ -11,6 +11,9 @@ import (
 	"github.com/borrownet/borrownet/integration/lab/internal/spec"
 )
 
+// cniConfig is what containerd connects pods by.
+const cniConfig = "/etc/cni/net.d/10-lab.conflist"
+
 //go:embed config
 var configs embed.FS
 
@@ -22,7 +25,7 @@ func writeConfigs(s spec.Spec) error {
 	}
 	for name, dst := range map[string]string{
 		"containerd.toml": "/etc/containerd/config.toml",
-		"cni.conflist":    "/etc/cni/net.d/10-lab.conflist",
+		"cni.conflist":    cniConfig,
 		"audit.yaml":      s.Path("audit.yaml"),
 		"kubelet.yaml":    s.Path("kubelet.yaml"),
 		"kube-proxy.yaml": s.Path("kube-proxy.yaml"),

@@ -13,9 +13,9 @@ import (
 	"github.com/borrownet/borrownet/integration/lab/internal/spec"
 )
 
-// importImages gives containerd every image of the kit and the further ones.
+// importImages gives containerd every image of the kit and more.
 // Unpacking is left to the kubelet, which does it when a pod asks.
-func importImages(ctx context.Context, s spec.Spec) error {
+func importImages(ctx context.Context, s spec.Spec, more []string) error {
 	err := cluster.Wait(ctx, 30*time.Second, "containerd", func(ctx context.Context) error {
 		return ctr(ctx, "version")
 	})
@@ -26,7 +26,7 @@ func importImages(ctx context.Context, s spec.Spec) error {
 	if err != nil {
 		return err
 	}
-	for _, tar := range append(tars, s.Images...) {
+	for _, tar := range append(tars, more...) {
 		if err := ctr(ctx, "-n", "k8s.io", "images", "import", "--no-unpack", tar); err != nil {
 			return fmt.Errorf("import %s: %w", tar, err)
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -66,6 +67,17 @@ func start(ctx context.Context, s spec.Spec, c *components, report *Reporter) (l
 	if err := installPlugins(exe); err != nil {
 		return 0, err
 	}
+	images := s.Images
+	if s.Mesh {
+		if err := chainMeshPlugin(s); err != nil {
+			return 0, err
+		}
+		more, err := filepath.Glob(s.MeshKit("images", "*.tar"))
+		if err != nil {
+			return 0, err
+		}
+		images = append(more, images...)
+	}
 	if err := c.containerd(); err != nil {
 		return 0, err
 	}
@@ -73,7 +85,7 @@ func start(ctx context.Context, s spec.Spec, c *components, report *Reporter) (l
 		return 0, err
 	}
 	imported := make(chan error, 1)
-	go func() { imported <- importImages(ctx, s) }() // ends with ctx at the latest
+	go func() { imported <- importImages(ctx, s, images) }() // ends with ctx at the latest
 
 	ca, err := writeCredentials(s)
 	if err != nil {
@@ -94,7 +106,7 @@ func start(ctx context.Context, s spec.Spec, c *components, report *Reporter) (l
 	if err != nil {
 		return 0, err
 	}
-	if err := waitReady(ctx, client, imported, report); err != nil {
+	if err := waitReady(ctx, s, client, imported, report); err != nil {
 		return 0, err
 	}
 	return lap.PID(), nil
@@ -142,9 +154,15 @@ func startControlPlane(ctx context.Context, c *components, ca *cluster.Authority
 
 // waitReady waits for facts only: what a test is going to rely on has been
 // seen to work once.
-func waitReady(ctx context.Context, client *cluster.Client, imported <-chan error, report *Reporter) error {
-	if err := client.Apply(ctx); err != nil {
+func waitReady(ctx context.Context, s spec.Spec, client *cluster.Client, imported <-chan error, report *Reporter) error {
+	if err := client.Apply(ctx, cluster.System); err != nil {
 		return err
+	}
+	workloads := func() error { return client.Apply(ctx, cluster.Workloads) }
+	if !s.Mesh {
+		if err := workloads(); err != nil {
+			return err
+		}
 	}
 	if err := cluster.Wait(ctx, limit, "a schedulable node", client.Schedulable); err != nil {
 		return err
@@ -158,11 +176,21 @@ func waitReady(ctx context.Context, client *cluster.Client, imported <-chan erro
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
+	answers := cluster.Reachable
+	if s.Mesh {
+		if err := installMesh(ctx, s, client, report); err != nil {
+			return err
+		}
+		if err := workloads(); err != nil {
+			return err
+		}
+		answers = cluster.Guarded
+	}
 	if err := cluster.Wait(ctx, limit, "the sample pods", client.Deployed); err != nil {
 		return err
 	}
 	report.Step("sample pods Ready")
-	if err := cluster.Wait(ctx, limit, "DNS and the Service orders", cluster.Reachable); err != nil {
+	if err := cluster.Wait(ctx, limit, "DNS and the Service orders", answers); err != nil {
 		return err
 	}
 	report.Step("DNS and Services answer")

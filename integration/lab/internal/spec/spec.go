@@ -53,6 +53,8 @@ type Spec struct {
 	Cgroup string   `json:"cgroup"`
 	Kit    string   `json:"kit"`    // directory of the lab's binaries and images
 	Images []string `json:"images"` // more image tars to import
+	// Mesh says that namespace shop is in a service mesh.
+	Mesh bool `json:"mesh"`
 
 	Checkout   string `json:"checkout"`   // source tree, on the laptop at the same path
 	GoRoot     string `json:"goRoot"`     // Go distribution, or empty
@@ -92,6 +94,11 @@ func Load(dir string) (Spec, error) {
 // Path joins elements to the state directory.
 func (s Spec) Path(elem ...string) string {
 	return filepath.Join(append([]string{s.Dir}, elem...)...)
+}
+
+// MeshKit joins elements to the directory of what only a meshed lab has.
+func (s Spec) MeshKit(elem ...string) string {
+	return filepath.Join(append([]string{s.Kit, "mesh"}, elem...)...)
 }
 
 // Since returns how long the start has taken up to now.
