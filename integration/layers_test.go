@@ -56,7 +56,9 @@ var layers = map[string]layer{
 		ours: []string{"netstack/flow", "netstack/relay"}, third: []string{gvisor},
 		why: "knows nothing of Kubernetes, hooks or DNS",
 	},
-	"netstack/netstacktest": {ours: []string{"netstack", "netstack/flow"}, third: []string{gvisor}, why: "a test kit"},
+	"netstack/leaktest":      {why: "a test kit"},
+	"netstack/link/linktest": {why: "a test kit"},
+	"netstack/netstacktest":  {ours: []string{"netstack", "netstack/flow"}, third: []string{gvisor}, why: "a test kit"},
 	"netstack/wg": {
 		ours: []string{"netstack", "netstack/flow", "netstack/link"}, third: []string{wireguard},
 		why: "the only importer of wireguard-go",
