@@ -138,31 +138,31 @@ func hookSteps(ctx context.Context) ([]step, error) {
 		name: "go test ./hook", kind: goTest,
 		argv: []string{goCmd(), "test", "-json", "-count=1", "-timeout", testTimeout, "./hook/..."},
 	}
-	steps := append([]step{test}, benchStep(packages)...)
-	return append(steps, containerSteps(ctx)...), nil
+	confined, err := containerSteps(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return slices.Concat([]step{test}, benchStep(packages), confined), nil
 }
 
 // containerSteps run the tests of the hook and of the commands, and the demo, once more
 // without any capability and under a filter like that of a container engine. The relay's
 // tests do that by themselves.
-func containerSteps(ctx context.Context) []step {
+func containerSteps(ctx context.Context) ([]step, error) {
 	const confine = "bin/confine"
-	test := []string{confine, "-filter", goCmd(), "test", "-json", "-count=1", "-timeout", testTimeout}
-	steps := []step{
-		{name: "in a container", kind: goTest, argv: append(slices.Clone(test), "-skip", "^TestRelay", "./hook/...", "./cmd/...")},
-		{name: "demo in a container", kind: goTest, argv: append(slices.Clone(test), "-run", "^TestDemo$", "./integration")},
+	if out, err := exec.CommandContext(ctx, goCmd(), "build", "-o", confine, "./hack/confine").CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("build %s: %w: %s", confine, err, out)
 	}
 	why := ""
-	if out, err := exec.CommandContext(ctx, goCmd(), "build", "-o", confine, "./hack/confine").CombinedOutput(); err != nil {
-		why = fmt.Sprintf("build %s: %v: %s", confine, err, out)
-	} else if out, err := exec.CommandContext(ctx, confine, "-filter", goCmd(), "list", ".").CombinedOutput(); err != nil && ctx.Err() == nil {
+	if out, err := exec.CommandContext(ctx, confine, "-filter", goCmd(), "list", "./hack/confine").CombinedOutput(); err != nil {
 		// Root without capabilities cannot read a checkout in somebody's home.
 		why = fmt.Sprintf("cannot confine the tests: %v: %s", err, out)
 	}
-	for i := range steps {
-		steps[i].skip = strings.TrimSpace(why)
-	}
-	return steps
+	test := []string{confine, "-filter", goCmd(), "test", "-json", "-count=1", "-timeout", testTimeout}
+	return []step{
+		{name: "in a container", kind: goTest, skip: why, argv: slices.Concat(test, []string{"-skip", "^TestRelay", "./hook/...", "./cmd/..."})},
+		{name: "demo in a container", kind: goTest, skip: why, argv: slices.Concat(test, []string{"-run", "^TestDemo$", "./integration"})},
+	}, nil
 }
 
 // benchStep runs each benchmark once, so that none rots; figures are for `go test -bench`.
