@@ -382,6 +382,13 @@ func TestDemoWorksAsACluster(t *testing.T) {
 				t.Errorf("%s: exit code %d, %s", tt.name, code, said)
 			}
 		}
+		if said := p.must("explain", "api"); !regexp.MustCompile(`(?m)^all else +the pod: from 192\.0\.2\.10 `).MatchString(said) ||
+			p.confined && !strings.Contains(said, "why not seccomp: ") {
+			t.Errorf("explain:\n%s", said)
+		}
+		if said := p.must("doctor", "--context", "demo", "--pod", "api"); !strings.Contains(said, "pod shop/api-") || !strings.Contains(said, " 0 failures") {
+			t.Errorf("doctor:\n%s", said)
+		}
 		p.must("down")
 		if said := p.must("up", "--pod", "api", "--context", "demo", "-d"); !strings.Contains(said, "(reused)") {
 			t.Errorf("the parked agent was not taken again:\n%s", said)
