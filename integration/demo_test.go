@@ -294,10 +294,12 @@ func TestDemoIsInterrupted(t *testing.T) {
 			if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
 				t.Fatal(err)
 			}
-			io.Copy(io.Discard, out)
+			rest, _ := io.ReadAll(out)
 			cmd.Wait()
-			if code := cmd.ProcessState.ExitCode(); code != 130 {
-				t.Errorf("interrupted at %q: exit code %d", at, code)
+			// On a busy machine it may be through before the signal is sent.
+			through := strings.Contains(string(rest), "that was all")
+			if code := cmd.ProcessState.ExitCode(); code != 130 && !(code == 0 && through) {
+				t.Errorf("interrupted at %q: exit code %d\n%s", at, code, rest)
 			}
 			p.clean()
 		}
