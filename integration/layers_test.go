@@ -57,7 +57,9 @@ var layers = map[string]layer{
 		ours: []string{"netstack/flow", "netstack/relay"}, third: []string{gvisor},
 		why: "knows nothing of Kubernetes, hooks or DNS",
 	},
-	"netstack/netstacktest": {ours: []string{"netstack", "netstack/flow"}, third: []string{gvisor}, why: "a test kit"},
+	"netstack/leaktest":      {why: "a test kit"},
+	"netstack/link/linktest": {why: "a test kit"},
+	"netstack/netstacktest":  {ours: []string{"netstack", "netstack/flow"}, third: []string{gvisor}, why: "a test kit"},
 	"netstack/wg": {
 		ours: []string{"netstack", "netstack/flow", "netstack/link"}, third: []string{wireguard},
 		why: "the only importer of wireguard-go",
@@ -92,6 +94,7 @@ var layers = map[string]layer{
 		why: "flags and text only",
 	},
 	"cmd/borrownet-agent": {ours: []string{"agent", "agent/wire", "netstack/wg"}, why: "no logic"},
+	"hack/confine":        {linux: []string{xsys}, why: "a tool of the tests"},
 	"hack/mkimage":        {ours: []string{"agent/image"}, why: "a build tool"},
 	"hack/tiers":          {why: "runs before anything else is known to work"},
 	"integration":         {ours: []string{"integration/apps/stream"}, why: "drives programs, not packages"},
@@ -173,7 +176,7 @@ func refuse(f goFile, l layer, path string) string {
 		case ours == f.dir:
 			return "" // an external test of the package
 		case isKit(ours):
-			if f.test || isKit(f.dir) {
+			if f.test || isKit(f.dir) || strings.HasPrefix(f.dir, "hack/") {
 				return ""
 			}
 			return "test kits are for tests"
