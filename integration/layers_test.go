@@ -27,6 +27,7 @@ const (
 	xsys       = "golang.org/x/sys"
 	xterm      = "golang.org/x/term"
 	netlink    = "github.com/vishvananda/netlink"
+	grpc       = "google.golang.org/grpc"
 	cobra      = "github.com/spf13/cobra"
 	yaml       = "sigs.k8s.io/yaml"
 	gocmp      = "github.com/google/go-cmp"
@@ -102,7 +103,10 @@ var layers = map[string]layer{
 		ours: []string{"agent", "agent/wire", "netstack/..."},
 		why:  "an agent that lies: it speaks the real protocol",
 	},
-	"integration/apps/...": {ours: []string{"integration/apps/..."}, why: "sample apps are ordinary programs"},
+	"integration/apps/...": {
+		ours: []string{"integration/apps/..."}, third: []string{websocket, grpc},
+		why: "sample apps are ordinary programs",
+	},
 }
 
 // forTests may be imported by tests of any package.
@@ -206,6 +210,7 @@ var linked = []struct {
 		websocket:                   "the agent accepts plain TCP on loopback only",
 		miekgDNS:                    "names are the client's business",
 		cobra:                       "two flags need no library",
+		grpc:                        "for the sample apps only",
 		module + "/agent/kube":      "the agent never talks to Kubernetes",
 		module + "/hook":            "the hook belongs to the laptop",
 		module + "/dnsproxy":        "names are the client's business",
@@ -213,6 +218,7 @@ var linked = []struct {
 	}},
 	{"cmd/borrownet", map[string]string{
 		"k8s.io/client-go/kubernetes": "the whole clientset costs minutes of compile time; import the api groups that are used",
+		grpc:                          "for the sample apps only",
 		module + "/agent/agenttest":   "test kits are for tests",
 	}},
 }
