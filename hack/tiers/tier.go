@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -192,5 +193,8 @@ func withBenchmarks(packages []string) []string {
 
 func goList(ctx context.Context, pattern string) ([]string, error) {
 	out, err := exec.CommandContext(ctx, goCmd(), "list", pattern).Output()
+	if exit, is := errors.AsType[*exec.ExitError](err); is {
+		err = fmt.Errorf("go list %s: %w: %s", pattern, err, exit.Stderr)
+	}
 	return strings.Fields(string(out)), err
 }
