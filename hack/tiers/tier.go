@@ -150,7 +150,7 @@ func hookSteps(ctx context.Context) ([]step, error) {
 // without any capability and under a filter like that of a container engine. The relay's
 // tests do that by themselves.
 func containerSteps(ctx context.Context) ([]step, error) {
-	const confine = "bin/confine"
+	confine := filepath.Join(outDir(), "confine")
 	if out, err := exec.CommandContext(ctx, goCmd(), "build", "-o", confine, "./hack/confine").CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("build %s: %w: %s", confine, err, out)
 	}
