@@ -155,7 +155,7 @@ proxy_image() {
 
 # build_mesh builds what makes a lab a meshed one and sets mesh_parts to the files.
 build_mesh() {
-  local agent discovery renderer envoy caller plugin objects proxy istiod outside
+  local agent discovery renderer envoy plugin objects proxy istiod
   [ -n "$(find "$cache/build" -name 'pilot-discovery-*' -print -quit)" ] ||
     say "the first build of Istio compiles for five to fifteen minutes on two cores"
   agent=$(istio_program pilot-agent)
@@ -167,14 +167,12 @@ build_mesh() {
     return 1
   fi
   [ -n "$envoy" ] || envoy=$(cached envoy "$(hash $istio/envoy.txt)" unpack_envoy)
-  caller=$(cached caller "$apps" compile . ./integration/apps/caller "-s -w")
   plugin=$(istio_program istio-cni)
   objects=$(cached istio.yaml "$(hash $istio/operator.yaml "$renderer")" render "$renderer")
   proxy=$(cached proxyv2.tar "$(hash hack/lab-build.sh "${image_sources[@]}" "$agent" "$envoy" /usr/sbin/xtables-nft-multi)" \
     proxy_image "$agent" "$envoy")
   istiod=$(image pilot-discovery 1337:1337 "$discovery" "$(hash "${image_sources[@]}" "$discovery")")
-  outside=$(image caller 10001:10001 "$caller" "$apps")
-  mesh_parts=("$plugin" "$objects" "$proxy" "$istiod" "$outside")
+  mesh_parts=("$plugin" "$objects" "$proxy" "$istiod")
 }
 
 # put FILE NAME links a built file into the kit that is being put together.
@@ -228,7 +226,7 @@ if [ ! -e "$kit" ]; then
   images=$(hash "${image_sources[@]}" "$coredns" "$pause")
   put "$(image pause 65535:65535 "$pause" "$images")" images/pause.tar
   put "$(image coredns 65532:65532 "$coredns" "$images")" images/coredns.tar
-  for app in api orders ledger; do
+  for app in api orders ledger caller; do
     binary=$(cached "$app" "$apps" compile . "./integration/apps/$app" "-s -w")
     put "$(image $app 10001:10001 "$binary" "$apps")" images/$app.tar
   done

@@ -42,7 +42,7 @@ const closedTUN = "^(TestProgramsCallServicesAsThePod|TestUnconnectedUDP|TestIPv
 // what a sidecar could break.
 const (
 	meshTests = "^TestMesh"
-	meshed    = meshTests + "|^(TestLaptopIsOutside|TestNothingOfTheClusterChanges|TestParkedAgentIsTakenAgain|TestStopAgent|" +
+	meshed    = meshTests + "|^(TestLaptopIsOutside|TestNothingOfTheClusterChanges|TestPodsNetworkIsLeftAlone|TestParkedAgentIsTakenAgain|TestStopAgent|" +
 		"TestHalfClose|TestGigabyteEachWay|Test500ConnectionsAtOnce|TestUnconnectedUDP)$"
 )
 
