@@ -54,8 +54,8 @@ fmt: ## gofmt everything
 fuzz: ## fuzz every parser, FUZZTIME each (default 20s)
 	@hack/fuzz.sh
 
-bench: ## every figure next to raw port-forward, in the lab: a table and docs/benchmarks/results.json
-	@hack/bench.sh
+bench: ## every figure next to raw port-forward, in the lab: a table and docs/benchmarks/results.json (ARGS='-run live')
+	@hack/bench.sh $(if $(MESH),--mesh) $(ARGS)
 
 demo-cluster: ## the whole story on a real Kubernetes: the lab, or your cluster if KUBECONFIG is set
 	@hack/demo-cluster.sh

@@ -4,6 +4,8 @@
 //	caller             waits for the end of the pod
 //	caller get URL     prints the status and the body
 //	caller tcp ADDR    says hello to an echo server and prints what comes back
+//	caller load URL RATE LENGTH DELAY
+//	                   requests at a steady rate, see load.go
 //
 // The exit code is 1 when nothing answered, whatever it would have been.
 package main
@@ -37,8 +39,11 @@ func main() {
 }
 
 func call(out io.Writer, args []string) error {
+	if args[0] == "load" {
+		return load(out, args[1:])
+	}
 	if len(args) != 2 {
-		return fmt.Errorf("usage: caller [get URL | tcp ADDR], not %q", args)
+		return fmt.Errorf("usage: caller [get URL | tcp ADDR | load URL RATE LENGTH DELAY], not %q", args)
 	}
 	switch args[0] {
 	case "get":
