@@ -7,6 +7,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo deve
 LDFLAGS := -s -w -X main.version=$(VERSION)
 BUILD   := CGO_ENABLED=0 $(GO) build -buildvcs=false -trimpath -ldflags '$(LDFLAGS)'
 REF     ?= lab.local/borrownet-agent:1
+LABFLAGS = $(if $(MESH),--mesh) $(if $(FLUX),--flux)
 export VERSION REF
 
 .PHONY: help build demo agent-image setup test test-fast test-race test-hook test-lab test-mesh lint fmt fuzz bench
@@ -63,14 +64,14 @@ demo-cluster: ## the whole story on a real Kubernetes: the lab, or your cluster 
 lab-build: ## compile the lab (Kubernetes, CoreDNS, images) into its cache
 	@hack/lab-build.sh
 
-lab-up: ## start a single-node Kubernetes to play with; prints how to enter its laptop (MESH=1: with Istio)
-	@hack/lab-up.sh $(if $(MESH),--mesh)
+lab-up: ## start a single-node Kubernetes to play with; prints how to enter its laptop (MESH=1, FLUX=1)
+	@hack/lab-up.sh $(LABFLAGS)
 
 lab-down: ## stop the lab that lab-up started
 	@hack/lab-down.sh
 
 lab-run: ## run CMD='…' in a fresh lab, as an unprivileged user on its laptop
-	@hack/lab-run.sh $(if $(MESH),--mesh)
+	@hack/lab-run.sh $(LABFLAGS)
 
 docs: build ## regenerate docs/cli from the program's own help
 	@hack/docs-cli.sh

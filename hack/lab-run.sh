@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# usage: hack/lab-run.sh [--fresh] [--mesh] [--no-tun] [--image FILE]… [--] COMMAND…
+# usage: hack/lab-run.sh [--fresh] [--mesh] [--flux] [--no-tun] [--image FILE]… [--] COMMAND…
 #        CMD='shell command' hack/lab-run.sh [FLAG]…
 #
 # Runs a command on the laptop of the lab, as its unprivileged user: in the lab that
 # hack/lab-up.sh started, else in one that is started for it and taken down afterwards.
-# With --mesh that lab has Istio. The exit code is the command's, 125 if the lab itself failed.
+# With --mesh that lab has Istio, with --flux Flux. The exit code is the command's, 125 if the lab itself failed.
 set -euo pipefail
 case "${1-}" in -h | --help) sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"; exit 0 ;; esac
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -15,7 +15,7 @@ while [ $# -gt 0 ]; do
   case $1 in
     --) shift && break ;;
     --image | --checkout) flags+=("$1" "${2-}") && shift ;;
-    --mesh) flags+=("$1") build+=("$1") ;;
+    --mesh | --flux) flags+=("$1") build+=("$1") ;;
     -*) flags+=("$1") ;;
     *) break ;;
   esac

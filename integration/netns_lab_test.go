@@ -60,18 +60,17 @@ func changed(before, after map[string]string) []string {
 // node, before, during and after a session that carries traffic. The agent's own
 // listener on loopback is the one difference.
 func TestPodsNetworkIsLeftAlone(t *testing.T) {
-	mustBorrownet(t, "down", "--all", "--stop-agent")
-	waitFor(t, "agents of other tests have ended", 20*time.Second, func() bool { return podOf(t, "api").running() == 0 })
+	pod := freshPod(t)
 	node := onNode(t)
-	in := netnsOf(t, node, podOf(t, "api").Metadata.UID)
+	in := netnsOf(t, node, pod.Metadata.UID)
 	before := lookAt(node, in)
 	checkLook(t, before)
 
-	up(t, "api")
+	up(t, pod.Metadata.Name)
 	// By address: a name would be asked for from a datagram socket of its flow.
 	probe(t, time.Minute, "many", serviceIP(t, "ledger")+":7000", "20")
 	during := lookAt(node, in)
-	listener := agentListener(t)
+	listener := agentListener(t, pod.Metadata.Name)
 	if slices.Contains(strings.Fields(before["tcp-listeners"]), listener) {
 		t.Fatalf("%s was taken before the session", listener)
 	}
@@ -86,7 +85,7 @@ func TestPodsNetworkIsLeftAlone(t *testing.T) {
 	}
 
 	mustBorrownet(t, "down", "--all", "--stop-agent")
-	waitFor(t, "the agent has ended", 20*time.Second, func() bool { return podOf(t, "api").running() == 0 })
+	waitFor(t, "the agent has ended", 20*time.Second, func() bool { return podOf(t, pod.Metadata.Name).running() == 0 })
 	after := lookAt(node, in)
 	if diff := cmp.Diff(before, after); diff != "" {
 		t.Errorf("after the session (-before +after):\n%s", diff)
@@ -151,11 +150,39 @@ func serviceIP(t *testing.T, name string) string {
 	return kubectl(t, "-n", "shop", "get", "service", name, "-o", "jsonpath={.spec.clusterIP}")
 }
 
-// agentListener returns the address that the agent of pod api says it listens on: its
-// first line has the port.
-func agentListener(t *testing.T) string {
+// freshPod makes a pod of the sample app in which no other test has left an agent.
+func freshPod(t *testing.T) pod {
 	t.Helper()
-	p := podOf(t, "api")
+	const name = "fresh"
+	admin := []string{"kubectl", "--kubeconfig", os.Getenv("LAB_ADMIN_KUBECONFIG"), "-n", "shop"}
+	if r := (command{argv: append(admin, "apply", "-f", "-"), stdin: fmt.Sprintf(samplePod, name)}).run(t); r.code != 0 {
+		t.Fatal(r)
+	}
+	t.Cleanup(func() { kubectl(t, "-n", "shop", "delete", "pod", name) })
+	kubectl(t, "-n", "shop", "wait", "pod", name, "--for=condition=Ready", "--timeout=50s")
+	return podOf(t, name)
+}
+
+const samplePod = `apiVersion: v1
+kind: Pod
+metadata: {name: %[1]s, namespace: shop, labels: {app: %[1]s}}
+spec:
+  serviceAccountName: api
+  terminationGracePeriodSeconds: 1
+  securityContext: {runAsNonRoot: true, runAsUser: 10001, seccompProfile: {type: RuntimeDefault}}
+  containers:
+  - name: api
+    image: lab.local/api:1
+    imagePullPolicy: IfNotPresent
+    readinessProbe: {httpGet: {path: /, port: 8080}, periodSeconds: 1}
+    securityContext: {allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: {drop: [ALL]}}
+`
+
+// agentListener returns the address that the agent of a pod says it listens on: its
+// first line has the port.
+func agentListener(t *testing.T, pod string) string {
+	t.Helper()
+	p := podOf(t, pod)
 	agent := p.Spec.EphemeralContainers[len(p.Spec.EphemeralContainers)-1].Name
 	line, _, _ := strings.Cut(kubectl(t, "-n", "shop", "logs", p.Metadata.Name, "-c", agent), "\n")
 	var hello struct {
