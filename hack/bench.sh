@@ -35,7 +35,7 @@ mkdir -p docs/benchmarks
 commit=$(git describe --always --dirty 2>/dev/null || echo unknown)
 # The laptop's user cannot write into the checkout: the results come back on standard output.
 # shellcheck disable=SC2016
-hack/lab-run.sh "${lab[@]}" sh -c '"$@" -o /tmp/results.json && echo "== results" && cat /tmp/results.json' \
+hack/lab-run.sh --fresh "${lab[@]}" sh -c '"$@" -o /tmp/results.json && echo "== results" && cat /tmp/results.json' \
   bench "$PWD/bin/bench" -rounds "${ROUNDS:-5}" -seconds "${SECONDS_EACH:-3}" -commit "$commit" "${flags[@]}" |
   awk '/^== results$/ { on = 1; next } on { print > "bin/results.json"; next } { print; fflush() }'
 mv bin/results.json "docs/benchmarks/$result"

@@ -47,7 +47,7 @@ const closedTUN = "^(TestProgramsCallServicesAsThePod|TestUnconnectedUDP|TestIPv
 const (
 	meshTests = "^Test(Mesh|Flux)"
 	meshed    = meshTests + "|^(TestLaptopIsOutside|TestNothingOfTheClusterChanges|TestPodsNetworkIsLeftAlone|TestParkedAgentIsTakenAgain|TestStopAgent|" +
-		"TestHalfClose|TestGigabyteEachWay|Test500ConnectionsAtOnce|TestUnconnectedUDP)$"
+		"TestHalfClose|TestGigabyteEachWay|Test500ConnectionsAtOnce|TestUnconnectedUDP|TestProtocolsAsInThePod|TestNamesAsInThePod)$"
 )
 
 // e2eTests is the compiled package of the end-to-end tests.

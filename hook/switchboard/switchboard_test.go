@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/borrownet/borrownet/netstack/flow"
+	"github.com/borrownet/borrownet/netstack/leaktest"
 )
 
 var (
@@ -69,7 +70,7 @@ func (*board) OpenUDP(context.Context, netip.AddrPort) (func(context.Context, *n
 // serve runs a server until the test ends, and checks that it leaves nothing.
 func serve(t *testing.T) (*Client, *board) {
 	t.Helper()
-	before := runtime.NumGoroutine()
+	leaktest.Check(t)
 	path := filepath.Join(t.TempDir(), "s")
 	ln, err := net.Listen("unix", path)
 	if err != nil {
@@ -83,12 +84,6 @@ func serve(t *testing.T) (*Client, *board) {
 		cancel()
 		if err := <-done; err != nil {
 			t.Errorf("Run: %v", err)
-		}
-		for end := time.Now().Add(5 * time.Second); runtime.NumGoroutine() > before && time.Now().Before(end); {
-			runtime.Gosched()
-		}
-		if n := runtime.NumGoroutine(); n > before {
-			t.Errorf("%d goroutines before, %d after", before, n)
 		}
 	})
 	c, err := Dial(path)

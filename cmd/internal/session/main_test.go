@@ -2,7 +2,6 @@ package session
 
 import (
 	"context"
-	"errors"
 	"io"
 	"net/netip"
 	"os"
@@ -191,9 +190,6 @@ func (l *lab) start() *Session {
 	l.t.Helper()
 	s, err := l.opening().Start(l.t.Context(), "api", l.observer())
 	if err != nil {
-		if errors.Is(err, errors.ErrUnsupported) {
-			hooktest.Unavailable(l.t, "netns", err)
-		}
 		l.t.Fatal(err)
 	}
 	l.t.Cleanup(func() { s.Close() })
@@ -225,6 +221,9 @@ type program struct {
 
 func newProgram(t *testing.T, s *Session) program {
 	t.Helper()
+	if s.hook != Seccomp {
+		hooktest.Unavailable(t, "netns", s.note)
+	}
 	c, err := netns.Dial(s.Place().Socket)
 	if err != nil {
 		t.Fatal(err)

@@ -16,6 +16,13 @@ import (
 	"time"
 )
 
+const loadUsage = `  load URL RATE LENGTH DELAY
+                         requests at a steady rate per second: how long they took
+`
+
+// requestLimit bounds a request.
+const requestLimit = 10 * time.Second
+
 // warmUp is how long requests are sent before the first that counts: connections and
 // caches are those of a caller that has called for a while.
 const warmUp = 500 * time.Millisecond
@@ -101,7 +108,7 @@ func (w window) run() report {
 		},
 	}
 	defer transport.CloseIdleConnections()
-	client := &http.Client{Transport: transport, Timeout: limit}
+	client := &http.Client{Transport: transport, Timeout: requestLimit}
 	var (
 		mu   sync.Mutex // guards what follows
 		took []float64
