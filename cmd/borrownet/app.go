@@ -27,6 +27,13 @@ type app struct {
 	argv    []string
 	version string
 	ui      *ui
+
+	ioURing bool // commands may use io_uring
+}
+
+// allowIOURing adds the flag to a command that runs others.
+func (a *app) allowIOURing(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&a.ioURing, "allow-io-uring", false, "allow io_uring, whose own sockets (IORING_OP_SOCKET) are this machine's and not the pod's")
 }
 
 func newApp(argv []string, version string) *app {
@@ -101,7 +108,7 @@ func (a *app) root() *cobra.Command {
 	root.SetHelpTemplate(helpTemplate)
 	root.SetHelpCommand(a.help(root))
 	root.AddCommand(
-		a.up(), a.run(), a.shell(), a.status(), a.ls(), a.down(), a.rbac(), a.policy(), a.demo(), a.versionCommand(), a.completion(), exitCodes(),
+		a.up(), a.run(), a.shell(), a.status(), a.ls(), a.down(), a.rbac(), a.policy(), a.doctor(), a.explain(), a.demo(), a.versionCommand(), a.completion(), exitCodes(),
 	)
 	return root
 }

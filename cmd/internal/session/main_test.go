@@ -27,7 +27,7 @@ import (
 // TestMain makes the test binary its own helper.
 func TestMain(m *testing.M) {
 	verbs := map[string]hooktest.Verb{
-		"__netns": netns.Main, "__exec": supervisor.ShimMain, "__run": runMain, "__app": appMain,
+		"__netns": netns.Main, "__exec": supervisor.ShimMain, "__run": runMain, "__hook": hookMain, "__app": appMain,
 		hooktest.VerbConfine: hooktest.ConfineMain,
 	}
 	if len(os.Args) > 1 {
