@@ -92,8 +92,8 @@ func tiers() []*tier {
 			steps:   labSteps,
 		},
 		{
-			name: "mesh", about: "end to end in a lab whose namespace is in a STRICT Istio mesh",
-			warm: 4, cold: 25, prove: "sudo make test-mesh",
+			name: "mesh", about: "end to end in a lab whose namespace is in a STRICT Istio mesh and kept by Flux",
+			warm: 5, cold: 30, prove: "sudo make test-mesh",
 			probe:   probeMesh,
 			missing: missingMesh,
 			steps:   meshSteps,
