@@ -76,6 +76,7 @@ type hooked struct {
 // hook starts argv in the session.
 func hook(t *testing.T, s *Session, argv ...string) *hooked {
 	t.Helper()
+	needNamespace(t, s)
 	if err := supervisor.Probe(); err != nil {
 		hooktest.Unavailable(t, "seccomp", err)
 	}
