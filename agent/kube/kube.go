@@ -88,7 +88,8 @@ type Target struct {
 
 // AgentSpec is what an agent must be like.
 type AgentSpec struct {
-	Image       string
+	Image       string        // TargetImage, or a reference
+	Binaries    []Binary      // what may be sent if Image is TargetImage, one for each architecture
 	ClientKey   string        // the client's WireGuard public key, base64
 	IdleTTL     time.Duration // 0 = 15 min
 	HardTTL     time.Duration // 0 = 8 h

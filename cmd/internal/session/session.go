@@ -29,7 +29,7 @@ import (
 const (
 	// attachTimeout bounds image pull and start of the agent; kube fails
 	// earlier where waiting is hopeless.
-	attachTimeout = 3 * time.Minute
+	attachTimeout = 5 * time.Minute
 	// meetTimeout bounds the first answer of the agent through the tunnel.
 	meetTimeout = 20 * time.Second
 	// helperTimeout bounds the start of the namespace's helper.

@@ -15,7 +15,8 @@ type Request struct {
 	Container string        `json:"container,omitempty"`
 	Kube      kube.Flags    `json:"kube"`
 	Image     string        `json:"image"`
-	Hook      Rung          `json:"hook,omitempty"` // "" = Auto
+	Binaries  []kube.Binary `json:"binaries,omitempty"` // for an Image of kube.TargetImage
+	Hook      Rung          `json:"hook,omitempty"`     // "" = Auto
 	IdleTTL   time.Duration `json:"idleTTL"`
 	HardTTL   time.Duration `json:"hardTTL"`
 }
