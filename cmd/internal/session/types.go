@@ -17,8 +17,11 @@ type Request struct {
 	Image     string        `json:"image"`
 	Binaries  []kube.Binary `json:"binaries,omitempty"` // for an Image of kube.TargetImage
 	Hook      Rung          `json:"hook,omitempty"`     // "" = Auto
-	IdleTTL   time.Duration `json:"idleTTL"`
-	HardTTL   time.Duration `json:"hardTTL"`
+	Publish   Publish       `json:"publish,omitzero"`
+	// Local are destinations in the laptop's own network: not through the pod.
+	Local   []netip.Prefix `json:"local,omitempty"`
+	IdleTTL time.Duration  `json:"idleTTL"`
+	HardTTL time.Duration  `json:"hardTTL"`
 }
 
 // Rung is how programs get into a session.
@@ -90,14 +93,20 @@ type Status struct {
 	Since     time.Time     `json:"since"`
 	Agent     Agent         `json:"agent"`
 	Traffic   Traffic       `json:"traffic"`
+
+	Local   []netip.Prefix  `json:"local,omitempty"`
+	Publish Publish         `json:"publish,omitzero"`
+	Ports   []PublishedPort `json:"ports,omitempty"` // of programs, on the laptop's loopback
 }
 
 // Place is what a program needs to run in a session.
 type Place struct {
-	Session   string   `json:"session"`
-	Hook      Rung     `json:"hook"`   // Seccomp or Relay
-	Socket    string   `json:"socket"` // of the helper that makes sockets, or of the relay
-	Pod       string   `json:"pod"`
-	Namespace string   `json:"namespace"`
-	Env       []string `json:"env"` // the pod's, as the agent told
+	Session   string       `json:"session"`
+	Hook      Rung         `json:"hook"`            // Seccomp or Relay
+	Socket    string       `json:"socket"`          // of the helper that makes sockets, or of the relay
+	Ports     string       `json:"ports,omitempty"` // socket by which ports are published; "" = not needed
+	Addrs     []netip.Addr `json:"addrs,omitempty"` // the session's own
+	Pod       string       `json:"pod"`
+	Namespace string       `json:"namespace"`
+	Env       []string     `json:"env"` // the pod's, as the agent told
 }
