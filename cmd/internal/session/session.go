@@ -395,5 +395,12 @@ func (s *Session) Close() error {
 
 // Place returns what a program needs to run in the session.
 func (s *Session) Place() Place {
-	return Place{Session: s.name, Hook: s.hook, Socket: s.socket, Pod: s.target.Pod, Namespace: s.target.Namespace, Env: s.info.Env}
+	p := Place{Session: s.name, Hook: s.hook, Socket: s.socket, Pod: s.target.Pod, Namespace: s.target.Namespace}
+	for _, kv := range s.info.Env {
+		name, _, _ := strings.Cut(kv, "=")
+		if s.target.Env.Declares(name) { // the agent is not trusted with more
+			p.Env = append(p.Env, kv)
+		}
+	}
+	return p
 }

@@ -99,5 +99,5 @@ type Place struct {
 	Socket    string   `json:"socket"` // of the helper that makes sockets, or of the relay
 	Pod       string   `json:"pod"`
 	Namespace string   `json:"namespace"`
-	Env       []string `json:"env"` // the pod's, as the agent told
+	Env       []string `json:"env"` // the container's: names that its spec declares, values as the agent told
 }
