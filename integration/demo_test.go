@@ -382,6 +382,7 @@ func TestDemoWorksAsACluster(t *testing.T) {
 				t.Errorf("%s: exit code %d, %s", tt.name, code, said)
 			}
 		}
+		p.environment(t)
 		p.must("down")
 		if said := p.must("up", "--pod", "api", "--context", "demo", "-d"); !strings.Contains(said, "(reused)") {
 			t.Errorf("the parked agent was not taken again:\n%s", said)

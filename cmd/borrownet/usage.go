@@ -45,9 +45,14 @@ const upExample = `  borrownet up --pod api -n shop
 
 const runLong = `Run a command as the pod. Its sockets, and those of all it starts, are in the
 pod's network; loopback stays this machine's, and what it listens on can be reached
-there ("borrownet status" lists the ports). It has the pod's environment, without
-what describes the machine (PATH, HOME and the like). http_proxy and its kin of
-this machine are hidden from it: it goes out through the pod (-v says which).
+there ("borrownet status" lists the ports).
+
+It has the environment that the container declares, without what describes a machine
+or a language's runtime (PATH, HOME, JAVA_HOME, ...), what makes a program run code of
+who set it (LD_*, BASH_ENV, NODE_OPTIONS, PYTHON*, GIT_*, ...) and proxies; --pod-env
+takes one of these all the same. Over it come --env-file, then --env. Of this machine
+its own proxies and cloud identity (AWS_PROFILE, ~/.aws, GOOGLE_APPLICATION_CREDENTIALS,
+AZURE_*) are hidden; -v says all names. --env-out writes the pod's environment to a file.
 
 The only session there is is taken, else name one with --session. With --pod a
 session of that target is taken or set up first, as by "borrownet up -d"; it stays
@@ -58,6 +63,7 @@ could not be executed, 127 if it was not found.`
 
 const runExample = `  borrownet run -- curl http://orders
   borrownet run --session api -- go test ./...
+  borrownet run --env LOG_LEVEL=debug --unset SENTRY_DSN -- ./server
   borrownet run --pod deploy/api -n shop -- ./server`
 
 const shellLong = `Open your shell in a session that is up, with a marked prompt. Leaving the shell

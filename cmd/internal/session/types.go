@@ -108,5 +108,5 @@ type Place struct {
 	Addrs     []netip.Addr `json:"addrs,omitempty"` // the session's own
 	Pod       string       `json:"pod"`
 	Namespace string       `json:"namespace"`
-	Env       []string     `json:"env"` // the pod's, as the agent told
+	Env       []string     `json:"env"` // the container's: names that its spec declares, values as the agent told
 }
