@@ -16,6 +16,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/borrownet/borrownet/netstack/leaktest"
 )
 
 // stubAgent is a program that says hello with its arguments and stays.
@@ -44,7 +46,7 @@ func (f *fakeAPI) attaches() int {
 }
 
 func TestTargetImage(t *testing.T) {
-	checkGoroutines(t)
+	leaktest.Check(t)
 	f := newFakeAPI(t)
 	p := f.addPod("api-1", nil)
 	s := newShell(f)
