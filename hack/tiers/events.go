@@ -46,6 +46,16 @@ func (rs results) add(r result) {
 	rs[r.name] = r
 }
 
+// addFrom adds what passed and failed in another place, under names of their own.
+func (rs results) addFrom(place string, there results) {
+	for _, r := range there {
+		if r.outcome != skipped {
+			r.name += " " + place
+			rs.add(r)
+		}
+	}
+}
+
 // count returns how many results ended as o.
 func (rs results) count(o outcome) int {
 	n := 0
