@@ -9,14 +9,17 @@ BUILD   := CGO_ENABLED=0 $(GO) build -buildvcs=false -trimpath -ldflags '$(LDFLA
 REF     ?= lab.local/borrownet-agent:1
 export VERSION REF
 
-.PHONY: help build demo agent-image setup test test-fast test-race test-hook test-lab test-mesh lint fmt fuzz bench
+.PHONY: help build hook demo agent-image setup test test-fast test-race test-hook test-lab test-mesh lint fmt fuzz bench
 .PHONY: demo-cluster lab-build lab-up lab-down lab-run docs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-build: ## bin/borrownet and bin/borrownet-agent, static
+build: hook ## bin/borrownet and bin/borrownet-agent, static
 	$(BUILD) -o bin/ ./cmd/borrownet ./cmd/borrownet-agent
+
+hook: ## the preload library that build embeds, where there is a C compiler
+	@hack/hook.sh
 
 demo: ## the whole job on a built-in cluster: no root, no cluster, under a minute (ARGS=--keep leaves it up)
 	@hack/demo.sh $(ARGS)
@@ -76,4 +79,4 @@ docs: build ## regenerate docs/cli from the program's own help
 	@hack/docs-cli.sh
 
 clean: ## remove bin and test leftovers
-	rm -rf bin
+	rm -rf bin hook/lib/*

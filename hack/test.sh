@@ -11,6 +11,7 @@ set -euo pipefail
 case "${1-}" in -h | --help) sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"; exit 0 ;; esac
 cd "$(dirname "$0")/.."
 
+hack/hook.sh
 ${GO:-go} build -o bin/tiers ./hack/tiers
 # exec, so that a signal to this process reaches the runner and the summary is printed.
 exec bin/tiers "$@"

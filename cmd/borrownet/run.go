@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
-	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -15,9 +14,7 @@ import (
 	"github.com/borrownet/borrownet/cmd/internal/fault"
 	"github.com/borrownet/borrownet/cmd/internal/launch"
 	"github.com/borrownet/borrownet/cmd/internal/session"
-	"github.com/borrownet/borrownet/hook/netns"
-	"github.com/borrownet/borrownet/hook/supervisor"
-	"github.com/borrownet/borrownet/hook/switchboard"
+	"github.com/borrownet/borrownet/hook"
 )
 
 // Exit codes of run and shell when the command did not get as far as its own.
@@ -80,7 +77,7 @@ func (a *app) runCommand(target targetFlags, argv []string, name string) error {
 	if err != nil {
 		return err
 	}
-	code, err := a.supervise(context.Background(), place, argv, nil)
+	code, err := a.supervise(context.Background(), place, hook.Rung(target.hook), argv, nil)
 	if err != nil {
 		return err
 	}
@@ -147,55 +144,6 @@ func (a *app) place(client *daemon.Client, name string) (session.Place, error) {
 		return place, noSessions()
 	}
 	return place, err
-}
-
-// supervise runs argv in the session at place and returns its exit code. extra
-// is added to its environment. When ctx is done argv is ended.
-func (a *app) supervise(ctx context.Context, place session.Place, argv, extra []string) (int, error) {
-	env, hidden := launch.Env(os.Environ(), place)
-	if len(hidden) > 0 {
-		a.ui.detail("hidden from the command, which goes out through the pod: %s", strings.Join(hidden, " "))
-	}
-	cfg := supervisor.Config{
-		Shim: []string{selfPath(), verbExec}, Argv: argv, Env: append(env, extra...),
-		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Logger: a.logger(),
-	}
-	done, err := enter(&cfg, place)
-	if err != nil {
-		return exitOurs, &fault.Error{Code: fault.Hook, Op: "use session", Object: place.Session, Reason: err.Error(), Hint: "borrownet status " + place.Session, Err: err}
-	}
-	defer done()
-	code, err := supervisor.Run(ctx, cfg)
-	if _, ok := errors.AsType[*supervisor.CommandError](err); ok {
-		a.ui.fail(&fault.Error{Op: "run", Reason: err.Error()})
-		return code, exitError{code}
-	}
-	if err != nil {
-		return code, hookFault(err)
-	}
-	return code, nil
-}
-
-// enter puts the session's rung into cfg.
-func enter(cfg *supervisor.Config, place session.Place) (done func(), err error) {
-	if place.Hook == session.Relay {
-		cfg.Relay, err = switchboard.Dial(place.Socket)
-		return func() {}, err
-	}
-	sockets, err := netns.Dial(place.Socket)
-	if err != nil {
-		return nil, err
-	}
-	cfg.Sockets = sockets
-	return func() { sockets.Close() }, nil
-}
-
-// hookFault explains an error of the supervisor.
-func hookFault(err error) error {
-	if u, ok := errors.AsType[*supervisor.UnsupportedError](err); ok {
-		return &fault.Error{Code: fault.Hook, Op: "hook the command", Reason: u.Reason, Hint: u.Hint, Err: err}
-	}
-	return &fault.Error{Code: fault.Hook, Op: "hook the command", Reason: err.Error(), Err: err}
 }
 
 // logger prints warnings of the hook, all that it says with -v.

@@ -12,6 +12,7 @@ import (
 	"github.com/borrownet/borrownet/cmd/internal/launch"
 	"github.com/borrownet/borrownet/cmd/internal/proc"
 	"github.com/borrownet/borrownet/cmd/internal/session"
+	"github.com/borrownet/borrownet/hook"
 )
 
 func (a *app) shell() *cobra.Command {
@@ -58,7 +59,7 @@ func (a *app) runShell(place session.Place, dir string) (int, error) {
 		return exitOurs, err
 	}
 	defer sh.Close()
-	return a.supervise(context.Background(), place, sh.Argv, sh.Env)
+	return a.supervise(context.Background(), place, hook.Auto, sh.Argv, sh.Env)
 }
 
 // runOwnShell is runShell for a session that ends with the shell: what is left
@@ -76,7 +77,7 @@ func (a *app) runOwnShell(place session.Place, dir string) error {
 			cancel()
 		}
 	})
-	_, err = a.supervise(ctx, place, sh.Argv, sh.Env)
+	_, err = a.supervise(ctx, place, hook.Auto, sh.Argv, sh.Env)
 	cancel()
 	err = errors.Join(err, sh.Close())
 	wg.Wait()

@@ -23,23 +23,35 @@ const confinedEnv = "BORROWNET_HOOKTEST_CONFINED"
 // Confined reports whether this process was started by Confine.
 func Confined() bool { return os.Getenv(confinedEnv) != "" }
 
+// A Profile is what a filter denies.
+type Profile string
+
+// The profiles.
+const (
+	Docker Profile = "docker" // what Docker's default profile denies without capabilities
+	Strict Profile = "strict" // besides: seccomp, ptrace and other processes' memory, as a sandbox does
+)
+
 // Confine runs the tests of this binary that match pattern once more as the user
-// uid, as in a plain container: no capability, and a filter that denies what
-// Docker's default profile denies then. Its TestMain must know VerbConfine.
-func Confine(t *testing.T, uid int, pattern string) {
+// uid, as in a plain container: no capability, and a filter. Its TestMain must
+// know VerbConfine.
+func Confine(t *testing.T, profile Profile, uid int, pattern string) {
 	t.Helper()
 	if os.Getuid() != 0 && os.Getuid() != uid {
 		Unavailable(t, "root", fmt.Sprintf("cannot become uid %d", uid))
 	}
-	args := []string{VerbConfine, strconv.Itoa(uid), Self, "-test.run=" + pattern, "-test.timeout=4m", "-test.v"}
+	args := []string{VerbConfine, string(profile), strconv.Itoa(uid), Self, "-test.run=" + pattern, "-test.timeout=4m", "-test.v"}
 	if testing.Short() {
 		args = append(args, "-test.short")
 	}
 	cmd := exec.CommandContext(t.Context(), Self, args...)
-	cmd.Env = append(os.Environ(), confinedEnv+"=1", "HOME=/tmp", "XDG_RUNTIME_DIR=")
+	cmd.Env = append(os.Environ(), confinedEnv+"="+string(profile), "HOME=/tmp", "XDG_RUNTIME_DIR=")
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
+	}
+	if !strings.Contains(string(out), "--- PASS: ") {
+		t.Fatalf("nothing ran\n%s", out)
 	}
 	for line := range strings.Lines(string(out)) {
 		if strings.Contains(line, "SKIP") || strings.Contains(line, "needs ") || strings.Contains(line, "cost:") {
@@ -49,21 +61,21 @@ func Confine(t *testing.T, uid int, pattern string) {
 }
 
 // ConfineMain gives up every capability, becomes a user, installs the filter and
-// executes a command. args are the user's number and the command.
+// executes a command. args are the profile, the user's number and the command.
 func ConfineMain(args []string) int {
 	runtime.LockOSThread()
-	uid, err := strconv.Atoi(args[0])
+	uid, err := strconv.Atoi(args[1])
 	if err == nil {
-		err = confine(uid)
+		err = confine(Profile(args[0]), uid)
 	}
 	if err == nil {
-		err = unix.Exec(args[1], args[1:], os.Environ())
+		err = unix.Exec(args[2], args[2:], os.Environ())
 	}
 	fmt.Fprintln(os.Stderr, "confine:", err)
 	return 1
 }
 
-func confine(uid int) error {
+func confine(profile Profile, uid int) error {
 	for c := 0; c <= unix.CAP_LAST_CAP; c++ {
 		if err := unix.Prctl(unix.PR_CAPBSET_DROP, uintptr(c), 0, 0, 0); err != nil && err != unix.EPERM && err != unix.EINVAL {
 			return os.NewSyscallError("prctl PR_CAPBSET_DROP", err)
@@ -88,7 +100,7 @@ func confine(uid int) error {
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return os.NewSyscallError("prctl PR_SET_NO_NEW_PRIVS", err)
 	}
-	prog := containerFilter()
+	prog := containerFilter(profile)
 	fprog := unix.SockFprog{Len: uint16(len(prog)), Filter: &prog[0]}
 	if _, _, e := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, 0, uintptr(unsafe.Pointer(&fprog))); e != 0 {
 		return os.NewSyscallError("seccomp", e)
@@ -118,13 +130,17 @@ func denied() []uint32 {
 	}
 }
 
-func containerFilter() []unix.SockFilter {
+func containerFilter(profile Profile) []unix.SockFilter {
 	const (
 		load, jeq, jset, ret = 0x20, 0x15, 0x45, 0x06
 		allow, refuse        = 0x7fff0000, 0x00050000
 	)
 	prog := []unix.SockFilter{{Code: load, K: 0}}
-	for _, nr := range denied() {
+	refused := denied()
+	if profile == Strict {
+		refused = append(refused, unix.SYS_SECCOMP, unix.SYS_PTRACE, unix.SYS_PROCESS_VM_READV, unix.SYS_PROCESS_VM_WRITEV)
+	}
+	for _, nr := range refused {
 		prog = append(prog, unix.SockFilter{Code: jeq, Jf: 1, K: nr}, unix.SockFilter{Code: ret, K: refuse | uint32(unix.EPERM)})
 	}
 	return append(prog,

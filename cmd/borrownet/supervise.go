@@ -1,0 +1,162 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"github.com/borrownet/borrownet/cmd/internal/fault"
+	"github.com/borrownet/borrownet/cmd/internal/launch"
+	"github.com/borrownet/borrownet/cmd/internal/rundir"
+	"github.com/borrownet/borrownet/cmd/internal/session"
+	"github.com/borrownet/borrownet/hook"
+	"github.com/borrownet/borrownet/hook/netns"
+	"github.com/borrownet/borrownet/hook/supervisor"
+	"github.com/borrownet/borrownet/hook/switchboard"
+)
+
+// supervise runs argv in the session at place and returns its exit code. extra
+// is added to its environment. When ctx is done argv is ended. Where the rung of
+// the session does not do for this command, and none was asked for, it is on one
+// that does, and that is said.
+func (a *app) supervise(ctx context.Context, place session.Place, want hook.Rung, argv, extra []string) (int, error) {
+	rung := want
+	if want == hook.Auto {
+		rung = place.Hook
+	}
+	for {
+		code, err := a.runOn(ctx, place, rung, argv, extra)
+		better, why := a.instead(rung, err, argv)
+		if better == rung || want != hook.Auto {
+			return code, err
+		}
+		a.ui.say("hook %s: %s", better, why)
+		rung = better
+	}
+}
+
+// instead returns the rung that does for argv what rung does not, after err, and
+// why; rung itself if there is none.
+func (a *app) instead(rung hook.Rung, err error, argv []string) (hook.Rung, string) {
+	if u, ok := errors.AsType[*supervisor.UnsupportedError](err); ok && rung.Supervised() && hook.Built() == nil {
+		return rung.WithoutListener(), u.Reason
+	}
+	if b, ok := errors.AsType[*hook.BlindError](err); ok && rung == hook.Preload {
+		return hook.Netns, b.Path + " " + b.Why
+	}
+	return rung, ""
+}
+
+// runOn is supervise on a given rung.
+func (a *app) runOn(ctx context.Context, place session.Place, rung hook.Rung, argv, extra []string) (int, error) {
+	env, hidden := launch.Env(os.Environ(), place)
+	if len(hidden) > 0 {
+		a.ui.detail("hidden from the command, which goes out through the pod: %s", strings.Join(hidden, " "))
+	}
+	cfg := supervisor.Config{
+		Shim: []string{selfPath(), verbExec}, Argv: argv, Env: append(hook.WithoutLibrary(env), extra...),
+		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Logger: a.logger(),
+	}
+	done, err := equip(&cfg, place, rung)
+	if _, ok := errors.AsType[*fault.Error](err); ok {
+		return exitOurs, err
+	}
+	if err != nil {
+		return exitOurs, &fault.Error{Code: fault.Hook, Op: "use session", Object: place.Session, Reason: err.Error(), Hint: "borrownet status " + place.Session, Err: err}
+	}
+	defer done()
+	code, err := supervisor.Run(ctx, cfg)
+	if _, ok := errors.AsType[*supervisor.CommandError](err); ok {
+		a.ui.fail(&fault.Error{Op: "run", Reason: err.Error()})
+		return code, exitError{code}
+	}
+	if err != nil {
+		return code, hookFault(err)
+	}
+	return code, nil
+}
+
+// equip puts what the rung needs into cfg.
+func equip(cfg *supervisor.Config, place session.Place, rung hook.Rung) (done func(), err error) {
+	done = func() {}
+	switch rung {
+	case hook.Seccomp:
+		sockets, err := netns.Dial(place.Socket)
+		if err != nil {
+			return nil, err
+		}
+		cfg.Sockets = sockets
+		return func() { sockets.Close() }, nil
+	case hook.Relay:
+		cfg.Relay, err = switchboard.Dial(place.Socket)
+		return done, err
+	case hook.Netns:
+		files, err := installLibrary()
+		cfg.Unhooked, cfg.Wrapper = true, []string{files.Enter, place.Socket}
+		return done, err
+	case hook.Preload, hook.PreloadRelay:
+		return done, preload(cfg, place, rung)
+	}
+	return nil, fmt.Errorf("hook %s is not known here", rung)
+}
+
+// installLibrary makes the preload library and what comes with it available.
+func installLibrary() (hook.Installed, error) {
+	var dirs []string
+	if dir, err := rundir.Open(); err == nil {
+		dirs = append(dirs, dir.String())
+	}
+	if cache, err := os.UserCacheDir(); err == nil {
+		dirs = append(dirs, filepath.Join(cache, "borrownet"))
+	}
+	files, err := hook.Install(dirs...)
+	if err != nil {
+		err = &fault.Error{Code: fault.Hook, Op: "install the preload library", Reason: err.Error(), Hint: hook.Hint(err), Err: err}
+	}
+	return files, err
+}
+
+// preload puts the library into the command's environment.
+func preload(cfg *supervisor.Config, place session.Place, rung hook.Rung) error {
+	path, err := exec.LookPath(cfg.Argv[0])
+	if ours := rung.Relayed() && filepath.Base(path) == ourName; err == nil && !ours {
+		if err := hook.Visible(path); err != nil {
+			return blindFault(err, rung)
+		}
+	}
+	helper := place.Socket
+	if rung.Relayed() {
+		helper = ""
+	}
+	value, err := hook.PreloadValue(place.Broker, helper)
+	if err != nil {
+		return err
+	}
+	files, err := installLibrary()
+	if err != nil {
+		return err
+	}
+	cfg.Unhooked, cfg.Env = true, hook.WithLibrary(cfg.Env, files.Library, value)
+	return nil
+}
+
+// ourName is the name of this program, which knows a session without the library.
+const ourName = "borrownet"
+
+// blindFault says that a program needs another rung.
+func blindFault(err error, rung hook.Rung) error {
+	f := &fault.Error{Code: fault.Hook, Op: "hook the command", Reason: err.Error(), Err: err, Hint: "borrownet run --hook netns -- …"}
+	if rung.Relayed() {
+		f.Hint = "it needs user namespaces or seccomp user notification (in a container: --security-opt seccomp=unconfined); dynamically linked programs that are not written in Go work"
+	}
+	return f
+}
+
+// hookFault explains an error of the supervisor.
+func hookFault(err error) error {
+	return &fault.Error{Code: fault.Hook, Op: "hook the command", Reason: hook.Reason(err), Hint: hook.Hint(err), Err: err}
+}
