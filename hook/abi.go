@@ -29,6 +29,7 @@ const (
 	OpConnect Op = 2
 	OpSend    Op = 3
 	OpPeer    Op = 4
+	OpListen  Op = 5
 )
 
 // Verdict is what the library is to do.
@@ -75,7 +76,7 @@ func ParseRequest(b []byte) (Request, error) {
 		return Request{}, errors.New("request of another version")
 	}
 	r := Request{Op: Op(le.Uint32(b[4:])), Size: le.Uint32(b[8:])}
-	if r.Op < OpResolve || r.Op > OpPeer {
+	if r.Op < OpResolve || r.Op > OpListen {
 		return Request{}, fmt.Errorf("operation %d", r.Op)
 	}
 	if r.Size > MaxMessage {

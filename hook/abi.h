@@ -46,6 +46,7 @@ enum bn_op {
 	BN_CONNECT = 2, /* connect(2) of the descriptor that comes with it to addr */
 	BN_SEND = 3,	/* where a datagram for addr is to be sent from that descriptor */
 	BN_PEER = 4,	/* whose address addr is, as that descriptor sees it */
+	BN_LISTEN = 5,	/* the descriptor is about to listen: publish its port on the laptop */
 };
 
 struct bn_request {

@@ -26,6 +26,7 @@ type targetFlags struct {
 	image, hook             string
 	idleTTL, hardTTL        time.Duration
 	kube                    kube.Flags
+	routing                 routingFlags
 }
 
 func (t *targetFlags) add(cmd *cobra.Command) {
@@ -37,6 +38,7 @@ func (t *targetFlags) add(cmd *cobra.Command) {
 	f.StringVar(&t.hook, "hook", string(hook.Auto), "`RUNG` by which programs enter the session: "+rungNames())
 	f.DurationVar(&t.idleTTL, "idle-ttl", 15*time.Minute, "`TIME` after which an agent without a client leaves")
 	f.DurationVar(&t.hardTTL, "hard-ttl", 8*time.Hour, "`TIME` after which an agent leaves in any case")
+	t.routing.add(cmd)
 	t.addKube(cmd)
 }
 
@@ -91,9 +93,14 @@ func (t *targetFlags) request(name string) (session.Request, error) {
 	if err != nil {
 		return session.Request{}, err
 	}
-	return session.Request{
+	req := session.Request{
 		Name: t.session, Ref: t.pod, Container: t.container, Kube: k, Image: image, Hook: session.Rung(t.hook), IdleTTL: t.idleTTL, HardTTL: t.hardTTL,
-	}, nil
+	}
+	file, err := settings.Read(settings.Name)
+	if err != nil {
+		return session.Request{}, err
+	}
+	return req, t.routing.apply(&req, file, name+" --pod "+t.pod)
 }
 
 func (t *targetFlags) rungKnown() bool { return slices.Contains(hook.Rungs(), hook.Rung(t.hook)) }

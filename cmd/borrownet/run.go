@@ -34,6 +34,7 @@ func (a *app) run() *cobra.Command {
 		},
 	}
 	target.add(cmd)
+	a.allowIOURing(cmd)
 	cmd.Flags().SetInterspersed(false) // flags after the command's name are the command's
 	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return a.ours(usage(err.Error(), cmd.CommandPath()+" --help"))

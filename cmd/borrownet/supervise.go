@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -60,6 +59,11 @@ func (a *app) runOn(ctx context.Context, place session.Place, rung hook.Rung, ar
 	cfg := supervisor.Config{
 		Shim: []string{selfPath(), verbExec}, Argv: argv, Env: append(hook.WithoutLibrary(env), extra...),
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Logger: a.logger(),
+		AllowIOURing: a.ioURing && rung == hook.Seccomp,
+	}
+	if a.ioURing && rung.Relayed() {
+		return exitOurs, usage("--allow-io-uring: session "+place.Session+" has hook "+string(rung)+", where sockets of io_uring would be this machine's",
+			"leave the flag out, or use a session with hook seccomp")
 	}
 	done, err := equip(&cfg, place, rung)
 	if _, ok := errors.AsType[*fault.Error](err); ok {
@@ -82,26 +86,48 @@ func (a *app) runOn(ctx context.Context, place session.Place, rung hook.Rung, ar
 
 // equip puts what the rung needs into cfg.
 func equip(cfg *supervisor.Config, place session.Place, rung hook.Rung) (done func(), err error) {
-	done = func() {}
+	if rung == hook.Relay {
+		cfg.Relay, err = switchboard.Dial(place.Socket)
+		return func() {}, err
+	}
 	switch rung {
-	case hook.Seccomp:
-		sockets, err := netns.Dial(place.Socket)
+	case hook.Netns:
+		files, err := installLibrary()
 		if err != nil {
 			return nil, err
 		}
-		cfg.Sockets = sockets
-		return func() { sockets.Close() }, nil
-	case hook.Relay:
-		cfg.Relay, err = switchboard.Dial(place.Socket)
-		return done, err
-	case hook.Netns:
-		files, err := installLibrary()
 		cfg.Unhooked, cfg.Wrapper = true, []string{files.Enter, place.Socket}
-		return done, err
 	case hook.Preload, hook.PreloadRelay:
-		return done, preload(cfg, place, rung)
+		if err := preload(cfg, place, rung); err != nil {
+			return nil, err
+		}
 	}
-	return nil, fmt.Errorf("hook %s is not known here", rung)
+	if rung.Relayed() {
+		return func() {}, nil
+	}
+	return attend(cfg, place, rung)
+}
+
+// attend joins the command to the session's namespace: what it listens on is
+// published for as long as it runs.
+func attend(cfg *supervisor.Config, place session.Place, rung hook.Rung) (done func(), err error) {
+	board, err := switchboard.Dial(place.Ports)
+	if err != nil {
+		return nil, err
+	}
+	attention, err := board.Attend(context.Background())
+	if err != nil {
+		return nil, err
+	}
+	if rung != hook.Seccomp {
+		return func() { attention.Close() }, nil
+	}
+	sockets, err := netns.Dial(place.Socket)
+	if err != nil {
+		return nil, errors.Join(err, attention.Close())
+	}
+	cfg.Sockets, cfg.Addrs, cfg.Ports = sockets, place.Addrs, board
+	return func() { attention.Close(); sockets.Close() }, nil
 }
 
 // installLibrary makes the preload library and what comes with it available.

@@ -29,6 +29,9 @@ var (
 	laptop  = netip.MustParseAddrPort("127.0.0.1:80")
 )
 
+// taken is a port that the laptop has given to somebody else.
+var taken uint16
+
 // world is a handler: TCP says the destination, UDP and DNS echo.
 type world struct{ gone chan struct{} }
 
@@ -68,6 +71,13 @@ func (w *world) OpenUDP(context.Context, netip.AddrPort) (func(context.Context, 
 			c.Write(buf[:n])
 		}
 	}, nil
+}
+
+func (w *world) Publish(_ context.Context, at netip.AddrPort, _ bool) error {
+	if at.Port() == taken {
+		return syscall.EADDRINUSE
+	}
+	return nil
 }
 
 // serve runs a server until the test ends, and checks that it leaves neither
@@ -201,6 +211,21 @@ func TestConnect(t *testing.T) {
 		if v, _, _, _ := ask(t, path, request(hook.OpConnect, 0, to), "", newSocket(t, unix.SOCK_STREAM)); v != want {
 			t.Errorf("%v: verdict %d, want %d", to, v, want)
 		}
+	}
+}
+
+func TestListen(t *testing.T) {
+	path, _ := serve(t)
+	fd := newSocket(t, unix.SOCK_STREAM)
+	if err := unix.Bind(fd, &unix.SockaddrInet4{}); err != nil {
+		t.Fatal(err)
+	}
+	if v, e, _, _ := ask(t, path, request(hook.OpListen, 0, netip.AddrPort{}), "", fd); v != 0 {
+		t.Errorf("free: %d, errno %d", v, e)
+	}
+	taken = farend.Name(fd).Port()
+	if v, e, _, _ := ask(t, path, request(hook.OpListen, 0, netip.AddrPort{}), "", fd); v != 1 || e != uint32(unix.EADDRINUSE) {
+		t.Errorf("taken: %d, errno %d", v, e)
 	}
 }
 

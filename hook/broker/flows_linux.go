@@ -48,7 +48,7 @@ type flow struct {
 // flows are the flows of a session's programs.
 type flows struct {
 	ctx     context.Context // alive until the server ends
-	handler switchboard.Handler
+	handler Handler
 	log     *slog.Logger
 	wg      sync.WaitGroup // what carries them, connects that go on, the sweep
 
@@ -58,7 +58,7 @@ type flows struct {
 	byDst  map[route]*flow // those of datagrams
 }
 
-func newFlows(ctx context.Context, h switchboard.Handler, log *slog.Logger) *flows {
+func newFlows(ctx context.Context, h Handler, log *slog.Logger) *flows {
 	f := &flows{ctx: ctx, handler: h, log: log, byPair: map[pair]*flow{}, byDst: map[route]*flow{}}
 	f.wg.Go(f.sweep)
 	return f

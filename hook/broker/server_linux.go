@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"sync"
 	"syscall"
@@ -16,7 +17,6 @@ import (
 
 	"github.com/borrownet/borrownet/hook"
 	"github.com/borrownet/borrownet/hook/farend"
-	"github.com/borrownet/borrownet/hook/switchboard"
 )
 
 const (
@@ -29,7 +29,10 @@ const (
 // A Handler does what the library asks for. Its methods may be called
 // concurrently.
 type Handler interface {
-	switchboard.Handler
+	// OpenTCP, OpenUDP and Publish are those of switchboard.Handler.
+	OpenTCP(ctx context.Context, dst netip.AddrPort) (carry func(ctx context.Context, c *net.TCPConn), err error)
+	OpenUDP(ctx context.Context, dst netip.AddrPort) (carry func(ctx context.Context, c *net.UDPConn), err error)
+	Publish(ctx context.Context, at netip.AddrPort, v6only bool) error
 	// Resolve answers a DNS query, nil if it cannot be answered.
 	Resolve(ctx context.Context, query []byte) []byte
 }
@@ -144,6 +147,9 @@ func (s *Server) answer(ctx context.Context, f *flows, req hook.Request, payload
 		return failed(unix.ENETDOWN), nil
 	}
 	near, typ, err := socketOf(fd)
+	if err == nil && req.Op == hook.OpListen {
+		return s.publish(ctx, near), nil
+	}
 	if err != nil || !req.Addr.IsValid() {
 		return failed(unix.EINVAL), nil
 	}
@@ -156,6 +162,17 @@ func (s *Server) answer(ctx context.Context, f *flows, req hook.Request, payload
 		return f.connect(ctx, near, req.Addr), nil
 	}
 	return f.target(ctx, near, req.Addr, true), nil
+}
+
+// publish publishes the port of a listener. Only one that is taken is the program's
+// business: the rest is reachable at least from inside the session.
+func (s *Server) publish(ctx context.Context, near farend.Socket) hook.Answer {
+	only, err := unix.GetsockoptInt(near.FD, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY)
+	v6only := near.Domain == unix.AF_INET6 && err == nil && only != 0
+	if err := s.Handler.Publish(ctx, farend.Name(near.FD), v6only); errors.Is(err, unix.EADDRINUSE) {
+		return failed(unix.EADDRINUSE)
+	}
+	return hook.Answer{Verdict: hook.VerdictDone}
 }
 
 // failed is the answer that lets a call fail.

@@ -204,7 +204,7 @@ const domainNamespace = 0x424e
 func makeSocket(domain, typ, proto int) (int, error) {
 	switch {
 	case domain == unix.AF_INET, domain == unix.AF_INET6:
-	case domain == unix.AF_NETLINK && proto == unix.NETLINK_ROUTE:
+	case domain == unix.AF_NETLINK && (proto == unix.NETLINK_ROUTE || proto == unix.NETLINK_SOCK_DIAG):
 	case domain == domainNamespace:
 		return openNamespace(typ)
 	default:

@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"os"
 
 	"github.com/borrownet/borrownet/dnsproxy"
@@ -21,7 +22,7 @@ func (s *Session) serveBroker(o *Opener) error {
 	}
 	s.broker = o.Dir.Path(name)
 	ctx, cancel := context.WithCancel(s.ctx)
-	server := &broker.Server{Listener: ln, Handler: &exchange{s}, Logger: s.log}
+	server := &broker.Server{Listener: ln, Handler: desk{&exchange{s}}, Logger: s.log}
 	done := make(chan error, 1)
 	go func() { done <- server.Run(ctx) }() // ends with ctx
 	s.onClose(func() error {
@@ -31,13 +32,25 @@ func (s *Session) serveBroker(o *Opener) error {
 	return nil
 }
 
+// desk answers the preload library. It implements broker.Handler.
+type desk struct{ *exchange }
+
+// Publish implements broker.Handler: in a session without a namespace listeners are
+// the laptop's own.
+func (d desk) Publish(_ context.Context, at netip.AddrPort, v6only bool) error {
+	if d.session.ports == nil {
+		return nil
+	}
+	return d.session.ports.publish(at, v6only)
+}
+
 // Resolve implements broker.Handler. As a C library does, it looks into the
 // laptop's hosts file first.
-func (e *exchange) Resolve(ctx context.Context, query []byte) []byte {
+func (d desk) Resolve(ctx context.Context, query []byte) []byte {
 	if text, err := os.ReadFile(hostsFile); err == nil {
 		if reply := dnsproxy.ParseHosts(text).Answer(query); reply != nil {
 			return reply
 		}
 	}
-	return e.session.dns.Answer(ctx, query, false)
+	return d.session.dns.Answer(ctx, query, false)
 }

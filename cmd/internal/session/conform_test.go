@@ -3,6 +3,7 @@ package session
 import (
 	"bufio"
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/borrownet/borrownet/hook"
 	"github.com/borrownet/borrownet/hook/hooktest"
+	"github.com/borrownet/borrownet/hook/supervisor"
 )
 
 // localLines are what testdata/conform.c prints without a session too.
@@ -23,7 +25,8 @@ var localLines = []string{
 	"local: local", "mapped: local", "local v6: local", "local refused: ECONNREFUSED",
 	"lowest: 0", "flags: 0 0, 1 1", "no room: EMFILE", "errno is kept: EBADF", "family: EAFNOSUPPORT", "bad descriptor: EBADF",
 	"not connected: ENOTCONN",
-	"listen: 1 event, 77, non-blocking 1", "listen again: EADDRINUSE",
+	"listen on 127.0.0.1: 1 event, 77, non-blocking 1", "listen again: EADDRINUSE",
+	"listen on 0.0.0.0: 1 event, 77, non-blocking 1", "listen again: EADDRINUSE",
 }
 
 // sessionLines are what it prints in a session besides.
@@ -145,6 +148,20 @@ func TestConform(t *testing.T) {
 			}
 		})
 	}
+	t.Run("seccomp", func(t *testing.T) {
+		if err := supervisor.Probe(); err != nil {
+			hooktest.Unavailable(t, "seccomp", err)
+		}
+		place, err := json.Marshal(newRelayLab(t).start().Place())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range compilers {
+			t.Run(c.libc, func(t *testing.T) {
+				conform(t, exec.CommandContext(t.Context(), hooktest.Self, "__hook", string(place), buildConform(t, c.cc, c.need), port), lines)
+			})
+		}
+	})
 	t.Run("relay", func(t *testing.T) {
 		r := startRelayed(t)
 		for _, c := range compilers {

@@ -72,6 +72,8 @@ type Session struct {
 	helper  *netns.Helper // nil if hook is a relayed one
 	socket  string        // of the helper, or of the relay
 	broker  string        // socket for the preload library
+	board   string        // socket by which programs publish ports; "" if hook is a relayed one
+	ports   *ports        // nil if hook is a relayed one
 	endHook func()        // ends the relay; nil unless hook is a relayed one
 
 	carrier lastCarrier
@@ -171,7 +173,7 @@ func (s *Session) raiseStack(context.Context) error {
 	laptop := laptopResolver(s.log)
 	s.stack = stack
 	s.fabric = newFabric(router.New(router.Config{
-		Session: s.target.PodIPs, Client: wire.ClientAddr, Agent: wire.AgentAddr, Nameservers: laptop.Nameservers, Logger: s.log,
+		Session: s.target.PodIPs, Client: wire.ClientAddr, Agent: wire.AgentAddr, Nameservers: laptop.Nameservers, Local: s.req.Local, Logger: s.log,
 	}), stack, s.log)
 	s.fabric.pumpStack()
 	s.onClose(func() error {
@@ -182,7 +184,7 @@ func (s *Session) raiseStack(context.Context) error {
 		return err
 	})
 	s.locals = &locals{
-		ctx: s.ctx, stack: stack, nameservers: addrPorts(laptop.Nameservers, 53), queries: make(chan struct{}, maxQueries),
+		ctx: s.ctx, stack: stack, nameservers: addrPorts(laptop.Nameservers, 53), local: s.req.Local, queries: make(chan struct{}, maxQueries),
 		udp: newUDPTable(stack, s.hasUDPPort),
 	}
 	return nil
@@ -381,7 +383,7 @@ func (s *Session) openNamespace(ctx context.Context, o *Opener) error {
 	s.mu.Unlock()
 	s.onClose(helper.Close)
 	s.fabric.open(helper)
-	return nil
+	return s.openPorts(o)
 }
 
 // onePerFamily returns the first IPv4 and the first IPv6 address.
@@ -427,5 +429,8 @@ func (s *Session) Close() error {
 
 // Place returns what a program needs to run in the session.
 func (s *Session) Place() Place {
-	return Place{Session: s.name, Hook: s.hook, Socket: s.socket, Broker: s.broker, Pod: s.target.Pod, Namespace: s.target.Namespace, Env: s.info.Env}
+	return Place{
+		Session: s.name, Hook: s.hook, Socket: s.socket, Broker: s.broker, Ports: s.board, Addrs: onePerFamily(s.target.PodIPs),
+		Pod: s.target.Pod, Namespace: s.target.Namespace, Env: s.info.Env,
+	}
 }

@@ -11,14 +11,17 @@ import (
 
 // Request says what a person wants to borrow. It crosses the daemon's socket.
 type Request struct {
-	Name      string        `json:"name,omitempty"` // of the session; "" = the target's
-	Ref       string        `json:"ref"`            // pod, TYPE/NAME or bare name
-	Container string        `json:"container,omitempty"`
-	Kube      kube.Flags    `json:"kube"`
-	Image     string        `json:"image"`
-	Hook      Rung          `json:"hook,omitempty"` // "" = hook.Auto
-	IdleTTL   time.Duration `json:"idleTTL"`
-	HardTTL   time.Duration `json:"hardTTL"`
+	Name      string     `json:"name,omitempty"` // of the session; "" = the target's
+	Ref       string     `json:"ref"`            // pod, TYPE/NAME or bare name
+	Container string     `json:"container,omitempty"`
+	Kube      kube.Flags `json:"kube"`
+	Image     string     `json:"image"`
+	Hook      Rung       `json:"hook,omitempty"` // "" = hook.Auto
+	Publish   Publish    `json:"publish,omitzero"`
+	// Local are destinations in the laptop's own network: not through the pod.
+	Local   []netip.Prefix `json:"local,omitempty"`
+	IdleTTL time.Duration  `json:"idleTTL"`
+	HardTTL time.Duration  `json:"hardTTL"`
 }
 
 // Rung is how programs get into a session.
@@ -80,15 +83,21 @@ type Status struct {
 	Since     time.Time     `json:"since"`
 	Agent     Agent         `json:"agent"`
 	Traffic   Traffic       `json:"traffic"`
+
+	Local   []netip.Prefix  `json:"local,omitempty"`
+	Publish Publish         `json:"publish,omitzero"`
+	Ports   []PublishedPort `json:"ports,omitempty"` // of programs, on the laptop's loopback
 }
 
 // Place is what a program needs to run in a session.
 type Place struct {
-	Session   string   `json:"session"`
-	Hook      Rung     `json:"hook"`   // what a program gets that asks for none
-	Socket    string   `json:"socket"` // of the helper that makes sockets, or of the relay
-	Broker    string   `json:"broker"` // socket for the preload library
-	Pod       string   `json:"pod"`
-	Namespace string   `json:"namespace"`
-	Env       []string `json:"env"` // the pod's, as the agent told
+	Session   string       `json:"session"`
+	Hook      Rung         `json:"hook"`            // what a program gets that asks for none
+	Socket    string       `json:"socket"`          // of the helper that makes sockets, or of the relay
+	Broker    string       `json:"broker"`          // socket for the preload library
+	Ports     string       `json:"ports,omitempty"` // socket by which ports are published; "" = not needed
+	Addrs     []netip.Addr `json:"addrs,omitempty"` // the session's own
+	Pod       string       `json:"pod"`
+	Namespace string       `json:"namespace"`
+	Env       []string     `json:"env"` // the pod's, as the agent told
 }

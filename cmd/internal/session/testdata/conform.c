@@ -242,11 +242,11 @@ static void names(void)
 	printf("res_query: %s\n", e > 12 && answer[7] == 1 ? "one record" : "failed");
 }
 
-/* listener() - on loopback, registered before it listens; the test connects */
-static void listener(void)
+/* listener() - registered before it listens; the test connects to its port on loopback */
+static void listener(const char *at)
 {
 	struct sockaddr_storage ss;
-	socklen_t len = fill(&ss, "127.0.0.1", 0);
+	socklen_t len = fill(&ss, at, 0);
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0), ep = epoll_create1(0), c, copy;
 	struct epoll_event ev = { .events = EPOLLIN, .data.u64 = 77 }, got = { 0 };
 
@@ -254,9 +254,9 @@ static void listener(void)
 	if (bind(fd, (void *)&ss, len) < 0 || listen(fd, 5) < 0)
 		printf("listen: %s\n", error(errno));
 	getsockname(fd, (void *)&ss, &len);
-	fprintf(stderr, "listening %s\n", text(&ss));
+	fprintf(stderr, "listening 127.0.0.1:%d\n", ntohs(((struct sockaddr_in *)&ss)->sin_port));
 	c = epoll_wait(ep, &got, 1, 10000);
-	printf("listen: %d event, %d, non-blocking %d\n", c, (int)got.data.u64, !!(fcntl(fd, F_GETFL) & O_NONBLOCK));
+	printf("listen on %s: %d event, %d, non-blocking %d\n", at, c, (int)got.data.u64, !!(fcntl(fd, F_GETFL) & O_NONBLOCK));
 	copy = accept4(fd, NULL, NULL, 0);
 	if (write(copy, "hello", 5) != 5)
 		printf("accept: %s\n", error(errno));
@@ -339,7 +339,8 @@ int main(int argc, char **argv)
 	say("local v6", dial("::1", port), NULL);
 	try("local refused", "127.0.0.1", 1);
 	descriptors();
-	listener();
+	listener("127.0.0.1");
+	listener("0.0.0.0");
 	if (!session)
 		return 0;
 	say("tcp", dial("198.51.100.80", 80), GET);
