@@ -12,7 +12,7 @@ MESHED   = $(if $(filter 0,$(MESH)),,--mesh)
 WITHFLUX = $(if $(FLUX),--flux)
 export VERSION REF
 
-.PHONY: help build hook demo agent-image setup test test-fast test-race test-hook test-lab test-mesh newcomer lint fmt fuzz bench
+.PHONY: help build hook agent-binaries demo agent-image setup test test-fast test-race test-hook test-lab test-mesh newcomer lint fmt fuzz bench
 .PHONY: demo-cluster lab-build lab-up lab-down lab-run docs clean
 
 help: ## list the targets
@@ -23,6 +23,10 @@ build: hook ## bin/borrownet and bin/borrownet-agent, static
 
 hook: ## the preload library that build embeds, where there is a C compiler
 	@hack/hook.sh
+
+agent-binaries: ## bin/borrownet-agent-linux-{amd64,arm64}: what --agent-image target sends to nodes of either kind
+	GOARCH=amd64 $(BUILD) -o bin/borrownet-agent-linux-amd64 ./cmd/borrownet-agent
+	GOARCH=arm64 $(BUILD) -o bin/borrownet-agent-linux-arm64 ./cmd/borrownet-agent
 
 demo: ## the whole job on a built-in cluster: no root, no cluster, under a minute (ARGS=--keep leaves it up)
 	@hack/demo.sh $(ARGS)

@@ -25,16 +25,20 @@ const (
 )
 
 func (a *app) run() *cobra.Command {
-	var target targetFlags
+	var (
+		target targetFlags
+		env    envFlags
+	)
 	cmd := &cobra.Command{
 		Use: "run [--session NAME | --pod TARGET] -- COMMAND [ARG...]", Short: "run a command as the pod", Long: runLong, Example: runExample,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, argv []string) error {
-			return a.ours(a.runCommand(target, argv, cmd.CommandPath()))
+			return a.ours(a.runCommand(target, env, argv, cmd.CommandPath()))
 		},
 	}
 	target.add(cmd)
 	a.allowIOURing(cmd)
+	env.add(cmd)
 	cmd.Flags().SetInterspersed(false) // flags after the command's name are the command's
 	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return a.ours(usage(err.Error(), cmd.CommandPath()+" --help"))
@@ -53,15 +57,22 @@ func (a *app) ours(err error) error {
 	return exitError{exitOurs}
 }
 
-func (a *app) runCommand(target targetFlags, argv []string, name string) error {
+func (a *app) runCommand(target targetFlags, env envFlags, argv []string, name string) error {
 	if len(argv) == 0 {
 		return usage("no command is given", name+" -- COMMAND")
+	}
+	rules, err := env.rules(name)
+	if err != nil {
+		return err
 	}
 	if outer := os.Getenv(launch.SessionVar); outer != "" {
 		if target.session != "" && target.session != outer || target.pod != "" {
 			return usage("this shell is borrowed already, by session "+outer, "leave it with exit first, or use another terminal")
 		}
-		return a.become(argv, os.Environ())
+		if err := env.nested(outer); err != nil {
+			return err
+		}
+		return a.become(argv, launch.Adjust(os.Environ(), rules))
 	}
 	if !target.rungKnown() {
 		return target.rungMistake(name)
@@ -78,7 +89,7 @@ func (a *app) runCommand(target targetFlags, argv []string, name string) error {
 	if err != nil {
 		return err
 	}
-	code, err := a.supervise(context.Background(), place, hook.Rung(target.hook), argv, nil)
+	code, err := a.supervise(context.Background(), place, program{argv: argv, hook: hook.Rung(target.hook), flags: env, rules: rules})
 	if err != nil {
 		return err
 	}
@@ -145,6 +156,15 @@ func (a *app) place(client *daemon.Client, name string) (session.Place, error) {
 		return place, noSessions()
 	}
 	return place, err
+}
+
+// program is what runs in a session.
+type program struct {
+	argv  []string
+	hook  hook.Rung // "" = hook.Auto
+	flags envFlags
+	rules launch.Rules // of flags
+	extra []string     // added to its environment
 }
 
 // logger prints warnings of the hook, all that it says with -v.

@@ -6,7 +6,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 
 	"github.com/borrownet/borrownet/cmd/internal/fault"
 	"github.com/borrownet/borrownet/cmd/internal/launch"
@@ -18,29 +17,34 @@ import (
 	"github.com/borrownet/borrownet/hook/switchboard"
 )
 
-// supervise runs argv in the session at place and returns its exit code. extra
-// is added to its environment. When ctx is done argv is ended. Where the rung of
-// the session does not do for this command, and none was asked for, it is on one
-// that does, and that is said.
-func (a *app) supervise(ctx context.Context, place session.Place, want hook.Rung, argv, extra []string) (int, error) {
-	rung := want
-	if want == hook.Auto {
+// supervise runs a program in the session at place and returns its exit code.
+// When ctx is done it is ended. Where the rung of the session does not do for this
+// program, and none was asked for, it is on one that does, and that is said.
+func (a *app) supervise(ctx context.Context, place session.Place, p program) (int, error) {
+	env := launch.Compose(os.Environ(), place, p.rules)
+	a.report(env)
+	if err := p.flags.save(env.Borrowed); err != nil {
+		return exitOurs, err
+	}
+	rung := p.hook
+	free := rung == "" || rung == hook.Auto
+	if free {
 		rung = place.Hook
 	}
 	for {
-		code, err := a.runOn(ctx, place, rung, argv, extra)
-		better, why := a.instead(rung, err, argv)
-		if better == rung || want != hook.Auto {
+		code, err := a.runOn(ctx, place, rung, p.argv, append(hook.WithoutLibrary(env.Env), p.extra...))
+		other, why := instead(rung, err)
+		if other == rung || !free {
 			return code, err
 		}
-		a.ui.say("hook %s: %s", better, why)
-		rung = better
+		a.ui.say("hook %s: %s", other, why)
+		rung = other
 	}
 }
 
-// instead returns the rung that does for argv what rung does not, after err, and
-// why; rung itself if there is none.
-func (a *app) instead(rung hook.Rung, err error, argv []string) (hook.Rung, string) {
+// instead returns the rung that does for a program what rung does not, after err,
+// and why; rung itself if there is none.
+func instead(rung hook.Rung, err error) (hook.Rung, string) {
 	if u, ok := errors.AsType[*supervisor.UnsupportedError](err); ok && rung.Supervised() && hook.Built() == nil {
 		return rung.WithoutListener(), u.Reason
 	}
@@ -50,14 +54,10 @@ func (a *app) instead(rung hook.Rung, err error, argv []string) (hook.Rung, stri
 	return rung, ""
 }
 
-// runOn is supervise on a given rung.
-func (a *app) runOn(ctx context.Context, place session.Place, rung hook.Rung, argv, extra []string) (int, error) {
-	env, hidden := launch.Env(os.Environ(), place)
-	if len(hidden) > 0 {
-		a.ui.detail("hidden from the command, which goes out through the pod: %s", strings.Join(hidden, " "))
-	}
+// runOn runs a command on a given rung.
+func (a *app) runOn(ctx context.Context, place session.Place, rung hook.Rung, argv, env []string) (int, error) {
 	cfg := supervisor.Config{
-		Shim: []string{selfPath(), verbExec}, Argv: argv, Env: append(hook.WithoutLibrary(env), extra...),
+		Shim: []string{selfPath(), verbExec}, Argv: argv, Env: env,
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Logger: a.logger(),
 		AllowIOURing: a.ioURing && rung == hook.Seccomp,
 	}
