@@ -205,6 +205,9 @@ long bn_swap(int fd, int other)
 	if (flags >= 0)
 		bn_sys(SYS_fcntl, other, F_SETFL, flags);
 	flags = bn_sys(SYS_fcntl, fd, F_GETFD);
+	/* A duplicate elsewhere, perhaps still the helper's, would keep the old registrations. */
+	for (i = 0; i < r.n; i++)
+		bn_sys(SYS_epoll_ctl, r.list[i].epoll, EPOLL_CTL_DEL, fd, NULL);
 	ret = bn_sys(SYS_dup3, other, fd, flags & FD_CLOEXEC ? O_CLOEXEC : 0);
 	for (i = 0; ret >= 0 && i < r.n; i++)
 		bn_sys(SYS_epoll_ctl, r.list[i].epoll, EPOLL_CTL_ADD, fd, &r.list[i].event);
