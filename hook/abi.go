@@ -87,6 +87,30 @@ func ParseRequest(b []byte) (Request, error) {
 	return r, err
 }
 
+// Append appends the request's bytes to b.
+func (r Request) Append(b []byte) []byte {
+	ne := binary.NativeEndian
+	b = ne.AppendUint32(b, abiVersion)
+	b = ne.AppendUint32(b, uint32(r.Op))
+	b = ne.AppendUint32(b, r.Size)
+	return appendAddr(b, r.Addr)
+}
+
+// ParseAnswer reads an answer with the bytes that follow it.
+func ParseAnswer(b []byte) (Answer, error) {
+	if len(b) < AnswerSize {
+		return Answer{}, errors.New("no answer")
+	}
+	ne := binary.NativeEndian
+	a := Answer{Verdict: Verdict(ne.Uint32(b)), Errno: ne.Uint32(b[4:]), Size: ne.Uint32(b[8:])}
+	if int(a.Size) != len(b)-AnswerSize {
+		return Answer{}, fmt.Errorf("answer of %d bytes, %d are said to follow", len(b), a.Size)
+	}
+	var err error
+	a.Addr, err = parseAddr(b[12:])
+	return a, err
+}
+
 // Append appends the answer's bytes to b.
 func (a Answer) Append(b []byte) []byte {
 	le := binary.NativeEndian
@@ -143,7 +167,26 @@ func PreloadValue(broker, helper string) (string, error) {
 	return fmt.Sprintf("%d:%s:%s:%s", abiVersion, mode, broker, helper), nil
 }
 
+// BrokerOf returns the path of the broker's socket in a value of EnvVar.
+func BrokerOf(value string) (string, error) {
+	words := strings.Split(value, ":")
+	if len(words) != 4 || words[0] != fmt.Sprint(abiVersion) {
+		return "", fmt.Errorf("%s=%q is of another version", EnvVar, value)
+	}
+	return words[2], nil
+}
+
 const preloadVar = "LD_PRELOAD"
+
+// Lookup returns the value of a variable in env, "" if it is not there.
+func Lookup(env []string, name string) string {
+	for _, kv := range env {
+		if v, ok := strings.CutPrefix(kv, name+"="); ok {
+			return v
+		}
+	}
+	return ""
+}
 
 // WithLibrary returns env with the library in it, told about the session by
 // value. What was preloaded before still is.

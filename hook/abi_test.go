@@ -72,6 +72,13 @@ func TestABI(t *testing.T) {
 	if err != nil || parsed != request {
 		t.Errorf("request: abi.h %+v, %v, abi.go %+v", parsed, err, request)
 	}
+	if mine := request.Append(nil); !bytes.Equal(mine, rawRequest) {
+		t.Errorf("request: abi.h %s, abi.go %s", hex.EncodeToString(rawRequest), hex.EncodeToString(mine))
+	}
+	back, err := ParseAnswer(append(rawAnswer[:AnswerSize:AnswerSize], make([]byte, answer.Size)...))
+	if err != nil || back != answer {
+		t.Errorf("answer: abi.h %+v, %v, abi.go %+v", back, err, answer)
+	}
 	if mine := answer.Append(nil); !bytes.Equal(mine, rawAnswer) || len(mine) != AnswerSize {
 		t.Errorf("answer: abi.h %s, abi.go %s", hex.EncodeToString(rawAnswer), hex.EncodeToString(mine))
 	}

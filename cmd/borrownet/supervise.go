@@ -154,11 +154,7 @@ func preload(cfg *supervisor.Config, place session.Place, rung hook.Rung) error 
 			return blindFault(err, rung)
 		}
 	}
-	helper := place.Socket
-	if rung.Relayed() {
-		helper = ""
-	}
-	value, err := hook.PreloadValue(place.Broker, helper)
+	value, err := preloadValue(place, rung)
 	if err != nil {
 		return err
 	}
