@@ -148,7 +148,9 @@ func TestAnswer(t *testing.T) {
 			answer: []string{"orders.shop.svc.cluster.local. 5 IN A 192.0.2.1"},
 			asked:  []string{"orders.shop.svc.cluster.local. A"}},
 		{name: "complete-name-AAAA", qname: "orders.shop.svc.cluster.local.", qtype: dns.TypeAAAA, ns: []string{soa},
-			asked: []string{"orders.shop.svc.cluster.local. AAAA", "orders.shop.svc.cluster.local. A"}},
+			asked: []string{"orders.shop.svc.cluster.local. AAAA"}},
+		{name: "complete-name-NXDOMAIN", qname: "gone.shop.svc.cluster.local.", qtype: dns.TypeA, rcode: dns.RcodeNameError, ns: []string{soa},
+			asked: []string{"gone.shop.svc.cluster.local. A"}},
 		{name: "enough-dots-first", qname: "a.b.c.d.e.example.org.", qtype: dns.TypeA,
 			answer: []string{"a.b.c.d.e.example.org. 3 IN A 198.51.100.2"},
 			asked:  []string{"a.b.c.d.e.example.org. A"}},
@@ -362,4 +364,19 @@ func TestMalformed(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestAny checks that a query for everything is answered with little (RFC 8482 §4.2), by us.
+func TestAny(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		srv := dnsproxytest.New(t, world()...)
+		p := newTestProxy(t, srv, podConf())
+		got := ask(t, p, question("Orders.", dns.TypeANY), true)
+		if diff := cmp.Diff([]string{`Orders. 3600 IN HINFO "RFC8482" ""`}, text(got.Answer)); diff != "" || got.Rcode != dns.RcodeSuccess {
+			t.Errorf("rcode %d, answer (-want +got):\n%s", got.Rcode, diff)
+		}
+		if asked := srv.Asked(); asked != nil {
+			t.Errorf("asked %q", asked)
+		}
+	})
 }

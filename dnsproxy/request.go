@@ -110,7 +110,7 @@ func (r *request) refuse(rcode int) *dns.Msg {
 
 // reply turns what was found into the reply to the client, who may have asked for a shorter name.
 func (r *request) reply(res result) *dns.Msg {
-	msg, age := res.msg, uint32(res.age/time.Second)
+	msg, age := res.msg, uint32((res.age+time.Second-1)/time.Second) // rounded up: nobody keeps it beyond its TTL
 	out := &dns.Msg{
 		MsgHdr: dns.MsgHdr{
 			Authoritative:      msg.Authoritative,

@@ -44,13 +44,13 @@ func newSearchRules(rc ResolvConf) searchRules {
 // it has ndots dots, so that its result is that of the whole search if nothing is found.
 func (s *searchRules) plan(q query) (steps [][]string, settled bool) {
 	itself := []string{q.name}
-	if !searched(q) {
+	// A query does not tell whether the name was written with a dot at its end. Names that end as a suffix does
+	// are complete: the pod's resolver would find nothing under name.suffix.suffix.
+	if !searched(q) || s.complete(q.name) {
 		return [][]string{itself}, true
 	}
 	settled = dns.CountLabel(q.name)-1 >= s.ndots
-	// A query does not tell whether the name was written with a dot at its end. Names that end as a suffix does
-	// are nearly always complete, and the pod's resolver would find nothing under name.suffix.suffix.
-	asIs := settled || s.complete(q.name)
+	asIs := settled
 	if asIs {
 		steps = append(steps, itself)
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -23,6 +24,7 @@ const imageVar = "BORROWNET_AGENT_IMAGE"
 type targetFlags struct {
 	pod, container, session string
 	image, hook             string
+	local                   []string
 	idleTTL, hardTTL        time.Duration
 	kube                    kube.Flags
 }
@@ -34,6 +36,7 @@ func (t *targetFlags) add(cmd *cobra.Command) {
 	f.StringVar(&t.session, "session", "", "`NAME` of the session (default: that of the workload or pod)")
 	f.StringVar(&t.image, "agent-image", "", "`IMAGE` of the agent")
 	f.StringVar(&t.hook, "hook", string(session.Auto), "`RUNG` by which programs enter the session: auto, seccomp or relay")
+	f.StringArrayVar(&t.local, "local", nil, "`DOMAIN` whose names are asked of this machine's resolver; may be repeated")
 	f.DurationVar(&t.idleTTL, "idle-ttl", 15*time.Minute, "`TIME` after which an agent without a client leaves")
 	f.DurationVar(&t.hardTTL, "hard-ttl", 8*time.Hour, "`TIME` after which an agent leaves in any case")
 	t.addKube(cmd)
@@ -79,10 +82,13 @@ func (t *targetFlags) request(name string) (session.Request, error) {
 	case t.idleTTL > t.hardTTL:
 		return session.Request{}, usage(fmt.Sprintf("--idle-ttl %v is longer than --hard-ttl %v", t.idleTTL, t.hardTTL), name+" --pod "+t.pod+" --hard-ttl "+t.idleTTL.String())
 	}
+	file, err := settings.Read(settings.Name)
+	if err != nil {
+		return session.Request{}, err
+	}
 	var image string
 	if !selectsDemo(t.kube) { // the demo's agents need none, and a cluster of that name refuses to do without
-		var err error
-		if image, err = t.agentImage(name); err != nil {
+		if image, err = t.agentImage(name, file); err != nil {
 			return session.Request{}, err
 		}
 	}
@@ -90,9 +96,34 @@ func (t *targetFlags) request(name string) (session.Request, error) {
 	if err != nil {
 		return session.Request{}, err
 	}
-	return session.Request{
+	req := session.Request{
 		Name: t.session, Ref: t.pod, Container: t.container, Kube: k, Image: image, Hook: session.Rung(t.hook), IdleTTL: t.idleTTL, HardTTL: t.hardTTL,
-	}, nil
+	}
+	return req, t.names(&req, file, name)
+}
+
+// names puts into req what the flags and the file say about names.
+func (t *targetFlags) names(req *session.Request, file settings.Settings, name string) error {
+	for i, text := range slices.Concat(t.local, file.Local) {
+		domain, err := session.ParseLocal(text)
+		switch {
+		case err != nil && i < len(t.local):
+			return usage("--local: "+err.Error(), name+" --pod "+t.pod+" --local corp.example.org")
+		case err != nil:
+			return usage("local in "+settings.Name+": "+err.Error(), "local: [corp.example.org]")
+		}
+		req.Local = append(req.Local, domain)
+	}
+	for host, addrs := range file.Hosts {
+		if _, err := session.ParseLocal(host); err != nil || strings.HasPrefix(host, "*") {
+			return usage(fmt.Sprintf("hosts in %s: %q is not a host's name", settings.Name, host), "hosts: {db.example.org: 192.0.2.7}")
+		}
+		if req.Hosts == nil {
+			req.Hosts = make(map[string][]netip.Addr)
+		}
+		req.Hosts[host] = addrs
+	}
+	return nil
 }
 
 func (t *targetFlags) rungKnown() bool { return slices.Contains(session.Rungs(), session.Rung(t.hook)) }
@@ -111,16 +142,12 @@ func (t *targetFlags) checkRung(place session.Place) error {
 }
 
 // agentImage finds the image's name: flag, environment, file.
-func (t *targetFlags) agentImage(name string) (string, error) {
+func (t *targetFlags) agentImage(name string, file settings.Settings) (string, error) {
 	image, from := t.image, "--agent-image"
 	if image == "" {
 		image, from = os.Getenv(imageVar), imageVar
 	}
 	if image == "" {
-		file, err := settings.Read(settings.Name)
-		if err != nil {
-			return "", err
-		}
 		image, from = file.AgentImage, "agentImage in "+settings.Name
 	}
 	if image == "" && t.kube.Context == "" && demoRunning() != nil {

@@ -7,6 +7,7 @@
 //
 //	bench [-rounds N] [-seconds S] [-o results.json]
 //	bench measure ECHO SINK SOURCE SECONDS   (one subject; run by bench itself)
+//	bench names SERVER|- NAME                (likewise, for DNS)
 package main
 
 import (
@@ -55,6 +56,9 @@ func main() {
 func run(args []string) error {
 	if len(args) > 0 && args[0] == "measure" {
 		return measure(args[1:])
+	}
+	if len(args) > 0 && args[0] == "names" {
+		return measureNames(args[1:])
 	}
 	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
 	rounds := fs.Int("rounds", 5, "how often each subject takes its turn")

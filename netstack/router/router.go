@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/borrownet/borrownet/netstack/flow"
@@ -54,7 +55,7 @@ type Config struct {
 	Session []netip.Addr
 	// Client is the address of the client's netstack, Agent the control address of the agent.
 	Client, Agent netip.Addr
-	// Nameservers are those of the laptop's resolv.conf: port 53 there is answered by the client's netstack.
+	// Nameservers are the laptop's: port 53 there is answered by the client's netstack. See SetNameservers.
 	Nameservers []netip.Addr
 	// MaxFlows bounds the flow table. Zero means 65536.
 	MaxFlows int
@@ -66,7 +67,7 @@ type Config struct {
 type Router struct {
 	session       []netip.Addr
 	client, agent netip.Addr
-	nameservers   []netip.Addr
+	nameservers   atomic.Pointer[[]netip.Addr]
 	log           *slog.Logger
 	start         time.Time
 
@@ -79,13 +80,13 @@ type Router struct {
 // New returns a Router for the addresses in cfg.
 func New(cfg Config) *Router {
 	r := &Router{
-		session:     plain(cfg.Session),
-		client:      cfg.Client.Unmap(),
-		agent:       cfg.Agent.Unmap(),
-		nameservers: plain(cfg.Nameservers),
-		log:         cfg.Logger,
-		start:       time.Now(),
+		session: plain(cfg.Session),
+		client:  cfg.Client.Unmap(),
+		agent:   cfg.Agent.Unmap(),
+		log:     cfg.Logger,
+		start:   time.Now(),
 	}
+	r.SetNameservers(cfg.Nameservers)
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
 	}
@@ -95,6 +96,12 @@ func New(cfg Config) *Router {
 	}
 	r.table = newTable(limit)
 	return r
+}
+
+// SetNameservers replaces Config.Nameservers.
+func (r *Router) SetNameservers(addrs []netip.Addr) {
+	addrs = plain(addrs)
+	r.nameservers.Store(&addrs)
 }
 
 // plain returns addrs as they are in packets.
@@ -184,4 +191,4 @@ func (r *Router) open(p *packet, k key, who owner) owner {
 }
 
 func (r *Router) isSession(a netip.Addr) bool    { return slices.Contains(r.session, a) }
-func (r *Router) isNameserver(a netip.Addr) bool { return slices.Contains(r.nameservers, a) }
+func (r *Router) isNameserver(a netip.Addr) bool { return slices.Contains(*r.nameservers.Load(), a) }

@@ -31,6 +31,7 @@ func (s *Session) Status(ctx context.Context, measure bool) Status {
 	}
 	out.Redials = l.Redials
 	out.Traffic = Traffic{BytesIn: l.BytesIn, BytesOut: l.BytesOut, Flows: s.fabric.router.Stats().Flows, Drops: s.fabric.drops()}
+	out.DNS = s.dns.Stats()
 	out.Agent = Agent{Container: s.agent.Container, Version: s.info.Version, Reused: s.agent.Reused, Expires: s.info.Expires, Ping: s.info.Ping}
 	if measure && out.State != Lost {
 		s.measure(ctx, &out)

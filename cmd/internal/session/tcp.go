@@ -27,10 +27,10 @@ const (
 type locals struct {
 	ctx         context.Context // done when the session ends
 	stack       *netstack.Stack
-	nameservers map[netip.AddrPort]bool
+	nameservers *nameservers
 	dns         dnsServer
 	udp         *udpTable
-	queries     chan struct{} // a slot per DNS query in flight
+	queries     *queries
 }
 
 // dnsServer is what locals needs of the DNS proxy.
@@ -43,7 +43,7 @@ type dnsServer interface {
 func (l *locals) forwardTCP(r *netstack.TCPRequest) {
 	dst := r.Flow().Dst
 	switch {
-	case l.nameservers[dst]:
+	case l.nameservers.has(dst):
 		if c, err := r.Accept(); err == nil {
 			l.dns.ServeTCP(l.ctx, c)
 		}

@@ -3,10 +3,12 @@
 package settings
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"net/netip"
 	"os"
 
 	"sigs.k8s.io/yaml"
@@ -23,6 +25,28 @@ const maxSize = 1 << 20
 // Settings are what the file says.
 type Settings struct {
 	AgentImage string `json:"agentImage"`
+	// Local are domains whose names the laptop's resolver is asked for.
+	Local []string `json:"local"`
+	// Hosts are the addresses of names that nobody is asked for.
+	Hosts map[string]Addrs `json:"hosts"`
+}
+
+// Addrs are one address, or a list of them.
+type Addrs []netip.Addr
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (a *Addrs) UnmarshalJSON(text []byte) error {
+	var one netip.Addr
+	if err := json.Unmarshal(text, &one); err == nil && one.IsValid() {
+		*a = Addrs{one}
+		return nil
+	}
+	var list []netip.Addr
+	if err := json.Unmarshal(text, &list); err != nil || len(list) == 0 {
+		return fmt.Errorf("%s is not an IP address, or a list of them", text)
+	}
+	*a = list
+	return nil
 }
 
 // Read reads the file at path. A missing file says nothing.
@@ -38,7 +62,7 @@ func Read(path string) (Settings, error) {
 	if err != nil {
 		return Settings{}, &fault.Error{
 			Code: fault.Usage, Op: "read", Object: path, Reason: err.Error(), Err: err,
-			Hint: "all it may say as yet is: agentImage: REGISTRY/borrownet-agent:TAG",
+			Hint: "it may say agentImage: IMAGE, local: [DOMAIN…] and hosts: {NAME: ADDRESS…}",
 		}
 	}
 	return s, nil
