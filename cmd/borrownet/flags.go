@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -24,9 +23,9 @@ const imageVar = "BORROWNET_AGENT_IMAGE"
 type targetFlags struct {
 	pod, container, session string
 	image, hook             string
-	local                   []string
 	idleTTL, hardTTL        time.Duration
 	kube                    kube.Flags
+	routing                 routingFlags
 }
 
 func (t *targetFlags) add(cmd *cobra.Command) {
@@ -36,9 +35,9 @@ func (t *targetFlags) add(cmd *cobra.Command) {
 	f.StringVar(&t.session, "session", "", "`NAME` of the session (default: that of the workload or pod)")
 	f.StringVar(&t.image, "agent-image", "", "`IMAGE` of the agent")
 	f.StringVar(&t.hook, "hook", string(session.Auto), "`RUNG` by which programs enter the session: auto, seccomp or relay")
-	f.StringArrayVar(&t.local, "local", nil, "`DOMAIN` whose names are asked of this machine's resolver; may be repeated")
 	f.DurationVar(&t.idleTTL, "idle-ttl", 15*time.Minute, "`TIME` after which an agent without a client leaves")
 	f.DurationVar(&t.hardTTL, "hard-ttl", 8*time.Hour, "`TIME` after which an agent leaves in any case")
+	t.routing.add(cmd)
 	t.addKube(cmd)
 }
 
@@ -99,31 +98,7 @@ func (t *targetFlags) request(name string) (session.Request, error) {
 	req := session.Request{
 		Name: t.session, Ref: t.pod, Container: t.container, Kube: k, Image: image, Hook: session.Rung(t.hook), IdleTTL: t.idleTTL, HardTTL: t.hardTTL,
 	}
-	return req, t.names(&req, file, name)
-}
-
-// names puts into req what the flags and the file say about names.
-func (t *targetFlags) names(req *session.Request, file settings.Settings, name string) error {
-	for i, text := range slices.Concat(t.local, file.Local) {
-		domain, err := session.ParseLocal(text)
-		switch {
-		case err != nil && i < len(t.local):
-			return usage("--local: "+err.Error(), name+" --pod "+t.pod+" --local corp.example.org")
-		case err != nil:
-			return usage("local in "+settings.Name+": "+err.Error(), "local: [corp.example.org]")
-		}
-		req.Local = append(req.Local, domain)
-	}
-	for host, addrs := range file.Hosts {
-		if _, err := session.ParseLocal(host); err != nil || strings.HasPrefix(host, "*") {
-			return usage(fmt.Sprintf("hosts in %s: %q is not a host's name", settings.Name, host), "hosts: {db.example.org: 192.0.2.7}")
-		}
-		if req.Hosts == nil {
-			req.Hosts = make(map[string][]netip.Addr)
-		}
-		req.Hosts[host] = addrs
-	}
-	return nil
+	return req, t.routing.apply(&req, file, name+" --pod "+t.pod)
 }
 
 func (t *targetFlags) rungKnown() bool { return slices.Contains(session.Rungs(), session.Rung(t.hook)) }

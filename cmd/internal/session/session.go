@@ -66,6 +66,8 @@ type Session struct {
 	note    string        // why hook is not a better one
 	helper  *netns.Helper // nil unless hook is Seccomp
 	socket  string        // of the helper, or of the relay
+	board   string        // socket by which programs publish ports; "" unless hook is Seccomp
+	ports   *ports        // nil unless hook is Seccomp
 	endHook func()        // ends the relay; nil unless hook is Relay
 
 	carrier lastCarrier
@@ -165,7 +167,7 @@ func (s *Session) raiseStack(context.Context) error {
 	s.names = newNameservers(resolvConf, s.log)
 	s.stack = stack
 	s.fabric = newFabric(router.New(router.Config{
-		Session: s.target.PodIPs, Client: wire.ClientAddr, Agent: wire.AgentAddr, Nameservers: s.names.addrs(), Logger: s.log,
+		Session: s.target.PodIPs, Client: wire.ClientAddr, Agent: wire.AgentAddr, Nameservers: s.names.addrs(), Local: s.req.Local, Logger: s.log,
 	}), stack, s.log)
 	s.fabric.pumpStack()
 	s.onClose(func() error {
@@ -173,10 +175,13 @@ func (s *Session) raiseStack(context.Context) error {
 		err := stack.Close()
 		s.fabric.wg.Wait()
 		s.locals.udp.wg.Wait()
+		if q := s.locals.queries; q != nil {
+			q.wg.Wait()
+		}
 		return err
 	})
 	s.locals = &locals{
-		ctx: s.ctx, stack: stack, nameservers: s.names, udp: newUDPTable(stack, s.hasUDPPort),
+		ctx: s.ctx, stack: stack, nameservers: s.names, local: s.req.Local, udp: newUDPTable(stack, s.hasUDPPort),
 	}
 	return nil
 }
@@ -264,7 +269,7 @@ func (s *Session) serveLocals(context.Context) error {
 	}
 	var dialer net.Dialer
 	s.dns = dnsproxy.New(dnsproxy.Config{
-		Pod: pod, Dial: s.dialPod, Local: s.req.Local, Hosts: s.req.Hosts, Logger: s.log,
+		Pod: pod, Dial: s.dialPod, Local: s.req.LocalNames, Hosts: s.req.Hosts, Logger: s.log,
 		DialLaptop: func(ctx context.Context, network string, addr netip.AddrPort) (net.Conn, error) {
 			return dialer.DialContext(ctx, network, addr.String())
 		},
@@ -278,7 +283,6 @@ func (s *Session) serveLocals(context.Context) error {
 		})
 	})
 	s.locals.dns, s.locals.queries = s.dns, newQueries(s.ctx, s.dns)
-	s.onClose(func() error { s.locals.queries.wg.Wait(); return nil })
 	s.stack.ForwardTCP(maxDialing, s.locals.forwardTCP)
 	s.stack.ForwardUDP(s.locals.forwardUDP)
 	return nil
@@ -343,7 +347,7 @@ func (s *Session) openNamespace(ctx context.Context, o *Opener) error {
 	s.mu.Unlock()
 	s.onClose(helper.Close)
 	s.fabric.open(helper)
-	return nil
+	return s.openPorts(o)
 }
 
 // onePerFamily returns the first IPv4 and the first IPv6 address.
@@ -389,5 +393,8 @@ func (s *Session) Close() error {
 
 // Place returns what a program needs to run in the session.
 func (s *Session) Place() Place {
-	return Place{Session: s.name, Hook: s.hook, Socket: s.socket, Pod: s.target.Pod, Namespace: s.target.Namespace, Env: s.info.Env}
+	return Place{
+		Session: s.name, Hook: s.hook, Socket: s.socket, Ports: s.board, Addrs: onePerFamily(s.target.PodIPs),
+		Pod: s.target.Pod, Namespace: s.target.Namespace, Env: s.info.Env,
+	}
 }

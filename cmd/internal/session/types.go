@@ -11,22 +11,25 @@ import (
 
 // Request says what a person wants to borrow. It crosses the daemon's socket.
 type Request struct {
-	Name      string        `json:"name,omitempty"` // of the session; "" = the target's
-	Ref       string        `json:"ref"`            // pod, TYPE/NAME or bare name
-	Container string        `json:"container,omitempty"`
-	Kube      kube.Flags    `json:"kube"`
-	Image     string        `json:"image"`
-	Hook      Rung          `json:"hook,omitempty"` // "" = Auto
-	IdleTTL   time.Duration `json:"idleTTL"`
-	HardTTL   time.Duration `json:"hardTTL"`
-	// Local are domains whose names the laptop's resolver is asked for, as dnsproxy.ParseDomain returns them.
-	Local []string `json:"local,omitempty"`
+	Name      string     `json:"name,omitempty"` // of the session; "" = the target's
+	Ref       string     `json:"ref"`            // pod, TYPE/NAME or bare name
+	Container string     `json:"container,omitempty"`
+	Kube      kube.Flags `json:"kube"`
+	Image     string     `json:"image"`
+	Hook      Rung       `json:"hook,omitempty"` // "" = Auto
+	Publish   Publish    `json:"publish,omitzero"`
+	// Local are destinations in the laptop's own network: not through the pod.
+	Local []netip.Prefix `json:"local,omitempty"`
+	// LocalNames are domains, as ParseDomain returns them, whose names the laptop's resolver is asked for.
+	LocalNames []string `json:"localNames,omitempty"`
 	// Hosts are the addresses of names that nobody is asked for.
-	Hosts map[string][]netip.Addr `json:"hosts,omitempty"`
+	Hosts   map[string][]netip.Addr `json:"hosts,omitempty"`
+	IdleTTL time.Duration           `json:"idleTTL"`
+	HardTTL time.Duration           `json:"hardTTL"`
 }
 
-// ParseLocal returns text, a domain name, as Request.Local has it.
-func ParseLocal(text string) (string, error) { return dnsproxy.ParseDomain(text) }
+// ParseDomain returns text, a domain, as Request.LocalNames has it.
+func ParseDomain(text string) (string, error) { return dnsproxy.ParseDomain(text) }
 
 // Rung is how programs get into a session.
 type Rung string
@@ -98,14 +101,21 @@ type Status struct {
 	Agent     Agent          `json:"agent"`
 	Traffic   Traffic        `json:"traffic"`
 	DNS       dnsproxy.Stats `json:"dns"`
+
+	Local      []netip.Prefix  `json:"local,omitempty"`
+	LocalNames []string        `json:"localNames,omitempty"`
+	Publish    Publish         `json:"publish,omitzero"`
+	Ports      []PublishedPort `json:"ports,omitempty"` // of programs, on the laptop's loopback
 }
 
 // Place is what a program needs to run in a session.
 type Place struct {
-	Session   string   `json:"session"`
-	Hook      Rung     `json:"hook"`   // Seccomp or Relay
-	Socket    string   `json:"socket"` // of the helper that makes sockets, or of the relay
-	Pod       string   `json:"pod"`
-	Namespace string   `json:"namespace"`
-	Env       []string `json:"env"` // the pod's, as the agent told
+	Session   string       `json:"session"`
+	Hook      Rung         `json:"hook"`            // Seccomp or Relay
+	Socket    string       `json:"socket"`          // of the helper that makes sockets, or of the relay
+	Ports     string       `json:"ports,omitempty"` // socket by which ports are published; "" = not needed
+	Addrs     []netip.Addr `json:"addrs,omitempty"` // the session's own
+	Pod       string       `json:"pod"`
+	Namespace string       `json:"namespace"`
+	Env       []string     `json:"env"` // the pod's, as the agent told
 }

@@ -25,8 +25,9 @@ const maxSize = 1 << 20
 // Settings are what the file says.
 type Settings struct {
 	AgentImage string `json:"agentImage"`
-	// Local are domains whose names the laptop's resolver is asked for.
-	Local []string `json:"local"`
+	// Publish and Local are values of the flags of these names, which add to them.
+	Publish []string `json:"publish"`
+	Local   []string `json:"local"`
 	// Hosts are the addresses of names that nobody is asked for.
 	Hosts map[string]Addrs `json:"hosts"`
 }
@@ -62,7 +63,7 @@ func Read(path string) (Settings, error) {
 	if err != nil {
 		return Settings{}, &fault.Error{
 			Code: fault.Usage, Op: "read", Object: path, Reason: err.Error(), Err: err,
-			Hint: "it may say agentImage: IMAGE, local: [DOMAIN…] and hosts: {NAME: ADDRESS…}",
+			Hint: "what it may say: agentImage: REGISTRY/borrownet-agent:TAG; publish: [\"18080:8080\"]; local: [192.0.2.0/24, corp.example.org]; hosts: {db.example.org: 192.0.2.7}",
 		}
 	}
 	return s, nil
