@@ -81,13 +81,10 @@ func (t *targetFlags) request(name string) (session.Request, error) {
 	case t.idleTTL > t.hardTTL:
 		return session.Request{}, usage(fmt.Sprintf("--idle-ttl %v is longer than --hard-ttl %v", t.idleTTL, t.hardTTL), name+" --pod "+t.pod+" --hard-ttl "+t.idleTTL.String())
 	}
-	file, err := settings.Read(settings.Name)
-	if err != nil {
-		return session.Request{}, err
-	}
 	var image string
 	if !selectsDemo(t.kube) { // the demo's agents need none, and a cluster of that name refuses to do without
-		if image, err = t.agentImage(name, file); err != nil {
+		var err error
+		if image, err = t.agentImage(name); err != nil {
 			return session.Request{}, err
 		}
 	}
@@ -97,6 +94,10 @@ func (t *targetFlags) request(name string) (session.Request, error) {
 	}
 	req := session.Request{
 		Name: t.session, Ref: t.pod, Container: t.container, Kube: k, Image: image, Hook: session.Rung(t.hook), IdleTTL: t.idleTTL, HardTTL: t.hardTTL,
+	}
+	file, err := settings.Read(settings.Name)
+	if err != nil {
+		return session.Request{}, err
 	}
 	return req, t.routing.apply(&req, file, name+" --pod "+t.pod)
 }
@@ -117,12 +118,16 @@ func (t *targetFlags) checkRung(place session.Place) error {
 }
 
 // agentImage finds the image's name: flag, environment, file.
-func (t *targetFlags) agentImage(name string, file settings.Settings) (string, error) {
+func (t *targetFlags) agentImage(name string) (string, error) {
 	image, from := t.image, "--agent-image"
 	if image == "" {
 		image, from = os.Getenv(imageVar), imageVar
 	}
 	if image == "" {
+		file, err := settings.Read(settings.Name)
+		if err != nil {
+			return "", err
+		}
 		image, from = file.AgentImage, "agentImage in "+settings.Name
 	}
 	if image == "" && t.kube.Context == "" && demoRunning() != nil {
