@@ -389,6 +389,7 @@ func TestDemoWorksAsACluster(t *testing.T) {
 				t.Errorf("%s: exit code %d, %s", tt.name, code, said)
 			}
 		}
+		p.environment(t)
 		if said := p.must("explain", "api"); !regexp.MustCompile(`(?m)^all else +the pod: from 192\.0\.2\.10 `).MatchString(said) ||
 			p.confined && !strings.Contains(said, "why not seccomp: ") {
 			t.Errorf("explain:\n%s", said)

@@ -135,10 +135,10 @@ finally:
     proxy.terminate()
 `
 
-// agentContainer returns the container that `up` would add, for tests to spoil.
-func agentContainer(t *testing.T, namespace string) object {
+// plannedContainer returns what `up` with more arguments would add, for tests to spoil.
+func plannedContainer(t *testing.T, namespace string, more ...string) object {
 	t.Helper()
-	r := mustBorrownet(t, "up", "--dry-run", "-n", namespace, "--pod", "app")
+	r := mustBorrownet(t, append([]string{"up", "--dry-run", "-n", namespace, "--pod", "app"}, more...)...)
 	var pod struct {
 		Spec struct {
 			EphemeralContainers []object `json:"ephemeralContainers"`
@@ -156,7 +156,7 @@ func agentContainer(t *testing.T, namespace string) object {
 func TestPolicyAdmitsOnlyTheAgent(t *testing.T) {
 	yard(t, guarded, "borrownet.dev/agent-only: \"true\"")
 	yard(t, unguarded, "")
-	good := agentContainer(t, guarded)
+	good := plannedContainer(t, guarded)
 	admit(t, "--registry", agentRepo)
 	warnings := kubectl(t, "get", "validatingadmissionpolicy", policyOf, "-o", "jsonpath={.status.typeChecking.expressionWarnings}")
 	if warnings != "" && warnings != "[]" {
