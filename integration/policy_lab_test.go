@@ -25,6 +25,8 @@ const (
 // user, who may change or read nothing else in it.
 func yard(t *testing.T, namespace, labels string) {
 	t.Helper()
+	// Another test's namespace of this name may be on its way out.
+	kubectl(t, "delete", "namespace", namespace, "--ignore-not-found", "--timeout=50s")
 	var many strings.Builder // as many variables as a pod may have: what CEL may cost is bounded
 	for i := range 200 {
 		fmt.Fprintf(&many, "    - {name: VAR_%d, value: '%d'}\n", i, i)
