@@ -392,7 +392,7 @@ func TestServersCase(t *testing.T) {
 			return []*dns.Msg{reply}
 		})
 		p := newTestProxy(t, srv, podConf())
-		for _, name := range []string{"Orders.", "ORDERS.", "orders."} {
+		for _, name := range []string{"orders.", "ORDERS.", "Orders."} {
 			got := ask(t, p, question(name, dns.TypeA), true)
 			want := []string{name + " 5 IN CNAME orders.shop.svc.cluster.local.", "orders.shop.svc.cluster.local. 5 IN A 192.0.2.1"}
 			if diff := cmp.Diff(want, text(got.Answer)); diff != "" || got.Question[0].Name != name {

@@ -146,9 +146,10 @@ func ownerLike(name string, rrs []dns.RR) string {
 	return name
 }
 
-// aged returns copies of rrs that are age seconds older. A nameserver that repeats the case of a question, as was, in its
-// answer does so for every case, as asked. Records of the hop between us and the nameserver are left out.
+// aged returns copies of rrs that are age seconds older. A nameserver that has repeated the upper case of a question, as
+// was, in its answer does so for every case, as asked. Records of the hop between us and the nameserver are left out.
 func aged(rrs []dns.RR, was, asked string, age uint32) []dns.RR {
+	repeats := was != strings.ToLower(was)
 	var out []dns.RR
 	for _, rr := range rrs {
 		switch rr.Header().Rrtype {
@@ -158,7 +159,7 @@ func aged(rrs []dns.RR, was, asked string, age uint32) []dns.RR {
 		rr = dns.Copy(rr)
 		h := rr.Header()
 		h.Ttl -= min(h.Ttl, age)
-		if h.Name == was {
+		if repeats && h.Name == was {
 			h.Name = asked
 		}
 		out = append(out, rr)
