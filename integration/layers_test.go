@@ -52,8 +52,9 @@ var layers = map[string]layer{
 		ours: []string{"netstack/flow"},
 		why:  "decides on packets; it must be testable without a stack",
 	},
+	"netstack/fairqueue": {ours: []string{"netstack/flow"}, why: "orders packets of any form, for both ends"},
 	"netstack": {
-		ours: []string{"netstack/flow", "netstack/relay"}, third: []string{gvisor},
+		ours: []string{"netstack/flow", "netstack/relay", "netstack/fairqueue"}, third: []string{gvisor},
 		why: "knows nothing of Kubernetes, hooks or DNS",
 	},
 	"netstack/netstacktest": {ours: []string{"netstack", "netstack/flow"}, third: []string{gvisor}, why: "a test kit"},

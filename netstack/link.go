@@ -2,21 +2,24 @@ package netstack
 
 import (
 	"io"
+	"math"
 	"net"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 
+	"github.com/borrownet/borrownet/netstack/fairqueue"
 	"github.com/borrownet/borrownet/netstack/flow"
 )
 
-// Byte budgets of a link's outbound queue, per lane. A packet counts with its
-// size on the wire.
+// Byte budgets of a link's outbound queue. A packet counts with its size on the
+// wire.
 const (
-	dataBudget     = 512 << 10
+	dataBudget     = 512 << 10 // of a lane
 	reserveBudget  = 64 << 10
 	againBudget    = maxSendBuffer
 	datagramBudget = 256 << 10
@@ -31,29 +34,34 @@ const (
 // ACKs, SYN, FIN, RST, keystrokes.
 const smallPacket = 128
 
-// A lane is one of the budgets that packets on their way out are charged to.
-type lane uint8
+// A budget is what packets on their way out are charged to.
+type budget uint8
 
 const (
-	laneData     lane = iota // TCP segments with data: wait for room
-	laneReserve              // small TCP segments
-	laneAgain                // retransmitted TCP segments: dropped for want of room
-	laneDatagram             // UDP, ICMP, fragments: dropped for want of room
-	lanes
+	budgetData     budget = iota // TCP segments with data of flows that send much: wait for room
+	budgetExpress                // TCP segments with data of other flows: wait for room
+	budgetReserve                // small TCP segments
+	budgetAgain                  // retransmitted TCP segments: dropped for want of room
+	budgetDatagram               // UDP, ICMP, fragments: dropped for want of room
+	budgets
 )
 
-var laneBudget = [lanes]int{dataBudget, reserveBudget, againBudget, datagramBudget}
+var budgetBytes = [budgets]int{dataBudget, dataBudget, reserveBudget, againBudget, datagramBudget}
+
+// mayWait reports whether packets wait for room in b.
+func (b budget) mayWait() bool { return b <= budgetExpress }
 
 // An outbound is a packet on its way out. The link holds a reference to it.
 type outbound struct {
-	pkt  *stack.PacketBuffer
-	size int
-	lane lane
+	pkt    *stack.PacketBuffer
+	size   int
+	budget budget
 }
 
 // A waiting is a sender that waits in WritePackets until its packet is queued.
 type waiting struct {
 	out    outbound
+	packet fairqueue.Packet
 	sender *sender       // nil if unknown
 	done   chan struct{} // closed when out was queued or dropped
 	err    tcpip.Error   // valid after done
@@ -63,7 +71,7 @@ type waiting struct {
 //
 // Invariant: nothing that gVisor does inside DeliverNetworkPacket may wait
 // here, or two peers that both wait for room would wait for each other. Inline
-// it sends only resets and ICMP, which are laneReserve and laneDatagram; TCP
+// it sends only resets and ICMP, which are budgetReserve and budgetDatagram; TCP
 // data is sent by gVisor's own goroutines and by callers of Write. A segment
 // waits with its endpoint locked, so packets of one flow never overtake each
 // other.
@@ -72,14 +80,13 @@ type link struct {
 	mtu        atomic.Uint32
 
 	mu       sync.Mutex
-	readable sync.Cond // queue is not empty, or closed
-	queue    []outbound
-	head     int // queue[:head] is read
-	used     [lanes]int
-	waiters  []*waiting
+	readable [fairqueue.Lanes]sync.Cond // something can be popped from the lane, or closed
+	queue    *fairqueue.Queue[outbound]
+	used     [budgets]int
+	waiters  [budgetExpress + 1][]*waiting // for each budget that packets wait for
 	senders  map[flow.Flow]*sender
 	closed   bool
-	dropped  [lanes]uint64
+	dropped  [budgets]uint64
 	waits    uint64
 	packets  uint64
 	bytes    uint64
@@ -88,8 +95,10 @@ type link struct {
 var _ stack.LinkEndpoint = (*link)(nil)
 
 func newLink(mtu int) *link {
-	l := &link{senders: make(map[flow.Flow]*sender)}
-	l.readable.L = &l.mu
+	l := &link{senders: make(map[flow.Flow]*sender), queue: fairqueue.New[outbound]()}
+	for i := range l.readable {
+		l.readable[i].L = &l.mu
+	}
 	l.mtu.Store(uint32(mtu))
 	return l
 }
@@ -105,15 +114,14 @@ func (l *link) WritePackets(pkts stack.PacketBufferList) (int, tcpip.Error) {
 }
 
 func (l *link) write(pkt *stack.PacketBuffer) tcpip.Error {
-	out := outbound{pkt: pkt, size: pkt.Size(), lane: laneDatagram}
-	var f flow.Flow // of data
+	out := outbound{pkt: pkt, size: pkt.Size(), budget: budgetDatagram}
+	isTCP := pkt.TransportProtocolNumber == header.TCPProtocolNumber
 	payload := 0
-	if pkt.TransportProtocolNumber == header.TCPProtocolNumber {
-		out.lane = laneReserve
-		if payload = pkt.Data().Size(); payload > 0 {
-			f = flowOf(pkt)
-		}
+	if isTCP {
+		out.budget = budgetReserve
+		payload = pkt.Data().Size()
 	}
+	p := describe(pkt, out.size)
 
 	l.mu.Lock()
 	if l.closed {
@@ -121,78 +129,102 @@ func (l *link) write(pkt *stack.PacketBuffer) tcpip.Error {
 		return &tcpip.ErrClosedForSend{}
 	}
 	var from *sender
-	mayWait := out.lane == laneReserve && payload > 0
-	if mayWait {
-		from = l.senders[f]
-		if from != nil && from.again(pkt.TransportHeader().Slice(), payload) {
-			out.lane, mayWait = laneAgain, false
-		} else if out.size > smallPacket || !l.roomLocked(out) {
-			out.lane = laneData
+	if payload > 0 && isTCP {
+		from = l.senders[p.Flow]
+		switch {
+		case from != nil && from.again(pkt.TransportHeader().Slice(), payload):
+			out.budget = budgetAgain
+		case out.size <= smallPacket && l.roomLocked(out):
+		case l.queue.Lane(p.Flow) == fairqueue.Bulk:
+			out.budget = budgetData
+		default:
+			out.budget = budgetExpress
 		}
 	}
 	// Data does not pass data that waits already.
-	room := l.roomLocked(out) && (out.lane != laneData || len(l.waiters) == 0)
+	room := l.roomLocked(out) && (!out.budget.mayWait() || len(l.waiters[out.budget]) == 0)
 	if room || from != nil && from.hurried > 0 {
-		l.pushLocked(out)
+		l.pushLocked(out, p)
 		l.mu.Unlock()
 		return nil
 	}
-	if !mayWait {
-		l.dropped[out.lane]++
+	if !out.budget.mayWait() {
+		l.dropped[out.budget]++
 		l.mu.Unlock()
 		return &tcpip.ErrNoBufferSpace{}
 	}
-	w := &waiting{out: out, sender: from, done: make(chan struct{})}
-	l.waiters = append(l.waiters, w)
+	w := &waiting{out: out, packet: p, sender: from, done: make(chan struct{})}
+	l.waiters[out.budget] = append(l.waiters[out.budget], w)
 	l.waits++
 	l.mu.Unlock()
 	<-w.done
 	return w.err
 }
 
-// roomLocked reports whether out fits its lane. A packet bigger than the whole
-// budget fits an empty lane.
-func (l *link) roomLocked(out outbound) bool {
-	used := l.used[out.lane]
-	return used == 0 || used+out.size <= laneBudget[out.lane]
+// describe says what the queue has to know of pkt.
+func describe(pkt *stack.PacketBuffer, size int) fairqueue.Packet {
+	p := fairqueue.Packet{Size: size}
+	h := pkt.TransportHeader().Slice()
+	switch {
+	case pkt.TransportProtocolNumber == header.TCPProtocolNumber && len(h) >= header.TCPMinimumSize:
+		p.Flow = flowOf(pkt, flow.TCP, header.TCP(h))
+	case pkt.TransportProtocolNumber == header.UDPProtocolNumber && len(h) >= header.UDPMinimumSize:
+		p.Flow = flowOf(pkt, flow.UDP, header.UDP(h))
+	}
+	return p
 }
 
-func (l *link) pushLocked(out outbound) {
+// roomLocked reports whether out fits its budget. A packet bigger than the
+// whole budget fits an empty one.
+func (l *link) roomLocked(out outbound) bool {
+	used := l.used[out.budget]
+	return used == 0 || used+out.size <= budgetBytes[out.budget]
+}
+
+func (l *link) pushLocked(out outbound, p fairqueue.Packet) {
 	out.pkt.IncRef()
-	if l.head > 0 && len(l.queue) == cap(l.queue) {
-		n := copy(l.queue, l.queue[l.head:])
-		clear(l.queue[n:])
-		l.queue, l.head = l.queue[:n], 0
-	}
-	l.queue = append(l.queue, out)
-	l.used[out.lane] += out.size
-	l.readable.Signal()
+	l.used[out.budget] += out.size
+	l.readable[l.queue.Push(out, p, time.Now())].Signal()
 }
 
 // grantLocked queues the packets of waiters, first come first served, as far
 // as there is room.
 func (l *link) grantLocked() {
-	n := 0
-	for n < len(l.waiters) && l.roomLocked(l.waiters[n].out) {
-		l.pushLocked(l.waiters[n].out)
-		close(l.waiters[n].done)
-		n++
+	for b, waiters := range l.waiters {
+		n := 0
+		for n < len(waiters) && l.roomLocked(waiters[n].out) {
+			l.pushLocked(waiters[n].out, waiters[n].packet)
+			close(waiters[n].done)
+			n++
+		}
+		if n > 0 {
+			k := copy(waiters, waiters[n:])
+			clear(waiters[k:])
+			l.waiters[b] = waiters[:k]
+		}
 	}
-	l.dropWaitersLocked(n)
 }
 
-// dropWaitersLocked forgets the first n waiters, which are done.
-func (l *link) dropWaitersLocked(n int) {
-	if n == 0 {
-		return
-	}
-	k := copy(l.waiters, l.waiters[n:])
-	clear(l.waiters[k:])
-	l.waiters = l.waiters[:k]
+// split is Stack.Split.
+func (l *link) split(on bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.queue.Split(on)
 }
 
-// readPackets is Stack.ReadPackets.
-func (l *link) readPackets(bufs [][]byte, sizes []int, offset int) (int, error) {
+// arrived is Stack.Arrived.
+func (l *link) arrived(lane fairqueue.Lane, n uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.queue.Arrived(lane, n) {
+		for i := range l.readable {
+			l.readable[i].Signal()
+		}
+	}
+}
+
+// readPackets is Stack.ReadLane.
+func (l *link) readPackets(lane fairqueue.Lane, bufs [][]byte, sizes []int, offset int) (int, error) {
 	if len(bufs) == 0 || len(sizes) < len(bufs) {
 		return 0, io.ErrShortBuffer
 	}
@@ -200,20 +232,19 @@ func (l *link) readPackets(bufs [][]byte, sizes []int, offset int) (int, error) 
 	outs := batch[:min(len(batch), len(bufs))]
 
 	l.mu.Lock()
-	for l.head == len(l.queue) && !l.closed {
-		l.readable.Wait()
-	}
-	if l.closed {
-		l.mu.Unlock()
-		return 0, net.ErrClosed
-	}
-	n := copy(outs, l.queue[l.head:])
-	clear(l.queue[l.head : l.head+n])
-	if l.head += n; l.head == len(l.queue) {
-		l.queue, l.head = l.queue[:0], 0
+	n := 0
+	for {
+		if l.closed {
+			l.mu.Unlock()
+			return 0, net.ErrClosed
+		}
+		if n = l.queue.Pop(lane, outs, math.MaxInt); n > 0 {
+			break
+		}
+		l.readable[lane].Wait()
 	}
 	for _, out := range outs[:n] {
-		l.used[out.lane] -= out.size
+		l.used[out.budget] -= out.size
 		l.packets++
 		l.bytes += uint64(out.size)
 	}
@@ -252,17 +283,23 @@ func copyPacket(b []byte, pkt *stack.PacketBuffer) int {
 func (l *link) close() {
 	l.mu.Lock()
 	l.closed = true
-	queue, waiters := l.queue[l.head:], l.waiters
-	l.queue, l.head, l.waiters = nil, 0, nil
-	l.readable.Broadcast()
+	var queued []outbound
+	l.queue.Clear(func(out outbound) { queued = append(queued, out) })
+	waiters := l.waiters
+	l.waiters = [budgetExpress + 1][]*waiting{}
+	for i := range l.readable {
+		l.readable[i].Broadcast()
+	}
 	l.mu.Unlock()
 
-	for _, out := range queue {
+	for _, out := range queued {
 		out.pkt.DecRef()
 	}
-	for _, w := range waiters {
-		w.err = &tcpip.ErrClosedForSend{}
-		close(w.done)
+	for _, ws := range waiters {
+		for _, w := range ws {
+			w.err = &tcpip.ErrClosedForSend{}
+			close(w.done)
+		}
 	}
 }
 

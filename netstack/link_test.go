@@ -12,6 +12,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 
+	"github.com/borrownet/borrownet/netstack/fairqueue"
 	"github.com/borrownet/borrownet/netstack/flow"
 )
 
@@ -74,15 +75,15 @@ func TestLinkDropsWhatMayNotWait(t *testing.T) {
 	if got, want := writeAll(t, l, header.TCPProtocolNumber, 0), reserveBudget/40; got != want {
 		t.Errorf("room for %d pure ACKs, want %d", got, want)
 	}
-	if l.dropped[laneDatagram] != 1 || l.dropped[laneReserve] != 1 || l.waits != 0 {
+	if l.dropped[budgetDatagram] != 1 || l.dropped[budgetReserve] != 1 || l.waits != 0 {
 		t.Errorf("dropped %v, %d waits", l.dropped, l.waits)
 	}
 }
 
-// fill fills l's data lane, up to less than 32 KiB, and its reserve.
+// fill fills l's data budget, up to less than 32 KiB, and its reserve.
 func fill(t *testing.T, l *link) {
 	t.Helper()
-	for range (dataBudget - l.used[laneData]) / (1 << 15) {
+	for range (dataBudget - l.used[budgetExpress]) / (1 << 15) {
 		pkt := outPacket(header.TCPProtocolNumber, 1, 1<<15-40, 0)
 		if err := l.write(pkt); err != nil {
 			t.Fatalf("write = %v", err)
@@ -127,7 +128,7 @@ func marks(t *testing.T, l *link, n int) (got []byte) {
 		for i := range bufs {
 			bufs[i] = make([]byte, 1<<16)
 		}
-		k, err := l.readPackets(bufs, sizes, 10)
+		k, err := l.readPackets(fairqueue.Express, bufs, sizes, 10)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -144,7 +145,7 @@ func marks(t *testing.T, l *link, n int) (got []byte) {
 func queued(l *link) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return len(l.queue) - l.head
+	return l.queue.Len()
 }
 
 func TestLinkWaitersKeepOrder(t *testing.T) {
@@ -157,7 +158,7 @@ func TestLinkWaitersKeepOrder(t *testing.T) {
 		if i == 2 {
 			size = 1 // small data waits too if the reserve is full
 		}
-		results = append(results, startWrite(t, l, outPacket(header.TCPProtocolNumber, uint16(i), size, byte('a'+i))))
+		results = append(results, startWrite(t, l, outPacket(header.TCPProtocolNumber, uint16(10+i), size, byte('a'+i))))
 	}
 	if got, want := string(marks(t, l, before+5)), "abcde"; got != want {
 		t.Errorf("order %q, want %q", got, want)
@@ -167,8 +168,8 @@ func TestLinkWaitersKeepOrder(t *testing.T) {
 			t.Errorf("write = %v", err)
 		}
 	}
-	if l.used != [lanes]int{} || len(l.waiters) != 0 {
-		t.Errorf("empty link: used %v, %d waiters", l.used, len(l.waiters))
+	if l.used != [budgets]int{} || len(l.waiters[budgetExpress]) != 0 {
+		t.Errorf("empty link: used %v, %d waiters", l.used, len(l.waiters[budgetExpress]))
 	}
 }
 
@@ -239,7 +240,7 @@ func TestLinkNeverBlocksRetransmissions(t *testing.T) {
 	if _, ok := err.(*tcpip.ErrNoBufferSpace); !ok || n-1 != againBudget/(size+40) {
 		t.Errorf("%d retransmissions were queued, then %v", n-1, err)
 	}
-	if l.waits != 0 || l.dropped[laneAgain] != 1 {
+	if l.waits != 0 || l.dropped[budgetAgain] != 1 {
 		t.Errorf("dropped %v, %d waits", l.dropped, l.waits)
 	}
 	// What overlaps, but has new bytes, is new.
@@ -284,11 +285,11 @@ func TestReadPacketsShortBuffer(t *testing.T) {
 		}
 		pkt.DecRef()
 	}
-	if _, err := l.readPackets(nil, nil, 0); !errors.Is(err, io.ErrShortBuffer) {
+	if _, err := l.readPackets(fairqueue.Express, nil, nil, 0); !errors.Is(err, io.ErrShortBuffer) {
 		t.Errorf("readPackets without buffers = %v, want io.ErrShortBuffer", err)
 	}
 	sizes := []int{-1, -1}
-	n, err := l.readPackets([][]byte{make([]byte, 100), make([]byte, 150)}, sizes, 10)
+	n, err := l.readPackets(fairqueue.Express, [][]byte{make([]byte, 100), make([]byte, 150)}, sizes, 10)
 	if n != 2 || !errors.Is(err, io.ErrShortBuffer) || sizes[0] != 0 || sizes[1] != 140 {
 		t.Errorf("readPackets = %d, %v, sizes %v", n, err, sizes)
 	}

@@ -62,17 +62,19 @@ func (l *link) hurry(s *sender) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s.hurried++
-	kept := l.waiters[:0]
-	for _, w := range l.waiters {
-		if w.sender != s {
-			kept = append(kept, w)
-			continue
+	for b, waiters := range l.waiters {
+		kept := waiters[:0]
+		for _, w := range waiters {
+			if w.sender != s {
+				kept = append(kept, w)
+				continue
+			}
+			l.pushLocked(w.out, w.packet)
+			close(w.done)
 		}
-		l.pushLocked(w.out)
-		close(w.done)
+		clear(waiters[len(kept):])
+		l.waiters[b] = kept
 	}
-	clear(l.waiters[len(kept):])
-	l.waiters = kept
 }
 
 // relax undoes one hurry.
@@ -82,12 +84,12 @@ func (l *link) relax(s *sender) {
 	s.hurried--
 }
 
-// flowOf returns the flow of an outbound TCP segment.
-func flowOf(pkt *stack.PacketBuffer) flow.Flow {
-	ip, tcp := pkt.Network(), header.TCP(pkt.TransportHeader().Slice())
+// flowOf returns the flow of an outbound packet.
+func flowOf(pkt *stack.PacketBuffer, proto flow.Proto, ports header.Transport) flow.Flow {
+	ip := pkt.Network()
 	return flow.Flow{
-		Proto: flow.TCP,
-		Src:   addrPortFrom(ip.SourceAddress(), tcp.SourcePort()),
-		Dst:   addrPortFrom(ip.DestinationAddress(), tcp.DestinationPort()),
+		Proto: proto,
+		Src:   addrPortFrom(ip.SourceAddress(), ports.SourcePort()),
+		Dst:   addrPortFrom(ip.DestinationAddress(), ports.DestinationPort()),
 	}
 }

@@ -21,6 +21,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
 
+	"github.com/borrownet/borrownet/netstack/fairqueue"
 	"github.com/borrownet/borrownet/netstack/flow"
 )
 
@@ -363,5 +364,19 @@ func isTooBig(p flow.Packet) bool {
 // buffer is lost and has size 0, and the error is io.ErrShortBuffer. Packets
 // keep their order if one goroutine reads.
 func (s *Stack) ReadPackets(bufs [][]byte, sizes []int, offset int) (int, error) {
-	return s.link.readPackets(bufs, sizes, offset)
+	return s.ReadLane(fairqueue.Express, bufs, sizes, offset)
 }
+
+// ReadLane is ReadPackets for the packets of one lane. There are none in
+// [fairqueue.Bulk] without [Stack.Split].
+func (s *Stack) ReadLane(lane fairqueue.Lane, bufs [][]byte, sizes []int, offset int) (int, error) {
+	return s.link.readPackets(lane, bufs, sizes, offset)
+}
+
+// Split says whether flows that send much leave by [fairqueue.Bulk], see
+// [fairqueue.Queue.Split]. Who reads must say what has arrived.
+func (s *Stack) Split(on bool) { s.link.split(on) }
+
+// Arrived says that the first n packets that were ever read from a lane have
+// arrived at the other end, see [fairqueue.Queue.Arrived].
+func (s *Stack) Arrived(lane fairqueue.Lane, n uint64) { s.link.arrived(lane, n) }

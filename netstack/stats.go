@@ -77,7 +77,7 @@ func (s *Stack) Stats() Stats {
 	st.PacketsOut, st.BytesOut = l.packets, l.bytes
 	st.LinkWaits = l.waits
 	st.Senders = uint64(len(l.senders))
-	st.LinkDropsTCP, st.LinkDropsAgain, st.LinkDropsDatagram = l.dropped[laneReserve], l.dropped[laneAgain], l.dropped[laneDatagram]
+	st.LinkDropsTCP, st.LinkDropsAgain, st.LinkDropsDatagram = l.dropped[budgetReserve], l.dropped[budgetAgain], l.dropped[budgetDatagram]
 	for _, used := range l.used {
 		st.LinkQueued += uint64(used)
 	}
