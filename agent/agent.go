@@ -25,6 +25,7 @@ import (
 	"time"
 
 	"github.com/borrownet/borrownet/agent/wire"
+	"github.com/borrownet/borrownet/netstack/fairqueue"
 	"github.com/borrownet/borrownet/netstack/link"
 	"github.com/borrownet/borrownet/netstack/wg"
 )
@@ -216,29 +217,41 @@ func (a *Agent) accept(ctx context.Context) error {
 
 // admit gives a carrier that proves the client's key to its session.
 func (a *Agent) admit(ctx context.Context, conn net.Conn) {
-	id, err := a.verifier.Verify(ctx, conn)
+	id, role, err := a.verifier.Verify(ctx, conn)
 	if err != nil {
 		a.counters.drop("carrier without proof")
 		a.log.Warn("carrier refused", "err", err)
 		conn.Close()
 		return
 	}
-	if err := a.attach(ctx, id, conn); err != nil {
-		a.log.Error("carrier lost", "err", err)
+	if err := a.attach(ctx, id, laneOf(role), conn); err != nil {
+		a.log.Warn("carrier lost", "err", err)
 		conn.Close()
 	}
 }
 
-// attach hands conn to the session id, which replaces any other session.
-func (a *Agent) attach(ctx context.Context, id [16]byte, conn net.Conn) error {
+// laneOf returns the lane that carriers of a role are for.
+func laneOf(role link.Role) fairqueue.Lane {
+	if role == link.RoleBulk {
+		return fairqueue.Bulk
+	}
+	return fairqueue.Express
+}
+
+// attach hands conn to the session id, which replaces any other session if the
+// carrier is its first: that for the express lane.
+func (a *Agent) attach(ctx context.Context, id [16]byte, lane fairqueue.Lane, conn net.Conn) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
 	if a.current != nil && a.current.id == id && !a.current.ended() {
-		a.current.link.Attach(conn)
+		a.current.tunnel.Attach(lane, conn)
 		return nil
+	}
+	if lane != fairqueue.Express {
+		return fmt.Errorf("%v carrier of a session that is not there", lane)
 	}
 	if a.current != nil {
 		// The old session's stack may be waiting for nothing else than this
@@ -253,7 +266,7 @@ func (a *Agent) attach(ctx context.Context, id [16]byte, conn net.Conn) error {
 		return fmt.Errorf("start session: %w", err)
 	}
 	a.current = s
-	s.link.Attach(conn)
+	s.tunnel.Attach(lane, conn)
 	s.record.log.Info("session starts")
 	return nil
 }
@@ -293,5 +306,5 @@ func (a *Agent) lastReceive() time.Time {
 	if a.current == nil {
 		return time.Time{}
 	}
-	return a.current.link.Stats().LastReceive
+	return a.current.tunnel.Stats(fairqueue.Express).LastReceive
 }

@@ -59,7 +59,7 @@ var layers = map[string]layer{
 	},
 	"netstack/netstacktest": {ours: []string{"netstack", "netstack/flow"}, third: []string{gvisor}, why: "a test kit"},
 	"netstack/wg": {
-		ours: []string{"netstack", "netstack/flow", "netstack/link"}, third: []string{wireguard},
+		ours: []string{"netstack", "netstack/fairqueue", "netstack/flow", "netstack/link"}, third: []string{wireguard},
 		why: "the only importer of wireguard-go",
 	},
 	"dnsproxy":              {ours: []string{"netstack/flow"}, third: []string{miekgDNS, xnet}, why: "never meets the hook"},
@@ -73,7 +73,7 @@ var layers = map[string]layer{
 	"agent/wire":            {why: "the contract between client and agent"},
 	"agent/image":           {why: "builds images without an engine"},
 	"agent": {
-		ours:  []string{"agent/wire", "netstack", "netstack/wg", "netstack/link", "netstack/relay", "netstack/flow"},
+		ours:  []string{"agent/wire", "netstack", "netstack/wg", "netstack/link", "netstack/relay", "netstack/fairqueue", "netstack/flow"},
 		linux: []string{xsys},
 		why:   "runs in other people's pods: nothing it does not need",
 	},

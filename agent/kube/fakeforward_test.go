@@ -1,9 +1,11 @@
 package kube
 
 import (
+	"encoding/binary"
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync/atomic"
 
@@ -61,10 +63,14 @@ func (fw *forwarder) serveSPDY(w http.ResponseWriter, r *http.Request) {
 }
 
 func (fw *forwarder) serveWebSocket(w http.ResponseWriter, r *http.Request) {
-	up := websocket.Upgrader{Subprotocols: []string{tunnelPrefix + protocolV1}}
+	up := websocket.Upgrader{Subprotocols: []string{tunnelPrefix + protocolV1, channelProtocol}}
 	ws, err := up.Upgrade(w, r, nil)
 	if err != nil {
 		fw.f.t.Log(err)
+		return
+	}
+	if ws.Subprotocol() == channelProtocol {
+		fw.serveChannel(ws, r.URL.Query().Get("ports"))
 		return
 	}
 	streams := make(chan httpstream.Stream, 10)
@@ -75,6 +81,55 @@ func (fw *forwarder) serveWebSocket(w http.ResponseWriter, r *http.Request) {
 	}
 	fw.run(conn, streams)
 }
+
+// serveChannel is the kubelet's side of the channel protocol.
+func (fw *forwarder) serveChannel(ws *websocket.Conn, port string) {
+	defer ws.Close()
+	fw.f.t.Cleanup(func() { ws.Close() })
+	n, err := strconv.ParseUint(port, 10, 16)
+	if err != nil {
+		fw.f.t.Error(err)
+		return
+	}
+	if fw.silent {
+		return
+	}
+	s := &channelStream{messageConn: messageConn{conn: ws}}
+	for channel := range byte(2) {
+		if s.send(channel, binary.LittleEndian.AppendUint16(nil, uint16(n))) != nil {
+			return
+		}
+	}
+	if err := fw.serve(s, port); err != nil {
+		s.send(channelError, []byte(err.Error()))
+	}
+	s.messageConn.Close()
+}
+
+// channelStream is the data channel of a connection of the channel protocol.
+type channelStream struct {
+	httpstream.Stream // nil: what is not below is not used
+	messageConn
+}
+
+func (s *channelStream) send(channel byte, p []byte) error {
+	return s.conn.WriteMessage(websocket.BinaryMessage, append([]byte{channel}, p...))
+}
+
+func (s *channelStream) Read(p []byte) (int, error) {
+	begins := s.rest == nil
+	if begins {
+		var channel [1]byte
+		if n, err := s.messageConn.Read(channel[:]); n == 0 {
+			return 0, err
+		}
+	}
+	n, err := s.messageConn.Read(p)
+	return n, err
+}
+
+func (s *channelStream) Write(p []byte) (int, error) { return len(p), s.send(channelData, p) }
+func (s *channelStream) Close() error                { return s.messageConn.Close() }
 
 func (fw *forwarder) accept(streams chan httpstream.Stream) httpstream.NewStreamHandler {
 	return func(s httpstream.Stream, _ <-chan struct{}) error {

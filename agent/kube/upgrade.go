@@ -50,7 +50,17 @@ func (c *Client) upgradeSPDY(ctx context.Context, t *Target) (io.ReadWriteCloser
 // upgradeWebSocket opens a port-forward connection whose SPDY frames travel in
 // WebSocket messages.
 func (c *Client) upgradeWebSocket(ctx context.Context, t *Target) (io.ReadWriteCloser, error) {
+	conn, err := c.openWebSocket(ctx, t, tunnelPrefix+protocolV1, nil)
+	if err != nil {
+		return nil, err
+	}
+	return &messageConn{conn: conn}, nil
+}
+
+// openWebSocket opens a port-forward connection with a WebSocket protocol.
+func (c *Client) openWebSocket(ctx context.Context, t *Target, protocol string, query url.Values) (*websocket.Conn, error) {
 	r := forwardRequest("get", t)
+	r.query = query
 	config, err := c.config.TransportConfig()
 	if err != nil {
 		return nil, &requestError{r, err}
@@ -67,7 +77,7 @@ func (c *Client) upgradeWebSocket(ctx context.Context, t *Target) (io.ReadWriteC
 	if ws.dialer.Proxy == nil {
 		ws.dialer.Proxy = utilnet.NewProxierWithNoProxyCIDR(http.ProxyFromEnvironment)
 	}
-	ws.dialer.Subprotocols = []string{tunnelPrefix + protocolV1}
+	ws.dialer.Subprotocols = []string{protocol}
 	ws.dialer.ReadBufferSize, ws.dialer.WriteBufferSize = 32<<10, 32<<10
 	authorized, err := transport.HTTPWrappersForConfig(config, ws)
 	if err != nil {
@@ -85,11 +95,11 @@ func (c *Client) upgradeWebSocket(ctx context.Context, t *Target) (io.ReadWriteC
 	if ws.conn == nil {
 		return nil, &requestError{r, statusError(r, resp)}
 	}
-	if got := ws.conn.Subprotocol(); got != tunnelPrefix+protocolV1 {
+	if got := ws.conn.Subprotocol(); got != protocol {
 		ws.conn.Close()
-		return nil, &requestError{r, fmt.Errorf("server chose WebSocket protocol %q, which is no port-forward", got)}
+		return nil, &requestError{r, fmt.Errorf("server chose WebSocket protocol %q, not %q", got, protocol)}
 	}
-	return &messageConn{conn: ws.conn}, nil
+	return ws.conn, nil
 }
 
 // webSocketTripper makes a WebSocket handshake look like an HTTP round trip,

@@ -18,7 +18,7 @@ import (
 
 // Protocol is the version of everything in this package and of the link's
 // framing. Client and agent work together only if theirs are equal.
-const Protocol = 1
+const Protocol = 2
 
 // MTU is the largest IP packet on the link, in bytes: a multiple of 16 whose
 // WireGuard message (32 bytes more) still fits the 16-bit frame length.

@@ -95,9 +95,10 @@ type Link struct {
 	carriers uint64        // attached so far
 	running  bool
 
-	unacked unacked
-	window  window
-	credit  chan struct{} // holds one; wakes a Send that waits for room in the window
+	unacked  unacked
+	window   window
+	onSettle func(n uint64) // set before the first carrier; may be nil
+	credit   chan struct{}  // holds one; wakes a Send that waits for room in the window
 
 	sending turn      // held by one Send until it is done; taken before mu and a carrier's writing
 	buffers sync.Pool // of *chunk, with room for a whole write
@@ -329,15 +330,36 @@ func (l *Link) acknowledged(seq uint64) {
 		l.window.acked(seq, l.unacked.next, now.Sub(sent), now)
 	}
 	l.mu.Unlock()
-	l.grant()
+	l.settle()
 }
 
-// grant wakes a Send that waits for room.
-func (l *Link) grant() {
+// settle tells that less is unacknowledged: a Send that waits for room, and who is interested.
+func (l *Link) settle() {
 	select {
 	case l.credit <- struct{}{}:
 	default:
 	}
+	l.mu.Lock()
+	on, settled := l.onSettle, l.unacked.settled()
+	l.mu.Unlock()
+	if on != nil {
+		on(settled)
+	}
+}
+
+// OnSettle makes f be told how many datagrams of those given to Send have arrived, or are lost with a peer that began
+// anew: all up to the n-th. f is called by Receive and must not block. It must be set before the first carrier.
+func (l *Link) OnSettle(f func(n uint64)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.onSettle = f
+}
+
+// Sent returns how many datagrams Send has taken.
+func (l *Link) Sent() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.unacked.total
 }
 
 // Receive reads at least one datagram into bufs and their lengths into sizes, and returns how many. It takes
@@ -409,7 +431,7 @@ func (l *Link) control(c *carrier, code byte, payload []byte) {
 		c.asked = true
 		l.mu.Unlock()
 		c.wake()
-		l.grant()
+		l.settle()
 	}
 }
 

@@ -38,15 +38,20 @@ type unacked struct {
 	bytes  int
 	next   uint64       // sequence number of the next datagram
 	acked  uint64       // the peer has all before it
+	total  uint64       // datagrams ever sent: next, unless the peer began anew
 	free   func(*chunk) // told of each chunk that is dropped
 }
 
 func (u *unacked) add(c *chunk) {
 	c.first = u.next
 	u.next = c.end()
+	u.total += c.count
 	u.chunks = append(u.chunks, c)
 	u.bytes += c.size()
 }
+
+// settled returns how many of total are not on their way any more.
+func (u *unacked) settled() uint64 { return u.total - (u.next - u.acked) }
 
 // ack drops what the peer has, all before seq, and returns when the last of it was sent; zero if no chunk is done.
 func (u *unacked) ack(seq uint64) (sent time.Time) {

@@ -76,19 +76,21 @@ type Traffic struct {
 
 // Status is what `status` shows.
 type Status struct {
-	Session   string        `json:"session"`
-	State     State         `json:"state"`
-	Problem   *fault.Error  `json:"problem,omitempty"` // why it is lost or reconnecting
-	Target    Target        `json:"target"`
-	Hook      Rung          `json:"hook"`                     // Seccomp or Relay
-	HookNote  string        `json:"hookNote,omitempty"`       // why it is not a better one
-	Device    string        `json:"device,omitempty"`         // tun or veth; "" = none
-	Carrier   string        `json:"carrier,omitempty"`        // spdy or websocket; "" = none now
-	RoundTrip time.Duration `json:"roundTripNanos,omitempty"` // of a control request just now; 0 = no answer
-	Redials   uint64        `json:"redials"`
-	Since     time.Time     `json:"since"`
-	Agent     Agent         `json:"agent"`
-	Traffic   Traffic       `json:"traffic"`
+	Session  string       `json:"session"`
+	State    State        `json:"state"`
+	Problem  *fault.Error `json:"problem,omitempty"` // why it is lost or reconnecting
+	Target   Target       `json:"target"`
+	Hook     Rung         `json:"hook"`               // Seccomp or Relay
+	HookNote string       `json:"hookNote,omitempty"` // why it is not a better one
+	Device   string       `json:"device,omitempty"`   // tun or veth; "" = none
+	Carrier  string       `json:"carrier,omitempty"`  // of calls: channel, spdy or websocket; "" = none now
+	// BulkCarrier is that of flows that send much; "" = none now, they use Carrier.
+	BulkCarrier string        `json:"bulkCarrier,omitempty"`
+	RoundTrip   time.Duration `json:"roundTripNanos,omitempty"` // of a control request just now; 0 = no answer
+	Redials     uint64        `json:"redials"`
+	Since       time.Time     `json:"since"`
+	Agent       Agent         `json:"agent"`
+	Traffic     Traffic       `json:"traffic"`
 }
 
 // Place is what a program needs to run in a session.
