@@ -19,6 +19,10 @@ import (
 // a dear one for bulk: the kubelet masks every frame.
 const channelProtocol = "v4.channel.k8s.io"
 
+// maxMessage bounds the data of a message. A message must be one frame: streaming servers take each frame for a message
+// of its own, and its first byte for a channel.
+const maxMessage = 64 << 10
+
 // Channels of a port.
 const (
 	channelData  = 0
@@ -140,9 +144,13 @@ func (f *channelCarrier) ended(err error) error {
 func (f *channelCarrier) Write(p []byte) (int, error) {
 	f.writeMu.Lock()
 	defer f.writeMu.Unlock()
-	f.out = append(append(f.out[:0], channelData), p...)
-	if err := f.conn.WriteMessage(websocket.BinaryMessage, f.out); err != nil {
-		return 0, f.ended(fmt.Errorf("write to %s: %w", f.object, err))
+	for done := 0; done < len(p); {
+		n := min(len(p)-done, maxMessage)
+		f.out = append(append(f.out[:0], channelData), p[done:done+n]...)
+		if err := f.conn.WriteMessage(websocket.BinaryMessage, f.out); err != nil {
+			return done, f.ended(fmt.Errorf("write to %s: %w", f.object, err))
+		}
+		done += n
 	}
 	return len(p), nil
 }
