@@ -7,6 +7,8 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo deve
 LDFLAGS := -s -w -X main.version=$(VERSION)
 BUILD   := CGO_ENABLED=0 $(GO) build -buildvcs=false -trimpath -ldflags '$(LDFLAGS)'
 REF     ?= lab.local/borrownet-agent:1
+# The labs to play with have a mesh. The test tiers say themselves what they need.
+MESHED   = $(if $(filter 0,$(MESH)),,--mesh)
 export VERSION REF
 
 .PHONY: help build demo agent-image setup test test-fast test-race test-hook test-lab test-mesh lint fmt fuzz bench
@@ -57,20 +59,20 @@ fuzz: ## fuzz every parser, FUZZTIME each (default 20s)
 bench: ## every figure next to raw port-forward, in the lab: a table and docs/benchmarks/results.json
 	@hack/bench.sh
 
-demo-cluster: ## the whole story on a real Kubernetes: the lab, or your cluster if KUBECONFIG is set
-	@hack/demo-cluster.sh
+demo-cluster: ## the whole story on a real Kubernetes with a mesh: the lab (MESH=0: without), or your cluster if KUBECONFIG is set
+	@hack/demo-cluster.sh $(MESHED)
 
-lab-build: ## compile the lab (Kubernetes, CoreDNS, images) into its cache
-	@hack/lab-build.sh
+lab-build: ## compile the lab (Kubernetes, Istio, images) into its cache (MESH=0: without Istio)
+	@hack/lab-build.sh $(MESHED)
 
-lab-up: ## start a single-node Kubernetes to play with; prints how to enter its laptop (MESH=1: with Istio)
-	@hack/lab-up.sh $(if $(MESH),--mesh)
+lab-up: ## start a single-node Kubernetes with a mesh to play with; prints how to enter its laptop (MESH=0: no mesh)
+	@hack/lab-up.sh $(MESHED)
 
 lab-down: ## stop the lab that lab-up started
 	@hack/lab-down.sh
 
-lab-run: ## run CMD='…' in a fresh lab, as an unprivileged user on its laptop
-	@hack/lab-run.sh $(if $(MESH),--mesh)
+lab-run: ## run CMD='…' as an unprivileged user on the laptop of the lab that is up, else of a fresh one (MESH=0: no mesh)
+	@hack/lab-run.sh $(MESHED)
 
 docs: build ## regenerate docs/cli from the program's own help
 	@hack/docs-cli.sh

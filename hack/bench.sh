@@ -20,7 +20,7 @@ mkdir -p docs/benchmarks
 commit=$(git describe --always --dirty 2>/dev/null || echo unknown)
 # The laptop's user cannot write into the checkout: the results come back on standard output.
 # shellcheck disable=SC2016
-hack/lab-run.sh sh -c '"$1" -rounds "$2" -seconds "$3" -commit "$4" -o /tmp/results.json && echo "== results" && cat /tmp/results.json' \
+hack/lab-run.sh --fresh sh -c '"$1" -rounds "$2" -seconds "$3" -commit "$4" -o /tmp/results.json && echo "== results" && cat /tmp/results.json' \
   bench "$PWD/bin/bench" "${ROUNDS:-5}" "${SECONDS_EACH:-3}" "$commit" |
   awk '/^== results$/ { on = 1; next } on { print > "bin/results.json"; next } { print; fflush() }'
 mv bin/results.json docs/benchmarks/results.json

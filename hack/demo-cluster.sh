@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# usage: hack/demo-cluster.sh
+# usage: hack/demo-cluster.sh [--mesh]
 #
 # Goes through the README's quick start on a real Kubernetes, printing each step as the
-# command a user would type. Without KUBECONFIG it starts the lab (root; compiles
-# Kubernetes the first time) and takes it down again. With KUBECONFIG it uses that cluster:
+# command a user would type. Without KUBECONFIG it starts the lab, with --mesh one whose
+# pods are in a STRICT Istio mesh, and takes it down again (root; compiles Kubernetes and
+# Istio the first time). With KUBECONFIG it uses that cluster:
 #
 #   KUBECONFIG=…              the cluster; nothing is changed but one ephemeral container
 #   BORROWNET_AGENT_IMAGE=…   the agent's image, where that cluster can pull it (make agent-image)
@@ -34,7 +35,7 @@ story() {
   trap 'borrownet down --all --stop-agent >/dev/null 2>&1 || true' EXIT
   step borrownet up --pod "$pod" -n "$namespace" -d
   step borrownet status
-  say "3. The same curl, as the pod. Look at the source address it was seen with."
+  say "3. The same curl, as the pod. Look at whom it was seen as: the source address; in a mesh X-Forwarded-Client-Cert."
   step borrownet run -- curl -sS --max-time 20 "$url"
   echo
   say "4. The rest of this machine is untouched."
@@ -63,8 +64,14 @@ if [ -n "${KUBECONFIG-}" ]; then
   exit
 fi
 
-say "No KUBECONFIG: a single-node Kubernetes is started on this machine (the first time it is compiled)."
-hack/lab-build.sh
+mesh=()
+case "${1-}" in
+  --mesh) mesh=(--mesh) ;;
+  '') ;;
+  *) echo "demo-cluster: unexpected $1" >&2 && exit 2 ;;
+esac
+say "No KUBECONFIG: a single-node Kubernetes${mesh:+ with Istio} is started on this machine (the first time it is compiled)."
+hack/lab-build.sh "${mesh[@]}"
 make --no-print-directory build
 make --no-print-directory agent-image REF=lab.local/borrownet-agent:1
-exec hack/lab-run.sh --fresh -- "$PWD/hack/demo-cluster.sh" story
+exec hack/lab-run.sh --fresh "${mesh[@]}" -- "$PWD/hack/demo-cluster.sh" story

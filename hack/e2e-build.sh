@@ -2,7 +2,8 @@
 # usage: hack/e2e-build.sh [--mesh]
 #
 # Builds what runs in the lab: borrownet, the agent's image, the image of an agent that
-# attacks its client, the end-to-end tests and the bench, all into bin/. With --mesh the lab has Istio too.
+# attacks its client, the end-to-end tests, the sample app that calls, and the bench, all
+# into bin/. With --mesh the lab has Istio too.
 set -euo pipefail
 case "${1-}" in -h | --help) sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"; exit 0 ;; esac
 cd "$(dirname "$0")/.."
@@ -16,4 +17,5 @@ $GO build -trimpath -ldflags '-s -w' -o bin/image/hostile-agent ./integration/ho
 $GO run ./hack/mkimage -ref lab.local/hostile-agent:1 -arch "$($GO env GOARCH)" -user 65532:65532 -o bin/hostile-agent-image.tar \
   -file bin/image/hostile-agent:/borrownet-agent:0755 -entrypoint /borrownet-agent
 $GO test -c -tags lab -o bin/integration.test ./integration
+$GO build -o bin/caller ./integration/apps/caller
 $GO build -o bin/bench ./integration/bench

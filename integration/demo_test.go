@@ -67,15 +67,26 @@ func asUsers(t *testing.T, f func(t *testing.T, p *demoPlace)) {
 	for name, uid := range users {
 		t.Run(name, func(t *testing.T) {
 			p := &demoPlace{t: t, bin: bin, dir: filepath.Join(base, name), uid: uid, confined: name == "confined"}
-			if err := errors.Join(os.Mkdir(p.dir, 0o700), os.Chown(p.dir, uid, -1)); err != nil {
-				t.Fatal(err)
-			}
-			if p.confined && !p.canConfine() {
-				t.Skip("needs a user namespace to forbid more of them in")
+			if err := p.enter(); err != nil {
+				p.unavailable(name, err)
 			}
 			f(t, p)
 		})
 	}
+}
+
+// enter makes the user's directory and tries a command there: root of a container
+// may not become another user, and namespaces may be forbidden.
+func (p *demoPlace) enter() error {
+	if err := os.Mkdir(p.dir, 0o700); err != nil {
+		p.t.Fatal(err)
+	}
+	if p.uid != os.Getuid() {
+		if err := os.Chown(p.dir, p.uid, -1); err != nil {
+			return err
+		}
+	}
+	return p.command(p.t.Context(), "version").Run()
 }
 
 // demoProgram is the program, built once.
@@ -128,11 +139,6 @@ func (p *demoPlace) gid() int {
 	return os.Getgid()
 }
 
-// canConfine reports whether this machine lets the test make such a namespace.
-func (p *demoPlace) canConfine() bool {
-	return p.command(p.t.Context(), "version").Run() == nil
-}
-
 // run runs a command and returns what it said and its exit code.
 func (p *demoPlace) run(args ...string) (string, int) {
 	p.t.Helper()
@@ -166,15 +172,22 @@ func (p *demoPlace) call(args ...string) (string, int) {
 	return p.run(append([]string{"run", "--", p.bin, "demo", "call"}, args...)...)
 }
 
-// noHook skips the test because no hook works here, or fails if that must not be.
+// noHook skips the test because no hook works here.
 func (p *demoPlace) noHook(said string) {
 	p.t.Helper()
-	for need := range strings.SplitSeq(os.Getenv("BORROWNET_REQUIRE"), ",") {
-		if need == "demo" || need == "all" {
-			p.t.Fatalf("no hook works here:\n%s", said)
+	p.unavailable("hook", said)
+}
+
+// unavailable skips the test because this machine lacks what it needs, or fails if
+// that must not be.
+func (p *demoPlace) unavailable(need string, reason any) {
+	p.t.Helper()
+	for required := range strings.SplitSeq(os.Getenv("BORROWNET_REQUIRE"), ",") {
+		if required == "demo" || required == "all" {
+			p.t.Fatalf("needs %s: %v", need, reason)
 		}
 	}
-	p.t.Skipf("needs a hook: %s", said)
+	p.t.Skipf("needs %s: %v", need, reason)
 }
 
 // clean fails the test if a file or a process of the place is left.

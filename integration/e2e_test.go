@@ -188,6 +188,7 @@ func decode(t *testing.T, text string, v any) {
 type seen struct {
 	App     string              `json:"app"`
 	Remote  string              `json:"remote"`
+	Proto   string              `json:"proto"`
 	Headers map[string][]string `json:"headers"`
 }
 

@@ -296,14 +296,20 @@ spec:
 		waitFor(t, "the policy is gone", 30*time.Second, func() bool { return command{argv: dryRun}.run(t).code == 0 })
 	})
 	waitFor(t, "the policy is in force", 30*time.Second, func() bool { return command{argv: dryRun}.run(t).code != 0 })
-	before := podOf(t, "orders")
+	before := specOf(t, "shop", orders.Metadata.Name)
 	r := failsWith(t, command{argv: []string{"-n", "shop", "--pod", orders.Metadata.Name}}, "no-debugging-here", "not welcome")
 	if dry := (command{argv: dryRun}).run(t); dry.code != r.code || !strings.Contains(dry.stderr, "no-debugging-here") {
 		t.Errorf("dry run, want exit code %d: %v", r.code, dry)
 	}
-	if after := podOf(t, "orders"); len(after.Spec.EphemeralContainers) != len(before.Spec.EphemeralContainers) {
-		t.Error("the refused attach changed the pod")
+	if after := specOf(t, "shop", orders.Metadata.Name); after != before {
+		t.Errorf("the refused attach changed the pod:\n%s\n%s", before, after)
 	}
+}
+
+// specOf is all of a pod that an attach could change.
+func specOf(t *testing.T, namespace, name string) string {
+	t.Helper()
+	return kubectl(t, "-n", namespace, "get", "pod", name, "-o", "jsonpath={.metadata.generation} {.metadata.labels} {.metadata.annotations} {.spec}")
 }
 
 // TestAuthPluginRuns logs in through an exec credential plugin, as users of

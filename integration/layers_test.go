@@ -27,6 +27,7 @@ const (
 	xsys       = "golang.org/x/sys"
 	xterm      = "golang.org/x/term"
 	netlink    = "github.com/vishvananda/netlink"
+	grpc       = "google.golang.org/grpc"
 	cobra      = "github.com/spf13/cobra"
 	yaml       = "sigs.k8s.io/yaml"
 	gocmp      = "github.com/google/go-cmp"
@@ -57,7 +58,9 @@ var layers = map[string]layer{
 		ours: []string{"netstack/flow", "netstack/relay", "netstack/fairqueue"}, third: []string{gvisor},
 		why: "knows nothing of Kubernetes, hooks or DNS",
 	},
-	"netstack/netstacktest": {ours: []string{"netstack", "netstack/flow"}, third: []string{gvisor}, why: "a test kit"},
+	"netstack/leaktest":      {why: "a test kit"},
+	"netstack/link/linktest": {why: "a test kit"},
+	"netstack/netstacktest":  {ours: []string{"netstack", "netstack/flow"}, third: []string{gvisor}, why: "a test kit"},
 	"netstack/wg": {
 		ours: []string{"netstack", "netstack/fairqueue", "netstack/flow", "netstack/link"}, third: []string{wireguard},
 		why: "the only importer of wireguard-go",
@@ -92,6 +95,7 @@ var layers = map[string]layer{
 		why: "flags and text only",
 	},
 	"cmd/borrownet-agent": {ours: []string{"agent", "agent/wire", "netstack/wg"}, why: "no logic"},
+	"hack/confine":        {linux: []string{xsys}, why: "a tool of the tests"},
 	"hack/mkimage":        {ours: []string{"agent/image"}, why: "a build tool"},
 	"hack/tiers":          {why: "runs before anything else is known to work"},
 	"integration":         {ours: []string{"integration/apps/stream"}, why: "drives programs, not packages"},
@@ -100,7 +104,10 @@ var layers = map[string]layer{
 		ours: []string{"agent", "agent/wire", "netstack/..."},
 		why:  "an agent that lies: it speaks the real protocol",
 	},
-	"integration/apps/...": {ours: []string{"integration/apps/..."}, why: "sample apps are ordinary programs"},
+	"integration/apps/...": {
+		ours: []string{"integration/apps/..."}, third: []string{websocket, grpc},
+		why: "sample apps are ordinary programs",
+	},
 }
 
 // forTests may be imported by tests of any package.
@@ -170,7 +177,7 @@ func refuse(f goFile, l layer, path string) string {
 		case ours == f.dir:
 			return "" // an external test of the package
 		case isKit(ours):
-			if f.test || isKit(f.dir) {
+			if f.test || isKit(f.dir) || strings.HasPrefix(f.dir, "hack/") {
 				return ""
 			}
 			return "test kits are for tests"
@@ -204,6 +211,7 @@ var linked = []struct {
 		websocket:                   "the agent accepts plain TCP on loopback only",
 		miekgDNS:                    "names are the client's business",
 		cobra:                       "two flags need no library",
+		grpc:                        "for the sample apps only",
 		module + "/agent/kube":      "the agent never talks to Kubernetes",
 		module + "/hook":            "the hook belongs to the laptop",
 		module + "/dnsproxy":        "names are the client's business",
@@ -211,6 +219,7 @@ var linked = []struct {
 	}},
 	{"cmd/borrownet", map[string]string{
 		"k8s.io/client-go/kubernetes": "the whole clientset costs minutes of compile time; import the api groups that are used",
+		grpc:                          "for the sample apps only",
 		module + "/agent/agenttest":   "test kits are for tests",
 	}},
 }

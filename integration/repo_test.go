@@ -183,11 +183,12 @@ func TestNoGrabBags(t *testing.T) {
 // registries out of the tree. The patterns are put together so as not to match here.
 func TestNoForeignPlaces(t *testing.T) {
 	places := regexp.MustCompile(`/wo` + `rk/|/(ho` + `me|Us` + `ers)/[a-z]+/|\b(pro` + `xy|d` + `eb|in` + `dex|fi` + `les)\.[a-z]+\.(org|io)\b`)
+	const annotation = "pro" + "xy.istio.io/config" // of pods, no place
 	for _, name := range files(t) {
 		if filepath.Base(name) == "go.sum" {
 			continue
 		}
-		text := readFile(t, name)
+		text := strings.ReplaceAll(readFile(t, name), annotation, "")
 		if strings.ContainsRune(text, 0) {
 			continue // not text
 		}

@@ -2,13 +2,12 @@ package netstack
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
 	"sync"
 	"syscall"
-	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
@@ -34,17 +33,13 @@ func (e *Undelivered) Unwrap() error { return e.Err }
 
 // A UDPSocket is an unconnected UDP endpoint.
 type UDPSocket struct {
-	stack     *Stack
-	ep        tcpip.Endpoint
-	local     netip.AddrPort
-	closed    chan struct{}
-	closeOnce sync.Once
-	lost      chan *Undelivered // buffered, never closed
+	life
+	ep    tcpip.Endpoint
+	local netip.AddrPort
+	lost  chan *Undelivered // buffered, never closed
 
 	readMu   sync.Mutex // serializes reads
 	readable <-chan struct{}
-	readBy   deadline
-	writeBy  deadline
 }
 
 var _ net.PacketConn = (*UDPSocket)(nil)
@@ -78,7 +73,8 @@ func (s *Stack) listenUDP(addr netip.AddrPort) (*UDPSocket, error) {
 		return nil, errnoOf(terr)
 	}
 	ep.SocketOptions().SetV6Only(true)
-	c := &UDPSocket{stack: s, ep: ep, closed: make(chan struct{}), lost: make(chan *Undelivered, maxUndelivered)}
+	c := &UDPSocket{ep: ep, lost: make(chan *Undelivered, maxUndelivered)}
+	c.begin(s, c.opError)
 	var entry waiter.Entry
 	entry, c.readable = waiter.NewChannelEntry(waiter.ReadableEvents | waiter.EventErr | waiter.EventHUp)
 	wq.EventRegister(&entry)
@@ -150,21 +146,8 @@ func (u *udpSockets) heed(p flow.Packet) {
 	}
 }
 
-// ready returns why an operation that heeds passed cannot go on, or nil.
-func (c *UDPSocket) ready(passed <-chan struct{}) error {
-	select {
-	case <-c.closed:
-		return net.ErrClosed
-	case <-c.stack.done:
-		return net.ErrClosed
-	default:
-	}
-	select {
-	case <-passed:
-		return os.ErrDeadlineExceeded
-	default:
-		return nil
-	}
+func (c *UDPSocket) opError(op string, err error) error {
+	return opError(op, "udp", c.LocalAddr(), nil, err)
 }
 
 // ReadFromAddrPort returns one datagram, cut to len(b), and its sender, or an
@@ -173,7 +156,7 @@ func (c *UDPSocket) ready(passed <-chan struct{}) error {
 func (c *UDPSocket) ReadFromAddrPort(b []byte) (int, netip.AddrPort, error) {
 	n, src, err := c.read(b)
 	if err != nil {
-		return 0, netip.AddrPort{}, opError("read", "udp", c.LocalAddr(), nil, err)
+		return 0, netip.AddrPort{}, c.opError("read", err)
 	}
 	return n, src, nil
 }
@@ -198,10 +181,7 @@ func (c *UDPSocket) read(b []byte) (int, netip.AddrPort, error) {
 			return res.Count, unmap(addrPortFrom(res.RemoteAddr.Addr, res.RemoteAddr.Port)), nil
 		case *tcpip.ErrWouldBlock:
 		default:
-			if err := c.ready(nil); err != nil {
-				return 0, netip.AddrPort{}, err
-			}
-			return 0, netip.AddrPort{}, errnoOf(terr)
+			return 0, netip.AddrPort{}, c.failed(terr)
 		}
 		select {
 		case <-c.readable:
@@ -223,7 +203,7 @@ func (c *UDPSocket) ReadFrom(b []byte) (int, net.Addr, error) {
 			continue
 		}
 		if err != nil {
-			return 0, nil, opError("read", "udp", c.LocalAddr(), nil, err)
+			return 0, nil, c.opError("read", err)
 		}
 		return n, udpAddr(src), nil
 	}
@@ -252,13 +232,11 @@ func (c *UDPSocket) write(b []byte, dst netip.AddrPort) (int, error) {
 	if terr == nil {
 		return int(n), nil
 	}
-	if err := c.ready(nil); err != nil {
-		return 0, err
+	err := c.failed(terr)
+	if _, full := terr.(*tcpip.ErrWouldBlock); full && !errors.Is(err, net.ErrClosed) {
+		err = syscall.ENOBUFS
 	}
-	if _, full := terr.(*tcpip.ErrWouldBlock); full {
-		return 0, syscall.ENOBUFS
-	}
-	return 0, errnoOf(terr)
+	return 0, err
 }
 
 // WriteTo implements net.PacketConn; see WriteToAddrPort.
@@ -272,39 +250,11 @@ func (c *UDPSocket) WriteTo(b []byte, addr net.Addr) (int, error) {
 
 // Close implements net.PacketConn.
 func (c *UDPSocket) Close() error {
-	err := net.ErrClosed
-	c.closeOnce.Do(func() {
-		close(c.closed)
+	return c.end("close", func() {
 		c.stack.sockets.remove(c)
 		c.ep.Close()
-		c.readBy.stop()
-		c.writeBy.stop()
-		err = nil
 	})
-	return opError("close", "udp", c.LocalAddr(), nil, err)
 }
 
 // LocalAddr implements net.PacketConn.
 func (c *UDPSocket) LocalAddr() net.Addr { return udpAddr(c.local) }
-
-// SetDeadline implements net.PacketConn.
-func (c *UDPSocket) SetDeadline(t time.Time) error { return c.setDeadline(t, &c.readBy, &c.writeBy) }
-
-// SetReadDeadline implements net.PacketConn.
-func (c *UDPSocket) SetReadDeadline(t time.Time) error { return c.setDeadline(t, &c.readBy) }
-
-// SetWriteDeadline implements net.PacketConn.
-func (c *UDPSocket) SetWriteDeadline(t time.Time) error { return c.setDeadline(t, &c.writeBy) }
-
-func (c *UDPSocket) setDeadline(t time.Time, ds ...*deadline) error {
-	for _, d := range ds {
-		d.set(t)
-	}
-	if err := c.ready(nil); err != nil {
-		for _, d := range ds {
-			d.stop()
-		}
-		return opError("set deadline", "udp", c.LocalAddr(), nil, err)
-	}
-	return nil
-}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/borrownet/borrownet/netstack"
 	"github.com/borrownet/borrownet/netstack/flow"
+	"github.com/borrownet/borrownet/netstack/leaktest"
 	"github.com/borrownet/borrownet/netstack/netstacktest"
 )
 
@@ -39,7 +40,7 @@ func TestUDPForward(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			checkGoroutines(t)
+			leaktest.Check(t)
 			a, b := netstacktest.Pair(t, clientConfig, serverConfig)
 			want := bytes.Repeat([]byte{0xa5}, tt.size)
 			dst := port(tt.dst, 53)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/borrownet/borrownet/netstack"
 	"github.com/borrownet/borrownet/netstack/flow"
+	"github.com/borrownet/borrownet/netstack/leaktest"
 	"github.com/borrownet/borrownet/netstack/netstacktest"
 )
 
@@ -42,7 +43,7 @@ func TestUDPSocketTalksWithMany(t *testing.T) {
 		{"fragments", client4, server4, client4, 65507},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			checkGoroutines(t)
+			leaktest.Check(t)
 			a, b := netstacktest.Pair(t, clientConfig, serverConfig)
 			one, two := listen(t, b, port(tt.remote, 7)), listen(t, b, port(tt.remote, 8))
 			c := listen(t, a, port(tt.at, 0))

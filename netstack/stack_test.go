@@ -6,7 +6,6 @@ import (
 	"io"
 	"net"
 	"net/netip"
-	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -16,6 +15,7 @@ import (
 	"golang.org/x/net/nettest"
 
 	"github.com/borrownet/borrownet/netstack"
+	"github.com/borrownet/borrownet/netstack/leaktest"
 	"github.com/borrownet/borrownet/netstack/netstacktest"
 )
 
@@ -34,23 +34,6 @@ var (
 	clientConfig = netstack.Config{Name: "client", Addrs: []netip.Addr{client4, client6}}
 	serverConfig = netstack.Config{Name: "server", Addrs: []netip.Addr{server4, server6}, Transparent: true}
 )
-
-// checkGoroutines fails the test if goroutines of it run after its cleanups.
-// Call it first.
-func checkGoroutines(t *testing.T) {
-	t.Helper()
-	before := runtime.NumGoroutine()
-	t.Cleanup(func() {
-		// Ended goroutines need a moment to be gone from the count.
-		for end := time.Now().Add(patience); runtime.NumGoroutine() > before; runtime.Gosched() {
-			if time.Now().After(end) {
-				buf := make([]byte, 1<<20)
-				t.Errorf("%d goroutines before, %d after:\n%s", before, runtime.NumGoroutine(), buf[:runtime.Stack(buf, true)])
-				return
-			}
-		}
-	})
-}
 
 // testContext is done before the test binary's own timeout.
 func testContext(t testing.TB) context.Context {
@@ -109,7 +92,7 @@ func connect(t testing.TB, a, b *netstack.Stack, addr netip.AddrPort) (local, re
 func TestTCPConnIsNetConn(t *testing.T) {
 	for name, addr := range map[string]netip.AddrPort{"ipv4": port(server4, 80), "ipv6": port(server6, 80)} {
 		t.Run(name, func(t *testing.T) {
-			checkGoroutines(t)
+			leaktest.Check(t)
 			a, b := netstacktest.Pair(t, clientConfig, serverConfig)
 			nettest.TestConn(t, func() (net.Conn, net.Conn, func(), error) {
 				c1, c2 := connect(t, a, b, addr)
@@ -200,7 +183,7 @@ func TestDialRefusals(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			checkGoroutines(t)
+			leaktest.Check(t)
 			a, b := netstacktest.Pair(t, clientConfig, serverConfig)
 			b.ForwardTCP(10, func(r *netstack.TCPRequest) {
 				if r.Flow().Dst != tt.dst {
@@ -300,7 +283,7 @@ func TestLoopbackNeedsOption(t *testing.T) {
 	for _, loopback := range []bool{false, true} {
 		for name, addr := range map[string]netip.AddrPort{"ipv4": lo, "ipv6": lo6} {
 			t.Run(name+"-"+map[bool]string{false: "off", true: "on"}[loopback], func(t *testing.T) {
-				checkGoroutines(t)
+				leaktest.Check(t)
 				near, far := serverConfig, serverConfig
 				near.Loopback, far.Loopback = loopback, loopback
 				a, b := netstacktest.Pair(t, near, far)
@@ -335,7 +318,7 @@ func TestLoopbackNeedsOption(t *testing.T) {
 }
 
 func TestListen(t *testing.T) {
-	checkGoroutines(t)
+	leaktest.Check(t)
 	a, b := netstacktest.Pair(t, clientConfig, serverConfig)
 	l, err := b.ListenTCP(netip.AddrPortFrom(netip.Addr{}, 80))
 	if err != nil {

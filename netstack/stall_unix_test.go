@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/borrownet/borrownet/netstack"
+	"github.com/borrownet/borrownet/netstack/leaktest"
 	"github.com/borrownet/borrownet/netstack/netstacktest"
 )
 
@@ -24,7 +25,7 @@ func cpuTime(t *testing.T) time.Duration {
 // TestStallIsIdle checks that a stall costs no CPU, however long: gVisor polls
 // the lock of an endpoint whose retransmission waits in the link.
 func TestStallIsIdle(t *testing.T) {
-	checkGoroutines(t)
+	leaktest.Check(t)
 	a, b := netstacktest.New(t, clientConfig), netstacktest.New(t, serverConfig)
 	ab, ba := joinGated(t, a, b)
 	var as, bs []*netstack.TCPConn

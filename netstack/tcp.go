@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"net"
 	"net/netip"
-	"os"
 	"sync"
 	"time"
 
@@ -26,27 +25,24 @@ const (
 // errors are *net.OpError and wrap an errno, os.ErrDeadlineExceeded or
 // net.ErrClosed.
 type TCPConn struct {
-	stack         *Stack
+	life
 	ep            tcpip.Endpoint
 	local, remote netip.AddrPort
-	closed        chan struct{} // closed by Close and Reset
-	closeOnce     sync.Once
 	sender        *sender
 
 	readMu   sync.Mutex // serializes Reads
 	readable <-chan struct{}
-	readBy   deadline
 
 	writeMu  sync.Mutex // serializes Writes
 	writable <-chan struct{}
-	writeBy  deadline
 }
 
 var _ net.Conn = (*TCPConn)(nil)
 
 // newTCPConn wraps ep, which is connected, and whose queue is wq.
 func (s *Stack) newTCPConn(ep tcpip.Endpoint, wq *waiter.Queue, local, remote netip.AddrPort) *TCPConn {
-	c := &TCPConn{stack: s, ep: ep, local: local, remote: remote, closed: make(chan struct{})}
+	c := &TCPConn{ep: ep, local: local, remote: remote}
+	c.begin(s, c.opError)
 
 	ended := waiter.EventHUp | waiter.EventErr
 	var readEntry, writeEntry waiter.Entry
@@ -85,42 +81,6 @@ func (c *TCPConn) hurry(on bool) {
 	} else {
 		c.stack.link.relax(c.sender)
 	}
-}
-
-// ready returns why an operation that heeds passed cannot go on, or nil.
-func (c *TCPConn) ready(passed <-chan struct{}) error {
-	select {
-	case <-c.closed:
-		return net.ErrClosed
-	case <-c.stack.done:
-		return net.ErrClosed
-	default:
-	}
-	select {
-	case <-passed:
-		return os.ErrDeadlineExceeded
-	default:
-		return nil
-	}
-}
-
-// wait waits for an event, and returns why there will be none.
-func (c *TCPConn) wait(event, passed <-chan struct{}) error {
-	select {
-	case <-event:
-	case <-c.closed:
-	case <-c.stack.done:
-	case <-passed:
-	}
-	return c.ready(passed)
-}
-
-// failed returns the error of an operation that gVisor has failed with terr.
-func (c *TCPConn) failed(terr tcpip.Error) error {
-	if err := c.ready(nil); err != nil {
-		return err
-	}
-	return errnoOf(terr)
 }
 
 func (c *TCPConn) opError(op string, err error) error {
@@ -188,30 +148,24 @@ func (c *TCPConn) write(b []byte) (int, error) {
 
 // Close implements net.Conn. What was written is still sent; if something that
 // was received is unread, the peer gets a RST.
-func (c *TCPConn) Close() error { return c.end("close", c.ep.Close) }
+func (c *TCPConn) Close() error { return c.hurriedEnd("close", c.ep.Close) }
 
 // Reset closes c abortively: the peer gets a RST, and what was written but not
 // sent is dropped.
 func (c *TCPConn) Reset() error {
-	return c.end("reset", func() {
+	return c.hurriedEnd("reset", func() {
 		c.ep.Abort()
 		c.ep.Close()
 	})
 }
 
-// end fails pending and later operations and calls closeEndpoint, once.
-func (c *TCPConn) end(op string, closeEndpoint func()) error {
-	err := net.ErrClosed
-	c.closeOnce.Do(func() {
-		close(c.closed)
+// hurriedEnd calls closeEndpoint while the flow does not wait in the link, once.
+func (c *TCPConn) hurriedEnd(op string, closeEndpoint func()) error {
+	return c.end(op, func() {
 		c.hurry(true)
 		closeEndpoint()
 		c.hurry(false)
-		c.readBy.stop()
-		c.writeBy.stop()
-		err = nil
 	})
-	return c.opError(op, err)
 }
 
 // CloseRead ends the reading direction: Reads return EOF.
@@ -236,29 +190,3 @@ func (c *TCPConn) LocalAddr() net.Addr { return tcpAddr(c.local) }
 
 // RemoteAddr implements net.Conn.
 func (c *TCPConn) RemoteAddr() net.Addr { return tcpAddr(c.remote) }
-
-// SetDeadline implements net.Conn.
-func (c *TCPConn) SetDeadline(t time.Time) error { return c.setDeadline(t, &c.readBy, &c.writeBy) }
-
-// SetReadDeadline implements net.Conn.
-func (c *TCPConn) SetReadDeadline(t time.Time) error { return c.setDeadline(t, &c.readBy) }
-
-// SetWriteDeadline implements net.Conn.
-func (c *TCPConn) SetWriteDeadline(t time.Time) error { return c.setDeadline(t, &c.writeBy) }
-
-func (c *TCPConn) setDeadline(t time.Time, ds ...*deadline) error {
-	if err := c.ready(nil); err != nil {
-		return c.opError("set deadline", err)
-	}
-	for _, d := range ds {
-		d.set(t)
-	}
-	// A Close in between may have stopped the deadlines already.
-	if err := c.ready(nil); err != nil {
-		for _, d := range ds {
-			d.stop()
-		}
-		return c.opError("set deadline", err)
-	}
-	return nil
-}

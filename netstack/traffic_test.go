@@ -19,6 +19,7 @@ import (
 
 	"github.com/borrownet/borrownet/netstack"
 	"github.com/borrownet/borrownet/netstack/flow"
+	"github.com/borrownet/borrownet/netstack/leaktest"
 	"github.com/borrownet/borrownet/netstack/netstacktest"
 )
 
@@ -40,7 +41,7 @@ func receive(c *netstack.TCPConn) ([]byte, int64, error) {
 }
 
 func TestBulkBothWays(t *testing.T) {
-	checkGoroutines(t)
+	leaktest.Check(t)
 	const size = 64 << 20
 	a, b := netstacktest.Pair(t, clientConfig, serverConfig)
 	c1, c2 := connect(t, a, b, port(server4, 80))
@@ -75,7 +76,7 @@ func TestBulkBothWays(t *testing.T) {
 }
 
 func TestManyConns(t *testing.T) {
-	checkGoroutines(t)
+	leaktest.Check(t)
 	const conns = 500
 	a, b := netstacktest.Pair(t, clientConfig, serverConfig)
 	b.ForwardTCP(conns, func(r *netstack.TCPRequest) {
@@ -122,7 +123,7 @@ func TestManyConns(t *testing.T) {
 }
 
 func TestForwardTCPLimits(t *testing.T) {
-	checkGoroutines(t)
+	leaktest.Check(t)
 	a, b := netstacktest.Pair(t, clientConfig, serverConfig)
 	requests := make(chan *netstack.TCPRequest, 10)
 	b.ForwardTCP(2, func(r *netstack.TCPRequest) { requests <- r })
@@ -241,7 +242,7 @@ const stalledConns = 16
 // TestStalledLink is the invariant of the link: whatever both peers do while
 // neither link is read, Deliver returns, deadlines hold, and Close works.
 func TestStalledLink(t *testing.T) {
-	checkGoroutines(t)
+	leaktest.Check(t)
 	a, b := netstacktest.New(t, clientConfig), netstacktest.New(t, serverConfig)
 	ab, ba := joinGated(t, a, b)
 	b.ForwardUDP(answerUDP(b))
@@ -309,7 +310,7 @@ func answerUDP(s *netstack.Stack) func(f flow.Flow, payload []byte) {
 
 // TestStallEnds checks that after a stall everything arrives.
 func TestStallEnds(t *testing.T) {
-	checkGoroutines(t)
+	leaktest.Check(t)
 	const size = 8 << 20
 	a, b := netstacktest.New(t, clientConfig), netstacktest.New(t, serverConfig)
 	ab, ba := joinGated(t, a, b)
@@ -349,7 +350,7 @@ func TestStallEnds(t *testing.T) {
 }
 
 func TestCloseFailsPendingCalls(t *testing.T) {
-	checkGoroutines(t)
+	leaktest.Check(t)
 	a, b := netstacktest.Pair(t, clientConfig, serverConfig)
 	requests := make(chan *netstack.TCPRequest, 1)
 	b.ForwardTCP(10, func(r *netstack.TCPRequest) { requests <- r })

@@ -5,10 +5,8 @@ import (
 	"math"
 	"net"
 	"net/netip"
-	"os"
 	"sync"
 	"syscall"
-	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/checksum"
@@ -92,22 +90,19 @@ func (s *Stack) sendUDP(src, dst netip.AddrPort, payload []byte) error {
 
 // A udpConn is a connected UDP endpoint.
 type udpConn struct {
-	stack         *Stack
+	life
 	ep            tcpip.Endpoint
 	local, remote netip.AddrPort
-	closed        chan struct{}
-	closeOnce     sync.Once
 
 	readMu   sync.Mutex // serializes Reads
 	readable <-chan struct{}
-	readBy   deadline
-	writeBy  deadline
 }
 
 var _ net.Conn = (*udpConn)(nil)
 
 func (s *Stack) newUDPConn(ep tcpip.Endpoint, wq *waiter.Queue, local, remote netip.AddrPort) *udpConn {
-	c := &udpConn{stack: s, ep: ep, local: local, remote: remote, closed: make(chan struct{})}
+	c := &udpConn{ep: ep, local: local, remote: remote}
+	c.begin(s, c.opError)
 	var entry waiter.Entry
 	entry, c.readable = waiter.NewChannelEntry(waiter.ReadableEvents | waiter.EventErr | waiter.EventHUp)
 	wq.EventRegister(&entry)
@@ -116,23 +111,6 @@ func (s *Stack) newUDPConn(ep tcpip.Endpoint, wq *waiter.Queue, local, remote ne
 
 func (c *udpConn) opError(op string, err error) error {
 	return opError(op, "udp", c.LocalAddr(), c.RemoteAddr(), err)
-}
-
-// ready returns why an operation that heeds passed cannot go on, or nil.
-func (c *udpConn) ready(passed <-chan struct{}) error {
-	select {
-	case <-c.closed:
-		return net.ErrClosed
-	case <-c.stack.done:
-		return net.ErrClosed
-	default:
-	}
-	select {
-	case <-passed:
-		return os.ErrDeadlineExceeded
-	default:
-		return nil
-	}
 }
 
 // Read implements net.Conn: one datagram, cut to len(b).
@@ -153,17 +131,9 @@ func (c *udpConn) read(b []byte) (int, error) {
 		case nil:
 			return res.Count, nil
 		case *tcpip.ErrWouldBlock:
-			select {
-			case <-c.readable:
-			case <-c.closed:
-			case <-c.stack.done:
-			case <-passed:
-			}
-			err = c.ready(passed)
+			err = c.wait(c.readable, passed)
 		default:
-			if err = c.ready(nil); err == nil {
-				err = errnoOf(terr)
-			}
+			err = c.failed(terr)
 		}
 	}
 	return 0, err
@@ -183,49 +153,14 @@ func (c *udpConn) write(b []byte) (int, error) {
 	if terr == nil {
 		return int(n), nil
 	}
-	if err := c.ready(nil); err != nil {
-		return 0, err
-	}
-	return 0, errnoOf(terr)
+	return 0, c.failed(terr)
 }
 
 // Close implements net.Conn.
-func (c *udpConn) Close() error {
-	err := net.ErrClosed
-	c.closeOnce.Do(func() {
-		close(c.closed)
-		c.ep.Close()
-		c.readBy.stop()
-		c.writeBy.stop()
-		err = nil
-	})
-	return c.opError("close", err)
-}
+func (c *udpConn) Close() error { return c.end("close", c.ep.Close) }
 
 // LocalAddr implements net.Conn.
 func (c *udpConn) LocalAddr() net.Addr { return udpAddr(c.local) }
 
 // RemoteAddr implements net.Conn.
 func (c *udpConn) RemoteAddr() net.Addr { return udpAddr(c.remote) }
-
-// SetDeadline implements net.Conn.
-func (c *udpConn) SetDeadline(t time.Time) error { return c.setDeadline(t, &c.readBy, &c.writeBy) }
-
-// SetReadDeadline implements net.Conn.
-func (c *udpConn) SetReadDeadline(t time.Time) error { return c.setDeadline(t, &c.readBy) }
-
-// SetWriteDeadline implements net.Conn.
-func (c *udpConn) SetWriteDeadline(t time.Time) error { return c.setDeadline(t, &c.writeBy) }
-
-func (c *udpConn) setDeadline(t time.Time, ds ...*deadline) error {
-	for _, d := range ds {
-		d.set(t)
-	}
-	if err := c.ready(nil); err != nil {
-		for _, d := range ds {
-			d.stop()
-		}
-		return c.opError("set deadline", err)
-	}
-	return nil
-}

@@ -171,6 +171,12 @@ func TestAttachFails(t *testing.T) {
 		{"replaced", func(f *fakeAPI) { f.pods["shop/api-1"].UID = "another" }, "no longer exists", "borrownet up --pod deploy/api", 0},
 		{"pod-security", refuses(403, `pods "api-1" is forbidden: violates PodSecurity "restricted:latest": unrestricted capabilities`),
 			`PodSecurity "restricted:latest" of namespace shop refuses it: unrestricted capabilities`, "--show-labels", 0},
+		{"pod-security-agent", refuses(403, `pods "api-1" is forbidden: violates PodSecurity "restricted:latest": runAsNonRoot != true (container "borrownet-agent-1" must set securityContext.runAsNonRoot=true)`),
+			`PodSecurity "restricted:latest" of namespace shop refuses it: runAsNonRoot != true (container "borrownet-agent-1"`, "--show-labels", 0},
+		{"pod-security-mesh-init", refuses(403, podOfIstioInit),
+			`the pod itself violates PodSecurity "restricted:latest" of namespace shop, by its own istio-init, istio-proxy and not by borrownet's agent`, "the mesh's CNI plugin", 0},
+		{"pod-security-pod", refuses(403, `pods "api-1" is forbidden: violates PodSecurity "baseline:latest": privileged (container "app" must not set securityContext.privileged=true)`),
+			`by its own app and not by borrownet's agent`, "label namespace shop --overwrite pod-security.kubernetes.io/enforce=privileged", 0},
 		{"vap", refuses(422, `pods "api-1" is forbidden: ValidatingAdmissionPolicy 'no-debug' with binding 'b' denied request: no ephemeral containers`),
 			`ValidatingAdmissionPolicy "no-debug" refuses it: no ephemeral containers`, "get validatingadmissionpolicy no-debug", 0},
 		{"webhook", refuses(400, `admission webhook "validate.kyverno.svc-fail" denied the request: block-ephemeral-containers: not here`),
@@ -213,16 +219,30 @@ func TestAttachFails(t *testing.T) {
 	}
 }
 
+// podOfIstioInit is what Kubernetes 1.34 says of a pod with istio-init.
+const podOfIstioInit = `pods "api-1" is forbidden: violates PodSecurity "restricted:latest": ` +
+	`unrestricted capabilities (container "istio-init" must not include "NET_ADMIN", "NET_RAW" in securityContext.capabilities.add), ` +
+	`runAsNonRoot != true (container "istio-init" must not set securityContext.runAsNonRoot=false), ` +
+	`runAsUser=0 (container "istio-init" must not set runAsUser=0), ` +
+	`seccompProfile (pod or containers "istio-init", "istio-proxy" must set securityContext.seccompProfile.type to "RuntimeDefault" or "Localhost")`
+
+// Mirroring needs a capability, and that is said unless the pod would be refused anyway.
 func TestAttachNetRawRefused(t *testing.T) {
-	f := newFakeAPI(t)
-	f.addPod("api-1", nil)
-	f.refuse = func(bool) *metav1.Status {
-		return status(403, metav1.StatusReasonForbidden, `pods "api-1" is forbidden: violates PodSecurity "baseline:latest": non-default capabilities`)
+	for _, tt := range []struct{ name, message, want, hint string }{
+		{"capability", `pods "api-1" is forbidden: violates PodSecurity "baseline:latest": non-default capabilities`,
+			`PodSecurity "baseline:latest"`, "without --mirror the rest works"},
+		{"pod", podOfIstioInit, "by its own istio-init", "the mesh's CNI plugin"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			f := newFakeAPI(t)
+			f.addPod("api-1", nil)
+			f.refuse = func(bool) *metav1.Status { return status(403, metav1.StatusReasonForbidden, tt.message) }
+			s := spec()
+			s.NetRaw = true
+			_, err := attach(t, f.client(), s)
+			wantError(t, err, tt.want, tt.hint)
+		})
 	}
-	s := spec()
-	s.NetRaw = true
-	_, err := attach(t, f.client(), s)
-	wantError(t, err, `PodSecurity "baseline:latest"`, "without --mirror the rest works")
 }
 
 // A node that has the image may take longer to start the agent.

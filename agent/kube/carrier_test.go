@@ -16,6 +16,8 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/streaming/pkg/httpstream"
+
+	"github.com/borrownet/borrownet/netstack/leaktest"
 )
 
 func protocols() []string { return []string{ProtocolSPDY, ProtocolWebSocket, ProtocolChannel} }
@@ -38,7 +40,7 @@ func dialVia(t *testing.T, c *Client, protocol string) Carrier {
 func TestCarrierEcho(t *testing.T) {
 	for _, protocol := range protocols() {
 		t.Run(protocol, func(t *testing.T) {
-			checkGoroutines(t)
+			leaktest.Check(t)
 			f := newFakeAPI(t)
 			newForwarder(f)
 			c := dialVia(t, f.client(), protocol)
@@ -114,7 +116,7 @@ func TestCarrierEOF(t *testing.T) {
 func TestCarrierCloseUnblocks(t *testing.T) {
 	for _, protocol := range protocols() {
 		t.Run(protocol, func(t *testing.T) {
-			checkGoroutines(t)
+			leaktest.Check(t)
 			f := newFakeAPI(t)
 			stop := make(chan struct{})
 			defer close(stop)
@@ -156,7 +158,7 @@ func TestCarrierCloseUnblocks(t *testing.T) {
 
 // Nobody reads what the far side sends: Close must still end everything.
 func TestCarrierCloseUnread(t *testing.T) {
-	checkGoroutines(t)
+	leaktest.Check(t)
 	f := newFakeAPI(t)
 	newForwarder(f).serve = func(s httpstream.Stream, _ string) error {
 		// Like the agent, it says nothing before it is spoken to.
@@ -270,7 +272,7 @@ func TestDialBounded(t *testing.T) {
 		{"no-reply", func(fw *forwarder) { fw.serve = nil; fw.spdy, fw.webSocket = fw.upgradeOnly, fw.upgradeOnly }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			checkGoroutines(t)
+			leaktest.Check(t)
 			f := newFakeAPI(t)
 			tt.setUp(newForwarder(f))
 			c := f.client()
@@ -303,7 +305,7 @@ func (fw *forwarder) upgradeOnly(w http.ResponseWriter, _ *http.Request) bool {
 }
 
 func TestDialStreamRefused(t *testing.T) {
-	checkGoroutines(t)
+	leaktest.Check(t)
 	f := newFakeAPI(t)
 	newForwarder(f).silent = true
 	c := f.client()

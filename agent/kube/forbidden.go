@@ -109,8 +109,8 @@ func explainPolicy(c *Client, e *Error, r request, status *apierrors.StatusError
 		return oneLine(message)
 	}
 	if level := name(patternPSA); level != "" {
-		e.Reason = fmt.Sprintf("policy PodSecurity %q of namespace %s refuses it: %s", level, r.namespace, after(`PodSecurity "`+level+`"`))
-		e.Hint = "see the namespace's level: " + c.kubectl("", "get namespace "+r.namespace+" --show-labels")
+		_, text, _ := strings.Cut(message, `PodSecurity "`+level+`"`)
+		explainPodSecurity(c, e, r.namespace, level, strings.TrimLeft(text, ": "))
 		return true
 	}
 	if policy := name(patternPolicy); policy != "" {

@@ -27,6 +27,13 @@ type app struct {
 	argv    []string
 	version string
 	ui      *ui
+
+	ioURing bool // commands may use io_uring
+}
+
+// allowIOURing adds the flag to a command that runs others.
+func (a *app) allowIOURing(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&a.ioURing, "allow-io-uring", false, "allow io_uring, whose own sockets (IORING_OP_SOCKET) are this machine's and not the pod's")
 }
 
 func newApp(argv []string, version string) *app {

@@ -25,6 +25,7 @@ type targetFlags struct {
 	image, hook             string
 	idleTTL, hardTTL        time.Duration
 	kube                    kube.Flags
+	routing                 routingFlags
 }
 
 func (t *targetFlags) add(cmd *cobra.Command) {
@@ -36,6 +37,7 @@ func (t *targetFlags) add(cmd *cobra.Command) {
 	f.StringVar(&t.hook, "hook", string(session.Auto), "`RUNG` by which programs enter the session: auto, seccomp or relay")
 	f.DurationVar(&t.idleTTL, "idle-ttl", 15*time.Minute, "`TIME` after which an agent without a client leaves")
 	f.DurationVar(&t.hardTTL, "hard-ttl", 8*time.Hour, "`TIME` after which an agent leaves in any case")
+	t.routing.add(cmd)
 	t.addKube(cmd)
 }
 
@@ -90,9 +92,14 @@ func (t *targetFlags) request(name string) (session.Request, error) {
 	if err != nil {
 		return session.Request{}, err
 	}
-	return session.Request{
+	req := session.Request{
 		Name: t.session, Ref: t.pod, Container: t.container, Kube: k, Image: image, Hook: session.Rung(t.hook), IdleTTL: t.idleTTL, HardTTL: t.hardTTL,
-	}, nil
+	}
+	file, err := settings.Read(settings.Name)
+	if err != nil {
+		return session.Request{}, err
+	}
+	return req, t.routing.apply(&req, file, name+" --pod "+t.pod)
 }
 
 func (t *targetFlags) rungKnown() bool { return slices.Contains(session.Rungs(), session.Rung(t.hook)) }

@@ -37,6 +37,7 @@ func (a *app) run() *cobra.Command {
 		},
 	}
 	target.add(cmd)
+	a.allowIOURing(cmd)
 	cmd.Flags().SetInterspersed(false) // flags after the command's name are the command's
 	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return a.ours(usage(err.Error(), cmd.CommandPath()+" --help"))
@@ -158,7 +159,11 @@ func (a *app) supervise(ctx context.Context, place session.Place, argv, extra []
 	}
 	cfg := supervisor.Config{
 		Shim: []string{selfPath(), verbExec}, Argv: argv, Env: append(env, extra...),
-		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Logger: a.logger(),
+		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Logger: a.logger(), AllowIOURing: a.ioURing,
+	}
+	if a.ioURing && place.Hook == session.Relay {
+		return exitOurs, usage("--allow-io-uring: session "+place.Session+" has hook relay, where sockets of io_uring would be this machine's",
+			"leave the flag out, or use a session with hook seccomp")
 	}
 	done, err := enter(&cfg, place)
 	if err != nil {
@@ -186,8 +191,17 @@ func enter(cfg *supervisor.Config, place session.Place) (done func(), err error)
 	if err != nil {
 		return nil, err
 	}
-	cfg.Sockets = sockets
-	return func() { sockets.Close() }, nil
+	cfg.Sockets, cfg.Addrs = sockets, place.Addrs
+	board, err := switchboard.Dial(place.Ports)
+	if err != nil {
+		return nil, errors.Join(err, sockets.Close())
+	}
+	attention, err := board.Attend(context.Background())
+	if err != nil {
+		return nil, errors.Join(err, sockets.Close())
+	}
+	cfg.Ports = board
+	return func() { attention.Close(); sockets.Close() }, nil
 }
 
 // hookFault explains an error of the supervisor.

@@ -21,6 +21,7 @@ func (a *app) shell() *cobra.Command {
 		RunE: func(*cobra.Command, []string) error { return a.ours(a.openShell(name)) },
 	}
 	cmd.Flags().StringVar(&name, "session", "", "`NAME` of the session (default: the only one there is)")
+	a.allowIOURing(cmd)
 	a.completeSessions(cmd)
 	return cmd
 }

@@ -188,6 +188,8 @@ func statusRows(st session.Status) [][2]string {
 	rows = append(rows,
 		[2]string{"bytes", fmt.Sprintf("%d in, %d out", st.Traffic.BytesIn, st.Traffic.BytesOut)},
 		[2]string{"flows", fmt.Sprint(st.Traffic.Flows)},
+		[2]string{"ports", portsText(st)},
+		[2]string{"local", localText(st)},
 		[2]string{"drops", drops(st.Traffic.Drops)},
 		[2]string{"agent", agentText(st)},
 		[2]string{"ping", pingText(st.Agent.Ping)},

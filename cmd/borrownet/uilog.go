@@ -14,6 +14,9 @@ type uiHandler struct {
 	attrs string
 }
 
+// hintKey is the attribute of a record that says what to do.
+const hintKey = "hint"
+
 // Enabled implements slog.Handler.
 func (h *uiHandler) Enabled(_ context.Context, level slog.Level) bool {
 	return level >= slog.LevelWarn || h.ui.verbose && level >= slog.LevelInfo
@@ -22,14 +25,19 @@ func (h *uiHandler) Enabled(_ context.Context, level slog.Level) bool {
 // Handle implements slog.Handler.
 func (h *uiHandler) Handle(_ context.Context, r slog.Record) error {
 	var b strings.Builder
+	hint := ""
 	b.WriteString(r.Message)
 	b.WriteString(h.attrs)
 	r.Attrs(func(at slog.Attr) bool {
+		if at.Key == hintKey {
+			hint = at.Value.String()
+			return true
+		}
 		fmt.Fprintf(&b, " %s=%v", at.Key, at.Value)
 		return true
 	})
 	if r.Level >= slog.LevelWarn {
-		h.ui.warn(b.String(), "")
+		h.ui.warn(b.String(), hint)
 	} else {
 		h.ui.detail("%s", b.String())
 	}

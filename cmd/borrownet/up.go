@@ -36,6 +36,7 @@ func (a *app) up() *cobra.Command {
 		},
 	}
 	target.add(cmd)
+	a.allowIOURing(cmd)
 	cmd.Flags().BoolVarP(&detach, "detach", "d", false, "return when the session is ready")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "print what would change, and which rights are missing; change nothing")
 	return cmd

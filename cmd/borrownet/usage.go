@@ -38,7 +38,8 @@ const upExample = `  borrownet up --pod api -n shop
   borrownet up --pod api --dry-run`
 
 const runLong = `Run a command as the pod. Its sockets, and those of all it starts, are in the
-pod's network; loopback stays this machine's. It has the pod's environment, without
+pod's network; loopback stays this machine's, and what it listens on can be reached
+there ("borrownet status" lists the ports). It has the pod's environment, without
 what describes the machine (PATH, HOME and the like). http_proxy and its kin of
 this machine are hidden from it: it goes out through the pod (-v says which).
 

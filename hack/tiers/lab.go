@@ -43,7 +43,7 @@ const closedTUN = "^(TestProgramsCallServicesAsThePod|TestUnconnectedUDP|TestIPv
 const (
 	meshTests = "^TestMesh"
 	meshed    = meshTests + "|^(TestLaptopIsOutside|TestNothingOfTheClusterChanges|TestParkedAgentIsTakenAgain|TestStopAgent|" +
-		"TestHalfClose|TestGigabyteEachWay|Test500ConnectionsAtOnce|TestUnconnectedUDP)$"
+		"TestHalfClose|TestGigabyteEachWay|Test500ConnectionsAtOnce|TestUnconnectedUDP|TestProtocolsAsInThePod|TestNamesAsInThePod)$"
 )
 
 // e2eTests is the compiled package of the end-to-end tests.

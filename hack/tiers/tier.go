@@ -90,7 +90,7 @@ func tiers() []*tier {
 		},
 		{
 			name: "mesh", about: "end to end in a lab whose namespace is in a STRICT Istio mesh",
-			warm: 2, cold: 25, prove: "sudo make test-mesh",
+			warm: 4, cold: 25, prove: "sudo make test-mesh",
 			probe:   probeMesh,
 			missing: missingMesh,
 			steps:   meshSteps,

@@ -1,10 +1,12 @@
 package hooktest
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -26,10 +28,12 @@ func Confined() bool { return os.Getenv(confinedEnv) != "" }
 // Confine runs the tests of this binary that match pattern once more as the user
 // uid, as in a plain container: no capability, and a filter that denies what
 // Docker's default profile denies then. Its TestMain must know VerbConfine.
+// It skips the test where this process cannot become that user.
 func Confine(t *testing.T, uid int, pattern string) {
 	t.Helper()
-	if os.Getuid() != 0 && os.Getuid() != uid {
-		Unavailable(t, "root", fmt.Sprintf("cannot become uid %d", uid))
+	probe := exec.CommandContext(t.Context(), Self, VerbConfine, strconv.Itoa(uid), "/bin/sh", "-c", "exit 0")
+	if out, err := probe.CombinedOutput(); err != nil {
+		Unavailable(t, "setuid", fmt.Sprintf("%v %s", err, bytes.TrimSpace(out)))
 	}
 	args := []string{VerbConfine, strconv.Itoa(uid), Self, "-test.run=" + pattern, "-test.timeout=4m", "-test.v"}
 	if testing.Short() {
@@ -48,43 +52,89 @@ func Confine(t *testing.T, uid int, pattern string) {
 	}
 }
 
-// ConfineMain gives up every capability, becomes a user, installs the filter and
-// executes a command. args are the user's number and the command.
+// ConfineMain executes a command as a user in a plain container. args are the
+// user's number and the command.
 func ConfineMain(args []string) int {
-	runtime.LockOSThread()
 	uid, err := strconv.Atoi(args[0])
 	if err == nil {
-		err = confine(uid)
-	}
-	if err == nil {
-		err = unix.Exec(args[1], args[1:], os.Environ())
+		err = Confinement{User: uid, Filter: true}.Exec(args[1:])
 	}
 	fmt.Fprintln(os.Stderr, "confine:", err)
 	return 1
 }
 
-func confine(uid int) error {
-	for c := 0; c <= unix.CAP_LAST_CAP; c++ {
-		if err := unix.Prctl(unix.PR_CAPBSET_DROP, uintptr(c), 0, 0, 0); err != nil && err != unix.EPERM && err != unix.EINVAL {
+// Confinement is what a process is left with.
+type Confinement struct {
+	User   int
+	Keep   []int // the capabilities that stay, in the bounding set and for root
+	Filter bool  // denies what Docker's default profile does
+}
+
+// Exec gives up the rest and executes the command. It returns only an error, and
+// what was given up by then stays given up.
+func (c Confinement) Exec(argv []string) error {
+	runtime.LockOSThread()
+	if err := c.dropBounding(); err != nil {
+		return err
+	}
+	if c.User != os.Getuid() {
+		if err := becomeUser(c.User); err != nil {
+			return err
+		}
+	}
+	if err := c.setCapabilities(); err != nil {
+		return err
+	}
+	if c.Filter {
+		if err := installFilter(); err != nil {
+			return err
+		}
+	}
+	path, err := exec.LookPath(argv[0])
+	if err != nil {
+		return err
+	}
+	return &os.PathError{Op: "exec", Path: path, Err: unix.Exec(path, argv, os.Environ())}
+}
+
+// dropBounding leaves the bounding set to what is kept. Whoever may not change it
+// has no capability to lose either.
+func (c Confinement) dropBounding() error {
+	for n := 0; n <= unix.CAP_LAST_CAP; n++ {
+		if slices.Contains(c.Keep, n) {
+			continue
+		}
+		if err := unix.Prctl(unix.PR_CAPBSET_DROP, uintptr(n), 0, 0, 0); err != nil && err != unix.EPERM && err != unix.EINVAL {
 			return os.NewSyscallError("prctl PR_CAPBSET_DROP", err)
 		}
 	}
-	if uid != os.Getuid() {
-		if err := syscall.Setgroups(nil); err != nil {
-			return os.NewSyscallError("setgroups", err)
-		}
-		if err := syscall.Setresgid(uid, uid, uid); err != nil {
-			return os.NewSyscallError("setresgid", err)
-		}
-		if err := syscall.Setresuid(uid, uid, uid); err != nil {
-			return os.NewSyscallError("setresuid", err)
-		}
+	return nil
+}
+
+func becomeUser(uid int) error {
+	if err := syscall.Setgroups(nil); err != nil {
+		return os.NewSyscallError("setgroups", err)
 	}
+	if err := syscall.Setresgid(uid, uid, uid); err != nil {
+		return os.NewSyscallError("setresgid", err)
+	}
+	return os.NewSyscallError("setresuid", syscall.Setresuid(uid, uid, uid))
+}
+
+// setCapabilities leaves root what is kept and other users nothing.
+func (c Confinement) setCapabilities() error {
 	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var none [2]unix.CapUserData
-	if err := unix.Capset(&hdr, &none[0]); err != nil {
-		return os.NewSyscallError("capset", err)
+	var sets [2]unix.CapUserData
+	if c.User == 0 {
+		for _, n := range c.Keep {
+			sets[n/32].Permitted |= 1 << (n % 32)
+			sets[n/32].Effective |= 1 << (n % 32)
+		}
 	}
+	return os.NewSyscallError("capset", unix.Capset(&hdr, &sets[0]))
+}
+
+func installFilter() error {
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return os.NewSyscallError("prctl PR_SET_NO_NEW_PRIVS", err)
 	}

@@ -213,7 +213,7 @@ func applySysctls(v6 bool) (warnings []string, err error) {
 		{"ipv4/ping_group_range", "0 0", false},
 		{"ipv4/ip_unprivileged_port_start", "0", false},
 		// Outside the default range of the laptop, so that ports seen there do not clash.
-		{"ipv4/ip_local_port_range", "61001 65535", false},
+		{"ipv4/ip_local_port_range", fmt.Sprintf("%d 65535", FirstAutoPort), false},
 		// Only the pod's addresses: programs ask for AAAA records only if the pod
 		// has IPv6 (AI_ADDRCONFIG counts link-local addresses too).
 		{"ipv6/conf/" + deviceName + "/addr_gen_mode", "1", false},

@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	deviceName = "tun0"
+	deviceName = "eth0"  // as in a pod: programs that bind to it by name work
 	outerName  = "link0" // the daemon's end of the veth pair
 
 	// queueLen is in packets of up to 64 KiB: room for the whole window of

@@ -200,7 +200,7 @@ func answer(client int, req []byte) bool {
 func makeSocket(domain, typ, proto int) (int, error) {
 	switch {
 	case domain == unix.AF_INET, domain == unix.AF_INET6:
-	case domain == unix.AF_NETLINK && proto == unix.NETLINK_ROUTE:
+	case domain == unix.AF_NETLINK && (proto == unix.NETLINK_ROUTE || proto == unix.NETLINK_SOCK_DIAG):
 	default:
 		return -1, unix.EAFNOSUPPORT
 	}

@@ -33,6 +33,15 @@ func appMain(args []string) int {
 		"time":     appTime,
 		"fd":       appFD,
 		"job":      appJob,
+
+		"interfaces":  appInterfaces,
+		"listener":    appListener,
+		"listenat":    appListenAt,
+		"listentime":  appListenTime,
+		"listenreuse": appListenReuse,
+		"workers":     appWorkers,
+		"worker":      appWorker,
+		"loopback6":   appLoopback6,
 	}
 	if err := apps[args[0]](args[1:]); err != nil {
 		fmt.Println("error:", err)
@@ -201,6 +210,32 @@ func appConnect(paths []string) error {
 		}
 	}
 	return nil
+}
+
+// appInterfaces prints the addresses that are not loopback, and the source of a
+// datagram.
+func appInterfaces([]string) error {
+	list, err := net.Interfaces()
+	if err != nil {
+		return err
+	}
+	for _, i := range list {
+		addrs, err := i.Addrs()
+		if err != nil {
+			return err
+		}
+		for _, a := range addrs {
+			if p := a.(*net.IPNet); !p.IP.IsLoopback() {
+				fmt.Println(i.Name, p.IP)
+			}
+		}
+	}
+	c, err := net.Dial("udp", net.JoinHostPort(far.String(), "53"))
+	if err != nil {
+		return err
+	}
+	fmt.Println("from", c.LocalAddr().(*net.UDPAddr).IP)
+	return c.Close()
 }
 
 func appProbe([]string) error { return Probe() }

@@ -40,7 +40,7 @@ func TestOtherCallingConventions(t *testing.T) {
 	}
 	cmd := s.command(prog)
 	out, err := cmd.Output()
-	if err != nil || len(out) != 24 {
+	if err != nil || len(out) != 40 {
 		t.Fatalf("%d bytes, %v", len(out), err)
 	}
 	for i, name := range []string{"socket", "socketcall"} {
@@ -50,6 +50,12 @@ func TestOtherCallingConventions(t *testing.T) {
 	}
 	if got := int64(binary.LittleEndian.Uint64(out[16:])); got != -int64(unix.ENOSYS) {
 		t.Errorf("x32 socket: %d, want -ENOSYS", got)
+	}
+	host := strconv.FormatUint(namespaceCookie(), 10)
+	for i, name := range []string{"listen", "socketcall"} {
+		if got := strconv.FormatUint(binary.LittleEndian.Uint64(out[24+8*i:]), 10); got != host {
+			t.Errorf("i386 %s on 127.0.0.1: cookie %s, want the laptop's, %s", name, got, host)
+		}
 	}
 }
 

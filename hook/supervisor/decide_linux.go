@@ -1,11 +1,8 @@
 package supervisor
 
 import (
-	"bytes"
 	"encoding/binary"
 	"fmt"
-	"path"
-	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -62,7 +59,9 @@ func (s *supervisor) decide(n *notification) verdict {
 	case c.abi.socket:
 		return s.socket(n, int(int32(c.args[0])), int(int32(c.args[1])), int(int32(c.args[2])))
 	case c.abi.connect:
-		return s.connect(n, c.args[1], uint32(c.args[2]))
+		return s.connect(n, c)
+	case c.abi.listen:
+		return wait(func() verdict { return s.listen(n, int(int32(c.args[0])), int(int32(c.args[1]))) })
 	}
 	return leave(fmt.Errorf("unexpected system call %d", n.Nr))
 }
@@ -149,46 +148,4 @@ func (s *supervisor) socket(n *notification, domain, typ, proto int) verdict {
 		return fail(errnoOf(err), fmt.Errorf("inject socket: %w", err))
 	}
 	return verdict{val: int64(got)}
-}
-
-// connect refuses the sockets of name services that resolve names by themselves,
-// outside the session: without them libc asks DNS, from its own socket.
-func (s *supervisor) connect(n *notification, addr uint64, size uint32) verdict {
-	var buf [sizeofSockaddrUnix]byte
-	if size < 2 || size > sizeofSockaddrUnix {
-		return leave(nil)
-	}
-	m, err := readMemory(int(n.Pid), addr, buf[:size])
-	if err != nil {
-		return leave(err)
-	}
-	if !s.alive(n) {
-		return leave(unix.ENOENT)
-	}
-	if p, ok := unixPath(buf[:m]); ok && resolvesNames(p) {
-		return fail(unix.ENOENT, fmt.Errorf("connect to %s", p))
-	}
-	return leave(nil)
-}
-
-// unixPath returns the file that a socket address names (unix(7)).
-func unixPath(sa []byte) (string, bool) {
-	if len(sa) < 3 || binary.LittleEndian.Uint16(sa) != afUnix || sa[2] == 0 {
-		return "", false
-	}
-	p := sa[2:]
-	if i := bytes.IndexByte(p, 0); i >= 0 {
-		p = p[:i]
-	}
-	return string(p), true
-}
-
-// resolvesNames reports whether a name service listens at the path p: nscd, or
-// systemd-resolved's varlink interface, which nss-resolve uses.
-func resolvesNames(p string) bool {
-	p = path.Clean(p)
-	if rest, ok := strings.CutPrefix(p, "/var/run/"); ok {
-		p = "/run/" + rest
-	}
-	return p == "/run/nscd/socket" || strings.HasPrefix(p, "/run/systemd/resolve/")
 }

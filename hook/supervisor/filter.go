@@ -4,13 +4,14 @@ package supervisor
 //
 //	socket(AF_INET | AF_INET6, any, any)        notify
 //	socket(AF_NETLINK, any, NETLINK_ROUTE)      notify
-//	connect(any, any, length of a unix address) notify
-//	io_uring_setup                              EPERM: it makes sockets by itself
+//	connect(any, any, not that of IPv4)         notify: the supervisor reads the address
+//	listen                                      notify
+//	io_uring_setup                              EPERM, unless allowed: it makes sockets by itself
 //	x32 system calls                            ENOSYS
 //	everything else                             allow
 //
-// for the native and the 32-bit calling convention. Whether connect goes to a
-// unix socket cannot be seen here, but the length of an IPv4 or IPv6 address can.
+// for the native and the 32-bit calling convention. Where a connect goes cannot be
+// seen here, but the length of an IPv4 address can, and those need no supervisor.
 
 // instruction is struct sock_filter.
 type instruction struct {
@@ -54,6 +55,8 @@ const (
 	sizeofSockaddrInet4 = 16
 	sizeofSockaddrInet6 = 28
 	sizeofSockaddrUnix  = 110
+	// sizeofSockaddrStorage is the longest that connect(2) takes.
+	sizeofSockaddrStorage = 128
 
 	errnoPERM  = 1
 	errnoNOSYS = 38
@@ -78,12 +81,13 @@ type abi struct {
 	arch       uint32
 	socket     int32
 	connect    int32
+	listen     int32
 	ioUring    int32
 	socketcall int32 // 0 = none
 	x32        bool  // shares arch with a convention to refuse
 
 	// The relay rung watches these too.
-	bind, listen, getpeername               int32
+	bind, getpeername                       int32
 	sendto, sendmsg, sendmmsg               int32
 	recvfrom, recvmsg, recvmmsg, recvmmsg64 int32 // recvmmsg64: of 32-bit conventions, 0 = none
 }
@@ -130,8 +134,13 @@ func (m machine) of(arch uint32) (abi, bool) {
 	return abi{}, false
 }
 
+// latitude is what the filter leaves to a program that it usually does not.
+type latitude struct {
+	ioURing bool // io_uring_setup: sockets made through it are not the session's
+}
+
 // filter builds the program for m.
-func filter(m machine) []instruction {
+func filter(m machine, may latitude) []instruction {
 	var a assembler
 	a.load(offArch)
 	a.jeq(m.native.arch, "native")
@@ -148,7 +157,10 @@ func filter(m machine) []instruction {
 		}
 		a.jeq(uint32(c.abi.socket), "socket")
 		a.jeq(uint32(c.abi.connect), "connect")
-		a.jeq(uint32(c.abi.ioUring), "perm")
+		a.jeq(uint32(c.abi.listen), "notify")
+		if !may.ioURing {
+			a.jeq(uint32(c.abi.ioUring), "perm")
+		}
 		if c.abi.socketcall != 0 {
 			a.jeq(uint32(c.abi.socketcall), "socketcall")
 		}
@@ -167,13 +179,13 @@ func filter(m machine) []instruction {
 	a.label("connect")
 	a.load(offArgs + 2*8)
 	a.jeq(sizeofSockaddrInet4, "allow")
-	a.jeq(sizeofSockaddrInet6, "allow")
-	a.jump(bpfJGT, sizeofSockaddrUnix, "allow")
+	a.jump(bpfJGT, sizeofSockaddrStorage, "allow")
 	a.ret(actNotify)
 	a.label("socketcall")
 	a.load(offArgs)
 	a.jeq(callSocket, "notify")
 	a.jeq(callConnect, "notify")
+	a.jeq(callListen, "notify")
 	a.label("allow")
 	a.ret(actAllow)
 	a.label("notify")

@@ -31,8 +31,6 @@ const (
 	errnoAFNOSUPPORT = 97
 	errnoOPNOTSUPP   = 95
 
-	sizeofSockaddrStorage = 128
-
 	msgFastopen = 0x20000000
 	msgErrqueue = 0x2000
 )

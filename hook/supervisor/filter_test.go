@@ -87,8 +87,13 @@ func TestFilterVerdicts(t *testing.T) {
 				verdict{name + "-netlink-route", nr(a.socket, 16, raw, 0), notify},
 				verdict{name + "-netlink-audit", nr(a.socket, 16, raw, 9), allow},
 				verdict{name + "-connect-inet", nr(a.connect, 3, 0x7fff0000, 16), allow},
-				verdict{name + "-connect-inet6", nr(a.connect, 3, 0x7fff0000, 28), allow},
-				verdict{name + "-connect-storage", nr(a.connect, 3, 0x7fff0000, 128), allow},
+				verdict{name + "-connect-inet6", nr(a.connect, 3, 0x7fff0000, 28), notify},
+				verdict{name + "-connect-inet6-without-scope", nr(a.connect, 3, 0x7fff0000, 24), notify},
+				verdict{name + "-connect-storage", nr(a.connect, 3, 0x7fff0000, 128), notify},
+				verdict{name + "-connect-too-long", nr(a.connect, 3, 0x7fff0000, 129), allow},
+				verdict{name + "-listen", nr(a.listen, 3, 128), notify},
+				verdict{name + "-bind", nr(a.bind, 3, 0x7fff0000, 16), allow},
+				verdict{name + "-accept", nr(a.listen+1, 3), allow},
 				verdict{name + "-connect-unix", nr(a.connect, 3, 0x7fff0000, 110), notify},
 				verdict{name + "-connect-unix-short", nr(a.connect, 3, 0x7fff0000, 22), notify},
 				verdict{name + "-connect-huge", nr(a.connect, 3, 0x7fff0000, 1<<31), allow},
@@ -105,6 +110,8 @@ func TestFilterVerdicts(t *testing.T) {
 					verdict{name + "-socketcall-socket", nr(a.socketcall, 1), notify},
 					verdict{name + "-socketcall-bind", nr(a.socketcall, 2), allow},
 					verdict{name + "-socketcall-connect", nr(a.socketcall, 3), notify},
+					verdict{name + "-socketcall-listen", nr(a.socketcall, 4), notify},
+					verdict{name + "-socketcall-accept", nr(a.socketcall, 5), allow},
 					verdict{name + "-socketcall-sendto", nr(a.socketcall, 11), allow})
 			}
 		}
@@ -112,7 +119,7 @@ func TestFilterVerdicts(t *testing.T) {
 		tests = append(tests,
 			verdict{"native-number-in-compat", call{arch: m.compat.arch, nr: uint32(m.native.socket), args: [6]uint64{2, 1}}, allow},
 			verdict{"unknown-arch", call{arch: 1, nr: uint32(m.native.socket), args: [6]uint64{2, 1}}, allow})
-		vm := interpreter(t, filter(m))
+		vm := interpreter(t, filter(m, latitude{}))
 		for _, tt := range tests {
 			t.Run(arch+"/"+tt.name, func(t *testing.T) {
 				got, err := vm.Run(tt.call.words())
@@ -123,6 +130,29 @@ func TestFilterVerdicts(t *testing.T) {
 					t.Errorf("action %#x, want %#x", got, tt.want)
 				}
 			})
+		}
+	}
+}
+
+// TestFilterAllowsIOURing changes that one verdict only.
+func TestFilterAllowsIOURing(t *testing.T) {
+	for arch, m := range machines() {
+		strict, lax := interpreter(t, filter(m, latitude{})), interpreter(t, filter(m, latitude{ioURing: true}))
+		for _, a := range []abi{m.native, m.compat} {
+			for nr := range uint32(512) {
+				c := call{arch: a.arch, nr: nr, args: [6]uint64{2, 1}}.words()
+				want, err1 := strict.Run(c)
+				got, err2 := lax.Run(c)
+				if err1 != nil || err2 != nil {
+					t.Fatal(err1, err2)
+				}
+				if nr == uint32(a.ioUring) {
+					want = actAllow
+				}
+				if got != want {
+					t.Errorf("%s: call %d of %#x: action %#x, want %#x", arch, nr, a.arch, got, want)
+				}
+			}
 		}
 	}
 }
@@ -223,7 +253,7 @@ var update = flag.Bool("update", false, "write golden files")
 // struct sock_filter, one instruction a line.
 func TestFilterBytes(t *testing.T) {
 	for arch, m := range machines() {
-		goldenFilter(t, arch, filter(m))
+		goldenFilter(t, arch, filter(m, latitude{}))
 		goldenFilter(t, "relay_"+arch, relayFilter(m))
 	}
 }

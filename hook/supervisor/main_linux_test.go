@@ -43,7 +43,7 @@ func runMain(args []string) int {
 		Shim:  []string{hooktest.Self, "__exec"},
 		Argv:  args[1:],
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
-		Sockets: sockets,
+		Sockets: sockets, Addrs: []netip.Addr{pod}, AllowIOURing: os.Getenv("BORROWNET_TEST_IO_URING") != "",
 	}
 	if os.Getenv("BORROWNET_TEST_DEBUG") != "" {
 		cfg.Logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"os"
 	"runtime"
+	"sync"
 	"syscall"
 	"unsafe"
 
@@ -65,6 +67,16 @@ type supervisor struct {
 	home     home
 	logger   *slog.Logger
 	relay    *relay // nil unless this is the relay rung
+
+	// Of the seccomp rung: what sockets that change sides need.
+	ports     Ports        // may be nil
+	addrs     []netip.Addr // the session's
+	namespace uint64       // SO_NETNS_COOKIE of the laptop's sockets
+	registrar registrar
+	moved     movedTable
+	hidden    sync.Once // the warning about programs that cannot be looked into
+
+	wg sync.WaitGroup // answers that take time
 }
 
 func newSupervisor(listener int, cfg Config) (*supervisor, error) {
@@ -87,7 +99,9 @@ func newSupervisor(listener int, cfg Config) (*supervisor, error) {
 	}
 	if cfg.Relay != nil {
 		s.relay = newRelay(s, cfg.Relay)
+		return s, nil
 	}
+	s.ports, s.addrs, s.namespace = cfg.Ports, cfg.Addrs, namespaceCookie()
 	return s, nil
 }
 
@@ -102,6 +116,9 @@ func (s *supervisor) stop() {
 func (s *supervisor) close() {
 	if s.relay != nil {
 		s.relay.close()
+	} else {
+		s.wg.Wait()
+		s.registrar.close()
 	}
 	unix.Close(s.listener)
 	unix.Close(s.wake)
@@ -169,7 +186,7 @@ func (s *supervisor) next() error {
 		return s.answer(&n, v)
 	}
 	// One program waits; the others must not wait for it.
-	s.relay.wg.Go(func() {
+	s.wg.Go(func() {
 		if err := s.answer(&n, s.judge(&n, func(*notification) verdict { return v.later() })); err != nil {
 			s.logger.Error("answer is lost", "err", err, "pid", n.Pid)
 		}

@@ -29,7 +29,7 @@ type relay struct {
 
 	ctx    context.Context // done at stop
 	cancel context.CancelFunc
-	wg     sync.WaitGroup // answers that wait, what goes on after them, the sweep
+	wg     sync.WaitGroup // what goes on after answers, the sweep
 
 	datagrams atomic.Int64 // flows of datagram sockets: none, and receiving is native
 }
@@ -52,6 +52,7 @@ func (r *relay) close() {
 		s.mu.Unlock()
 		r.table.release(s)
 	}
+	r.sup.wg.Wait()
 	r.wg.Wait()
 	r.table.clear()
 }

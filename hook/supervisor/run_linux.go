@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/netip"
 	"os"
 	"os/signal"
 	"syscall"
@@ -24,6 +25,15 @@ type Sockets interface {
 	Socket(domain, typ, proto int) (fd int, err error)
 }
 
+// Ports makes what programs listen on reachable from the laptop. It is used
+// concurrently.
+type Ports interface {
+	// Publish opens the port of a listener of the session on the laptop's
+	// loopback. The error wraps the errno that listen(2) is to give for
+	// EADDRINUSE; after any other the program listens all the same.
+	Publish(ctx context.Context, at netip.AddrPort, v6only bool) error
+}
+
 // Config says what to run.
 type Config struct {
 	// Shim is the argument vector that ends in ShimMain, for example
@@ -40,6 +50,14 @@ type Config struct {
 	Stdin, Stdout, Stderr *os.File
 	// Sockets makes the sockets that trapped calls get, for the seccomp rung.
 	Sockets Sockets
+	// Ports publishes listeners of the seccomp rung. It may be nil: they are
+	// reachable inside the session then.
+	Ports Ports
+	// Addrs are the session's own addresses, for the seccomp rung.
+	Addrs []netip.Addr
+	// AllowIOURing lets the command use io_uring on the seccomp rung. Sockets that
+	// it makes by IORING_OP_SOCKET are the laptop's own then.
+	AllowIOURing bool
 	// Relay carries the flows of programs, for the relay rung, where sockets are
 	// the laptop's own. One of Sockets and Relay is required.
 	Relay *switchboard.Client
@@ -55,6 +73,8 @@ func (c *Config) validate() error {
 		return errors.New("supervisor: no command")
 	case (c.Sockets == nil) == (c.Relay == nil):
 		return errors.New("supervisor: neither or both of sockets and relay")
+	case c.AllowIOURing && c.Relay != nil:
+		return errors.New("supervisor: io_uring would go past the relay")
 	}
 	return nil
 }

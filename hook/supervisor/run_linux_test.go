@@ -136,6 +136,45 @@ func TestErrno(t *testing.T) {
 	}
 }
 
+// TestIOURingIsAllowed on request: the kernel looks at the call then.
+func TestIOURingIsAllowed(t *testing.T) {
+	s := newSession(t)
+	cmd := s.command(app("errno")...)
+	cmd.Env = append(os.Environ(), "BORROWNET_TEST_IO_URING=1")
+	out, errs, _ := finish(t, cmd)
+	if !strings.Contains(out, "io_uring: EFAULT") && !strings.Contains(out, "io_uring: ENOSYS") {
+		t.Errorf("got %q %q, want what the kernel says of a null pointer", out, errs)
+	}
+}
+
+// TestInterfacesAreThePods: getifaddrs, ip and hostname show what the pod has.
+func TestInterfacesAreThePods(t *testing.T) {
+	s := newSession(t)
+	out, errs, code := s.run(t, app("interfaces")...)
+	if want := "eth0 " + pod.String() + "\nfrom " + pod.String(); out != want || code != 0 {
+		t.Errorf("exit code %d, got %q %s, want %q", code, out, errs, want)
+	}
+	for _, tt := range []struct {
+		name string
+		argv []string
+		want string
+	}{
+		{"ip", []string{"ip", "-o", "-4", "addr", "show", "scope", "global"}, "eth0    inet " + pod.String() + "/32"},
+		{"hostname", []string{"hostname", "-I"}, pod.String()},
+		{"python3", []string{"/usr/bin/python3", "-c", "import socket; print([n for _, n in socket.if_nameindex()])"}, "'eth0'"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if _, err := exec.LookPath(tt.argv[0]); err != nil {
+				hooktest.Unavailable(t, tt.name, err)
+			}
+			out, errs, code := s.run(t, tt.argv...)
+			if !strings.Contains(out, tt.want) || strings.Count(out, "\n") > 0 || code != 0 {
+				t.Errorf("exit code %d, got %q %s, want %q alone", code, out, errs, tt.want)
+			}
+		})
+	}
+}
+
 // TestHelperGone checks that a lost session never means a socket of the laptop.
 func TestHelperGone(t *testing.T) {
 	s := newSession(t)

@@ -22,8 +22,9 @@ const (
 
 // The rungs that have a filter.
 const (
-	rungSeccomp = "seccomp"
-	rungRelay   = "relay"
+	rungSeccomp        = "seccomp"
+	rungSeccompIOURing = "seccomp+io_uring" // io_uring is allowed
+	rungRelay          = "relay"
 )
 
 // filterOf returns the program of a rung.
@@ -31,7 +32,7 @@ func filterOf(rung string) []instruction {
 	if rung == rungRelay {
 		return relayFilter(machines()[runtime.GOARCH])
 	}
-	return filter(machines()[runtime.GOARCH])
+	return filter(machines()[runtime.GOARCH], latitude{ioURing: rung == rungSeccompIOURing})
 }
 
 // ShimMain installs the filter, hands its listener to Run and executes the

@@ -78,6 +78,9 @@ func fork(cfg Config, path string, ctl int) (int, error) {
 	number := strconv.Itoa(len(files))
 	files = append(files, uintptr(ctl))
 	rung := rungSeccomp
+	if cfg.AllowIOURing {
+		rung = rungSeccompIOURing
+	}
 	if cfg.Relay != nil {
 		rung = rungRelay
 	}

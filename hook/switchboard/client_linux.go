@@ -14,9 +14,9 @@ import (
 	"github.com/borrownet/borrownet/netstack/flow"
 )
 
-// Client asks the daemon at a unix socket for flows. It holds no conn between
-// them, so it survives a daemon that comes back at the same path. The zero
-// client is of no use, see Dial.
+// Client asks the daemon at a unix socket for flows and ports. It holds no conn
+// between requests, so it survives a daemon that comes back at the same path. The
+// zero client is of no use, see Dial.
 type Client struct{ path string }
 
 // Dial returns a client of the server at path, which it tries once.
@@ -37,13 +37,47 @@ type Flow struct{ conn *net.UnixConn }
 // side has accepted, for UDP not at all. The error is ErrLocal, ctx's, or an
 // errno, that which connect(2) of the program is to give.
 func (c *Client) Open(ctx context.Context, proto flow.Proto, dst netip.AddrPort) (*Flow, error) {
+	conn, err := c.request(ctx, request{proto: proto, dst: dst})
+	if err != nil {
+		return nil, err
+	}
+	return &Flow{conn: conn}, nil
+}
+
+// Publish asks for the port of a listener at the address to be opened on the
+// laptop's loopback, until it does not listen any more. With v6only the wildcard
+// address is not that of IPv4. The error is ctx's or an errno: EADDRINUSE says
+// that somebody else on the laptop has the port.
+func (c *Client) Publish(ctx context.Context, at netip.AddrPort, v6only bool) error {
+	r := request{want: wantPort, proto: flow.TCP, dst: at}
+	if v6only {
+		r.want = wantPortOnlyV6
+	}
+	conn, err := c.request(ctx, r)
+	if err != nil {
+		return err
+	}
+	return conn.Close()
+}
+
+// Attend tells the daemon that programs run, until the result is closed.
+func (c *Client) Attend(ctx context.Context) (io.Closer, error) {
+	conn, err := c.request(ctx, request{want: wantAttention, proto: flow.TCP})
+	if err != nil {
+		return nil, err
+	}
+	return conn, nil
+}
+
+// request makes one request and returns its conn if the answer is good.
+func (c *Client) request(ctx context.Context, r request) (*net.UnixConn, error) {
 	conn, err := c.conn(ctx)
 	if err != nil {
 		// No daemon, no network: never the laptop's.
 		return nil, fmt.Errorf("dial session: %w (%v)", unix.ENETUNREACH, err)
 	}
 	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
-	err = ask(conn, request{proto: proto, dst: dst})
+	err = ask(conn, r)
 	if !stop() && err == nil {
 		err = ctx.Err()
 	}
@@ -54,7 +88,7 @@ func (c *Client) Open(ctx context.Context, proto flow.Proto, dst netip.AddrPort)
 		}
 		return nil, err
 	}
-	return &Flow{conn: conn}, nil
+	return conn, nil
 }
 
 func (c *Client) conn(ctx context.Context) (*net.UnixConn, error) {

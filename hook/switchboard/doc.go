@@ -1,6 +1,7 @@
-// Package switchboard is how the supervisor of the relay rung asks the daemon
-// for flows, where a program's sockets are the laptop's own: the protocol of one
-// unix socket, its client and its server.
+// Package switchboard is how the supervisor asks the daemon: the protocol of one
+// unix socket, its client and its server. Where programs live in a namespace, it
+// asks for ports on the laptop's loopback, of what programs listen on. Where their
+// sockets are the laptop's own (the relay rung), it asks for flows.
 //
 // Each flow has a conn of its own. The client names the destination; the server
 // dials and answers with what connect(2) is to say; the client then hands over

@@ -25,8 +25,8 @@ const (
 	attachTimeout = 10 * time.Second
 )
 
-// A Handler opens flows. Its methods may be called concurrently. An error is
-// ErrLocal or wraps the errno that the program's connect(2) gives.
+// A Handler opens flows and ports. Its methods may be called concurrently. An
+// error is ErrLocal or wraps the errno that the program's system call gives.
 type Handler interface {
 	// OpenTCP connects to dst and returns what carries the flow to the far end
 	// until either ends. If c is nil there will be none.
@@ -34,6 +34,11 @@ type Handler interface {
 	// OpenUDP returns what carries datagrams between dst and the far end until
 	// ctx ends. It must not wait for the network.
 	OpenUDP(ctx context.Context, dst netip.AddrPort) (carry func(ctx context.Context, c *net.UDPConn), err error)
+	// Publish is Client.Publish.
+	Publish(ctx context.Context, at netip.AddrPort, v6only bool) error
+	// Attend is called when programs run, and returns when ctx ends: then none of
+	// that client does.
+	Attend(ctx context.Context)
 }
 
 // Server serves the clients of one listener.
@@ -108,6 +113,12 @@ func (s *Server) serve(ctx context.Context, conn *net.UnixConn) error {
 	if err != nil {
 		return fmt.Errorf("read request: %w", err)
 	}
+	switch r.want {
+	case wantPort, wantPortOnlyV6:
+		return reply(conn, s.Handler.Publish(ctx, r.dst, r.want == wantPortOnlyV6))
+	case wantAttention:
+		return s.attend(ctx, conn)
+	}
 	// What comes next is the far end, or the end of a client that has lost
 	// interest. It is awaited from now on, so that the latter cancels the dial.
 	far := make(chan *os.File, 1)
@@ -135,10 +146,29 @@ func (s *Server) serve(ctx context.Context, conn *net.UnixConn) error {
 	return s.tcp(ctx, conn, r.dst, far)
 }
 
+// attend lasts as long as the client.
+func (s *Server) attend(ctx context.Context, conn *net.UnixConn) error {
+	if _, err := conn.Write(answerOf(nil)); err != nil {
+		return fmt.Errorf("answer: %w", err)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var client sync.WaitGroup
+	client.Go(func() { // ends with the client, or with ctx
+		defer cancel()
+		var b [1]byte
+		_, _ = conn.Read(b[:])
+	})
+	s.Handler.Attend(ctx)
+	conn.Close()
+	client.Wait()
+	return nil
+}
+
 func (s *Server) tcp(ctx context.Context, conn *net.UnixConn, dst netip.AddrPort, far <-chan *os.File) error {
 	carry, err := s.Handler.OpenTCP(ctx, dst)
 	if err != nil {
-		return refuse(conn, err)
+		return reply(conn, err)
 	}
 	end, err := s.join(conn, far)
 	if err != nil {
@@ -157,7 +187,7 @@ func (s *Server) tcp(ctx context.Context, conn *net.UnixConn, dst netip.AddrPort
 func (s *Server) udp(ctx context.Context, conn *net.UnixConn, dst netip.AddrPort, far <-chan *os.File) error {
 	carry, err := s.Handler.OpenUDP(ctx, dst)
 	if err != nil {
-		return refuse(conn, err)
+		return reply(conn, err)
 	}
 	end, err := s.join(conn, far)
 	if err != nil {
@@ -182,7 +212,8 @@ func (s *Server) udp(ctx context.Context, conn *net.UnixConn, dst netip.AddrPort
 	return nil
 }
 
-func refuse(conn *net.UnixConn, err error) error {
+// reply answers with err, or that all is well.
+func reply(conn *net.UnixConn, err error) error {
 	_, werr := conn.Write(answerOf(err))
 	return errors.Join(err, werr)
 }

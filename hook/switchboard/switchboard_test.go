@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/borrownet/borrownet/netstack/flow"
+	"github.com/borrownet/borrownet/netstack/leaktest"
 )
 
 var (
@@ -29,6 +30,21 @@ var (
 type board struct {
 	cancelled chan struct{} // a dial of silent ended
 	dropped   chan struct{} // a carry without a far end
+	attended  chan struct{} // Attend began, and ended
+}
+
+func (*board) Publish(_ context.Context, at netip.AddrPort, v6only bool) error {
+	switch {
+	case at == dst && !v6only, at == six && v6only:
+		return nil
+	}
+	return &net.OpError{Op: "listen", Err: syscall.EADDRINUSE}
+}
+
+func (b *board) Attend(ctx context.Context) {
+	b.attended <- struct{}{}
+	<-ctx.Done()
+	b.attended <- struct{}{}
 }
 
 func (b *board) OpenTCP(ctx context.Context, dst netip.AddrPort) (func(context.Context, *net.TCPConn), error) {
@@ -69,13 +85,13 @@ func (*board) OpenUDP(context.Context, netip.AddrPort) (func(context.Context, *n
 // serve runs a server until the test ends, and checks that it leaves nothing.
 func serve(t *testing.T) (*Client, *board) {
 	t.Helper()
-	before := runtime.NumGoroutine()
+	leaktest.Check(t)
 	path := filepath.Join(t.TempDir(), "s")
 	ln, err := net.Listen("unix", path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &board{cancelled: make(chan struct{}), dropped: make(chan struct{})}
+	b := &board{cancelled: make(chan struct{}), dropped: make(chan struct{}), attended: make(chan struct{})}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- (&Server{Listener: ln, Handler: b}).Run(ctx) }()
@@ -83,12 +99,6 @@ func serve(t *testing.T) (*Client, *board) {
 		cancel()
 		if err := <-done; err != nil {
 			t.Errorf("Run: %v", err)
-		}
-		for end := time.Now().Add(5 * time.Second); runtime.NumGoroutine() > before && time.Now().Before(end); {
-			runtime.Gosched()
-		}
-		if n := runtime.NumGoroutine(); n > before {
-			t.Errorf("%d goroutines before, %d after", before, n)
 		}
 	})
 	c, err := Dial(path)
@@ -232,9 +242,34 @@ func TestWrongFarEnd(t *testing.T) {
 	f.Close()
 }
 
+func TestPublish(t *testing.T) {
+	c, _ := serve(t)
+	for at, v6only := range map[netip.AddrPort]bool{dst: false, six: true} {
+		if err := c.Publish(t.Context(), at, v6only); err != nil {
+			t.Errorf("%s: %v", at, err)
+		}
+		if err := c.Publish(t.Context(), at, !v6only); !errors.Is(err, unix.EADDRINUSE) {
+			t.Errorf("%s: %v, want EADDRINUSE", at, err)
+		}
+	}
+}
+
+func TestAttend(t *testing.T) {
+	c, b := serve(t)
+	a, err := c.Attend(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-b.attended
+	a.Close()
+	<-b.attended
+}
+
 func FuzzParseRequest(f *testing.F) {
 	f.Add(request{proto: flow.TCP, dst: dst}.marshal())
 	f.Add(request{proto: flow.UDP, dst: six}.marshal())
+	f.Add(request{want: wantPortOnlyV6, proto: flow.TCP, dst: six}.marshal())
+	f.Add(request{want: wantAttention, proto: flow.TCP}.marshal())
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		r, err := parseRequest(b)
@@ -242,7 +277,7 @@ func FuzzParseRequest(f *testing.F) {
 			return
 		}
 		again, err := parseRequest(r.marshal())
-		if err != nil || again.proto != r.proto || again.dst.Port() != r.dst.Port() || again.dst.Addr().Unmap() != r.dst.Addr().Unmap() {
+		if err != nil || again.want != r.want || again.proto != r.proto || again.dst.Port() != r.dst.Port() || again.dst.Addr().Unmap() != r.dst.Addr().Unmap() {
 			t.Errorf("%v became %v, %v", r, again, err)
 		}
 	})

@@ -18,9 +18,17 @@ import (
 // that may differ.
 const version = 1
 
-// A request is version, protocol, family (4 or 6), a zero byte, the port and the
-// address, both in network order. IPv4 addresses take the first four bytes.
+// A request is version, protocol, family (4 or 6), what is wanted, the port and
+// the address, both in network order. IPv4 addresses take the first four bytes.
 const requestSize = 22
+
+// What may be wanted.
+const (
+	wantFlow       = 0 // to the address
+	wantPort       = 1 // the address is listened on: publish its port
+	wantPortOnlyV6 = 2 // the same, and the wildcard address is not that of IPv4
+	wantAttention  = 3 // programs run until the conn closes
+)
 
 // An answer is a verdict and an errno.
 const answerSize = 2
@@ -35,13 +43,14 @@ const (
 var ErrLocal = errors.New("destination of this machine")
 
 type request struct {
+	want  byte
 	proto flow.Proto
 	dst   netip.AddrPort
 }
 
 func (r request) marshal() []byte {
 	var b [requestSize]byte
-	b[0], b[1], b[2] = version, byte(r.proto), 6
+	b[0], b[1], b[2], b[3] = version, byte(r.proto), 6, r.want
 	binary.BigEndian.PutUint16(b[4:], r.dst.Port())
 	a := r.dst.Addr().Unmap()
 	if a.Is4() {
@@ -52,10 +61,10 @@ func (r request) marshal() []byte {
 }
 
 func parseRequest(b []byte) (request, error) {
-	if len(b) != requestSize || b[0] != version || b[3] != 0 {
+	if len(b) != requestSize || b[0] != version || b[3] > wantAttention {
 		return request{}, errors.New("request of another version")
 	}
-	r := request{proto: flow.Proto(b[1])}
+	r := request{want: b[3], proto: flow.Proto(b[1])}
 	port := binary.BigEndian.Uint16(b[4:])
 	switch b[2] {
 	case 4:

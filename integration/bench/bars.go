@@ -37,6 +37,7 @@ var bars = []bar{
 	{"link.rtt.loaded.bulk", "MB/s", "≥ 0.5 × spdy", spdyAtLeast(0.5)},
 	{"link.connect.p50", "ms", "≤ 0.8 × spdy", spdyAtMost(0.8)},
 	{"hook.socket.p50", "µs", "< 40", below(40)},
+	{"hook.listen.p50", "µs", "< 1000", below(1000)},
 	{"hook.untrapped", "ns", "< 40", below(40)},
 	{"hook.run-true", "ms", "< 60", below(60)},
 	{"mem.daemon.idle", "MiB", "< 60", below(60)},

@@ -99,6 +99,7 @@ func (s samples) collectLinks(seconds float64) error {
 		s.addLink(raw.subject, outside)
 		if raw.subject == "raw-spdy" {
 			s.add("hook.socket.p50", "borrownet", inside.Socket)
+			s.add("hook.listen.p50", "borrownet", inside.Listen)
 			s.add("hook.untrapped", "borrownet", inside.Untrapped-outside.Untrapped)
 		}
 	}

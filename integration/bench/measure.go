@@ -23,6 +23,7 @@ type Sample struct {
 	DownMany  float64 `json:"downMany"`  // MB/s, sum of 16 flows
 	Loaded    []Load  `json:"loaded"`    // of an upload, of a download
 	Socket    float64 `json:"socket"`    // µs, median of socket(2)
+	Listen    float64 `json:"listen"`    // µs, median of listen(2) on 127.0.0.1
 	Untrapped float64 `json:"untrapped"` // ns, mean of a system call that nobody traps
 }
 
@@ -38,6 +39,7 @@ const (
 	roundTrips  = 500
 	connections = 50
 	sockets     = 1000
+	listeners   = 200
 	getppids    = 200_000
 )
 
@@ -71,6 +73,7 @@ func measure(args []string) error {
 		{"uploads", &s.UpMany, func() (float64, error) { return several(upload, args[1], length) }},
 		{"downloads", &s.DownMany, func() (float64, error) { return several(download, args[2], length) }},
 		{"socket", &s.Socket, socket},
+		{"listen", &s.Listen, listen},
 		{"system call", &s.Untrapped, untrapped},
 	} {
 		if *m.value, err = m.get(); err != nil {
@@ -267,6 +270,30 @@ func socket() (float64, error) {
 			return 0, os.NewSyscallError("socket", err)
 		}
 		syscall.Close(fd)
+	}
+	slices.Sort(took)
+	return median(took), nil
+}
+
+// listen is what a program waits for its listener on the laptop's loopback, which
+// borrownet makes anew there.
+func listen() (float64, error) {
+	took := make([]float64, 0, listeners)
+	for range listeners {
+		fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return 0, os.NewSyscallError("socket", err)
+		}
+		if err := syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+			return 0, os.NewSyscallError("bind", err)
+		}
+		start := time.Now()
+		err = syscall.Listen(fd, 16)
+		took = append(took, float64(time.Since(start))/float64(time.Microsecond))
+		syscall.Close(fd)
+		if err != nil {
+			return 0, os.NewSyscallError("listen", err)
+		}
 	}
 	slices.Sort(took)
 	return median(took), nil

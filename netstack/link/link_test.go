@@ -13,6 +13,9 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/borrownet/borrownet/netstack/leaktest"
+	"github.com/borrownet/borrownet/netstack/link/linktest"
 )
 
 // linked returns two Links that run, joined by carriers of which kill ends the current one.
@@ -51,47 +54,8 @@ func linked(t testing.TB, pair func() (client, agent io.ReadWriteCloser)) (clien
 	}
 }
 
-func pipes() (client, agent io.ReadWriteCloser) {
-	return net.Pipe()
-}
-
-// tcpPairs returns a maker of connected TCP sockets on loopback.
-func tcpPairs(t testing.TB) func() (client, agent io.ReadWriteCloser) {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { ln.Close() })
-	return func() (client, agent io.ReadWriteCloser) {
-		c, err := net.Dial("tcp", ln.Addr().String())
-		if err != nil {
-			t.Error(err)
-			return net.Pipe()
-		}
-		a, err := ln.Accept()
-		if err != nil {
-			t.Error(err)
-			return net.Pipe()
-		}
-		return c, a
-	}
-}
-
-// within fails the test if f takes longer than d.
-func within(t testing.TB, d time.Duration, what string, f func()) {
-	t.Helper()
-	done := make(chan struct{})
-	go func() { defer close(done); f() }()
-	select {
-	case <-done:
-	case <-time.After(d):
-		t.Fatalf("%s takes longer than %v", what, d)
-	}
-}
-
 func TestSendCoalesces(t *testing.T) {
-	checkLeaks(t)
+	leaktest.Check(t)
 	l := New(Config{})
 	defer l.Close()
 	near, far := net.Pipe()
@@ -146,11 +110,11 @@ func TestSendRefusesSizes(t *testing.T) {
 // order, and every kill is got over.
 func TestKilledCarriers(t *testing.T) {
 	for name, pair := range map[string]func(testing.TB) func() (client, agent io.ReadWriteCloser){
-		"pipe": func(testing.TB) func() (client, agent io.ReadWriteCloser) { return pipes },
-		"tcp":  tcpPairs,
+		"pipe": func(testing.TB) func() (client, agent io.ReadWriteCloser) { return linktest.Pipes },
+		"tcp":  linktest.TCPPairs,
 	} {
 		t.Run(name, func(t *testing.T) {
-			checkLeaks(t)
+			leaktest.Check(t)
 			client, agent, kill := linked(t, pair(t))
 			var received [2]atomic.Uint64
 			var flows sync.WaitGroup
@@ -162,7 +126,7 @@ func TestKilledCarriers(t *testing.T) {
 			for range kills {
 				for i := range received {
 					mark := received[i].Load()
-					within(t, 20*time.Second, "getting over a lost carrier", func() {
+					linktest.Within(t, 20*time.Second, "getting over a lost carrier", func() {
 						for received[i].Load() < mark+50 {
 							time.Sleep(100 * time.Microsecond)
 						}
@@ -173,7 +137,7 @@ func TestKilledCarriers(t *testing.T) {
 			if s := client.Stats(); s.Redials < kills-1 || s.BytesIn == 0 || s.BytesOut == 0 || s.LastReceive.IsZero() {
 				t.Errorf("stats %+v after %d kills", s, kills)
 			}
-			within(t, time.Second, "Close", func() {
+			linktest.Within(t, time.Second, "Close", func() {
 				client.Close()
 				agent.Close()
 				flows.Wait()
@@ -255,14 +219,14 @@ func TestCloseUnblocks(t *testing.T) {
 			l.Attach(near)
 		}},
 		{"nobody reads a socket", func(t *testing.T, l *Link) {
-			near, far := tcpPairs(t)()
+			near, far := linktest.TCPPairs(t)()
 			t.Cleanup(func() { far.Close() })
 			l.Attach(near)
 		}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			checkLeaks(t)
+			leaktest.Check(t)
 			l := New(Config{})
 			tt.attach(t, l)
 			var calls sync.WaitGroup
@@ -293,7 +257,7 @@ func TestCloseUnblocks(t *testing.T) {
 			for before := int64(-1); before != sent.Load(); time.Sleep(20 * time.Millisecond) {
 				before = sent.Load() // until the senders are blocked
 			}
-			within(t, time.Second, "Close", func() {
+			linktest.Within(t, time.Second, "Close", func() {
 				l.Close()
 				calls.Wait()
 			})
@@ -359,7 +323,7 @@ func TestSentAgain(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			checkLeaks(t)
+			leaktest.Check(t)
 			l := New(Config{})
 			defer l.Close()
 			end := runs(l)
@@ -378,7 +342,7 @@ func TestSentAgain(t *testing.T) {
 			}
 			first.Close()
 			second := newPeer(t, l)
-			within(t, 10*time.Second, "the second carrier", func() {
+			linktest.Within(t, 10*time.Second, "the second carrier", func() {
 				send([]byte{5}) // waits for the peer's word
 				go func() {
 					second.Write(appendControl(nil, codeResume, binary.BigEndian.AppendUint64(nil, tt.has)))
@@ -403,14 +367,14 @@ func TestSentAgain(t *testing.T) {
 
 // TestAcknowledges shows that what was received is acknowledged: soon when it is little, at once when it is much.
 func TestAcknowledges(t *testing.T) {
-	checkLeaks(t)
+	leaktest.Check(t)
 	l := New(Config{})
 	defer l.Close()
 	end := runs(l)
 	go drain(l)
 	p := newPeer(t, l)
 	go io.Copy(io.Discard, readFrames{p})
-	within(t, 10*time.Second, "acknowledgements", func() {
+	linktest.Within(t, 10*time.Second, "acknowledgements", func() {
 		p.Write(appendDatagram(nil, []byte{1}))
 		if got := <-p.acks; got != 1 {
 			t.Errorf("acknowledged %d of 1", got)
@@ -457,7 +421,7 @@ func TestAcknowledgedTooMuch(t *testing.T) {
 
 // TestWindowBoundsWhatIsKept shows that Send waits when as much as the window allows is unacknowledged.
 func TestWindowBoundsWhatIsKept(t *testing.T) {
-	checkLeaks(t)
+	leaktest.Check(t)
 	l := New(Config{})
 	sent := make(chan error)
 	go func() {
@@ -467,7 +431,7 @@ func TestWindowBoundsWhatIsKept(t *testing.T) {
 		}
 		sent <- err
 	}()
-	within(t, 10*time.Second, "filling the window", func() {
+	linktest.Within(t, 10*time.Second, "filling the window", func() {
 		for s := l.Stats(); s.Unacked < s.Window-60000-frameHeader; s = l.Stats() {
 			time.Sleep(time.Millisecond)
 		}
@@ -482,7 +446,7 @@ func TestWindowBoundsWhatIsKept(t *testing.T) {
 }
 
 func BenchmarkLinkTCP(b *testing.B) {
-	client, agent, _ := linked(b, tcpPairs(b))
+	client, agent, _ := linked(b, linktest.TCPPairs(b))
 	const size, batch = 65472, 4
 	pkts := make([][]byte, batch)
 	for i := range pkts {

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/borrownet/borrownet/netstack/leaktest"
 )
 
 // testKey returns a private key made of b, and its public key.
@@ -66,7 +68,7 @@ func goVerify(v *Verifier, c io.ReadWriteCloser) <-chan verdict {
 }
 
 func TestProveAndVerify(t *testing.T) {
-	checkLeaks(t)
+	leaktest.Check(t)
 	id, v := testEnds(t)
 	for range 3 { // each proof is later than the one before
 		client, agent := net.Pipe()
@@ -89,7 +91,7 @@ func TestProveAndVerify(t *testing.T) {
 }
 
 func TestStrangerGetsNothing(t *testing.T) {
-	checkLeaks(t)
+	leaktest.Check(t)
 	id, v := testEnds(t)
 	otherPriv, _ := testKey(t, 9)
 	stranger := id
@@ -145,7 +147,7 @@ func TestVerifyRefuses(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			checkLeaks(t)
+			leaktest.Check(t)
 			client, agent := net.Pipe()
 			seen := &counted{ReadWriteCloser: agent}
 			got := goVerify(v, seen)
@@ -176,7 +178,7 @@ func TestVerifyRefuses(t *testing.T) {
 }
 
 func TestReplayRefused(t *testing.T) {
-	checkLeaks(t)
+	leaktest.Check(t)
 	id, v := testEnds(t)
 	client, agent := net.Pipe()
 	recorded := &counted{ReadWriteCloser: client}
@@ -222,7 +224,7 @@ func TestAnswerIsBound(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			checkLeaks(t)
+			leaktest.Check(t)
 			client, agent := net.Pipe()
 			go func() {
 				proof := make([]byte, proofLen)

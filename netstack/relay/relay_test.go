@@ -8,13 +8,13 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
-	"runtime"
 	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/borrownet/borrownet/netstack/leaktest"
 	"github.com/borrownet/borrownet/netstack/relay"
 )
 
@@ -202,7 +202,7 @@ func tcpPair(t *testing.T) (*net.TCPConn, *net.TCPConn) {
 }
 
 func TestKernelConns(t *testing.T) {
-	before := runtime.NumGoroutine()
+	leaktest.Check(t)
 	a, innerA := tcpPair(t)
 	innerB, b := tcpPair(t)
 	result := make(chan relay.Stats, 1)
@@ -236,11 +236,6 @@ func TestKernelConns(t *testing.T) {
 	wg.Wait()
 	if got, want := <-result, (relay.Stats{AToB: size, BToA: size}); got != want {
 		t.Errorf("stats = %+v, want %+v", got, want)
-	}
-	for end := time.Now().Add(3 * time.Second); runtime.NumGoroutine() > before; runtime.Gosched() {
-		if time.Now().After(end) {
-			t.Fatalf("%d goroutines before, %d after", before, runtime.NumGoroutine())
-		}
 	}
 }
 

@@ -56,6 +56,8 @@ type Config struct {
 	Client, Agent netip.Addr
 	// Nameservers are those of the laptop's resolv.conf: port 53 there is answered by the client's netstack.
 	Nameservers []netip.Addr
+	// Local are destinations that the client's netstack gets instead of the tunnel: those of the laptop's own network.
+	Local []netip.Prefix
 	// MaxFlows bounds the flow table. Zero means 65536.
 	MaxFlows int
 	// Logger may be nil: nothing is logged. There are no per-packet logs, see Stats.
@@ -67,6 +69,7 @@ type Router struct {
 	session       []netip.Addr
 	client, agent netip.Addr
 	nameservers   []netip.Addr
+	local         []netip.Prefix
 	log           *slog.Logger
 	start         time.Time
 
@@ -83,6 +86,7 @@ func New(cfg Config) *Router {
 		client:      cfg.Client.Unmap(),
 		agent:       cfg.Agent.Unmap(),
 		nameservers: plain(cfg.Nameservers),
+		local:       slices.Clone(cfg.Local),
 		log:         cfg.Logger,
 		start:       time.Now(),
 	}
@@ -185,3 +189,6 @@ func (r *Router) open(p *packet, k key, who owner) owner {
 
 func (r *Router) isSession(a netip.Addr) bool    { return slices.Contains(r.session, a) }
 func (r *Router) isNameserver(a netip.Addr) bool { return slices.Contains(r.nameservers, a) }
+func (r *Router) isLocal(a netip.Addr) bool {
+	return slices.ContainsFunc(r.local, func(p netip.Prefix) bool { return p.Contains(a) })
+}

@@ -21,6 +21,7 @@ func newTestRouter() *Router {
 		Client:      netip.MustParseAddr("192.0.0.2"),
 		Agent:       netip.MustParseAddr("192.0.0.1"),
 		Nameservers: []netip.Addr{netip.MustParseAddr("203.0.113.53"), netip.MustParseAddr("2001:db8:53::53")},
+		Local:       []netip.Prefix{netip.MustParsePrefix("203.0.113.192/26"), netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("192.0.0.0/29")},
 	})
 }
 
@@ -62,6 +63,7 @@ const (
 	client = "192.0.0.2:20000"
 	agent  = "192.0.0.1:80"
 	lo     = "127.0.0.1:61001"
+	office = "203.0.113.200:5432" // local by policy
 )
 
 var verdictTests = []struct {
@@ -78,6 +80,16 @@ var verdictTests = []struct {
 	{"tcp-refused", []step{
 		sess(tcpPacket(app, svc, syn), ToTunnel),
 		tun(tcpPacket(svc, app, flow.RST|ack), ToSession),
+	}},
+	{"local-by-policy", []step{
+		sess(tcpPacket(app, office, syn), ToStack),
+		stk(tcpPacket(office, app, synAck), ToSession),
+		sess(tcpPacket(app, office, ack), ToStack),
+		sess(udpPacket(app, office, 10), ToStack),
+		stk(udpPacket(office, app, 10), ToSession),
+		tunDrop(tcpPacket(office, app, synAck), "unsolicited"),
+		sessDrop(tcpPacket(app, agent, syn), "control"),               // not even if the policy says so
+		sessDrop(tcpPacket(app, "192.0.2.10:80", syn), "destination"), // nor the session's own address
 	}},
 	{"tcp-in-the-middle-table-lost", []step{
 		tunDrop(tcpPacket(svc, app, ack), "unsolicited"),

@@ -97,6 +97,12 @@ func (r *Router) sessionPacket(p *packet) (Verdict, reason) {
 	if why, ok := r.reachable(dst); !ok {
 		return Drop, why
 	}
+	if r.isLocal(dst) {
+		if what != kindFlow {
+			return Drop, reasonScope // echoes of the laptop's network are not the netstack's to answer
+		}
+		return ToStack, 0
+	}
 	switch what {
 	case kindFlow, kindRequest:
 		switch r.open(p, p.outward(), session) {

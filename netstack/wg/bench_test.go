@@ -5,6 +5,8 @@ import (
 	"net"
 	"sync"
 	"testing"
+
+	"github.com/borrownet/borrownet/netstack/link/linktest"
 )
 
 // source is a Packets that has a packet whenever asked, and throws away what it gets.
@@ -72,7 +74,7 @@ func BenchmarkTCP(b *testing.B) {
 		bytes int
 	}{{"64KiB", defaultMTU}, {"16KiB", 16000}, {"1400", 1400}} {
 		b.Run(size.name, func(b *testing.B) {
-			benchmark(b, tcpPairs(b), ipv4(size.bytes, 1))
+			benchmark(b, linktest.TCPPairs(b), ipv4(size.bytes, 1))
 		})
 	}
 }
@@ -97,7 +99,7 @@ func benchmark(b *testing.B, pair func() (client, agent io.ReadWriteCloser), pac
 // BenchmarkRoundTrip measures a small packet there and one back.
 func BenchmarkRoundTrip(b *testing.B) {
 	client, agent := newSource(ipv4(100, 1)), newSource(ipv4(100, 1))
-	openOver(b, tcpPairs(b), client, agent)
+	openOver(b, linktest.TCPPairs(b), client, agent)
 	client.give(1)
 	<-agent.got
 	b.ResetTimer()

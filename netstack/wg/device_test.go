@@ -7,30 +7,15 @@ import (
 	"errors"
 	"io"
 	"net"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/borrownet/borrownet/netstack/leaktest"
 	"github.com/borrownet/borrownet/netstack/link"
+	"github.com/borrownet/borrownet/netstack/link/linktest"
 )
-
-// checkLeaks fails the test if it ends with more goroutines than it began with.
-func checkLeaks(t testing.TB) {
-	t.Helper()
-	before := runtime.NumGoroutine()
-	t.Cleanup(func() {
-		var now int
-		for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
-			if now = runtime.NumGoroutine(); now <= before {
-				return
-			}
-		}
-		buf := make([]byte, 1<<20)
-		t.Errorf("%d goroutines, %d before the test:\n%s", now, before, buf[:runtime.Stack(buf, true)])
-	})
-}
 
 // channels is a Packets made of two channels.
 type channels struct {
@@ -201,53 +186,15 @@ func openOver(t testing.TB, pair func() (client, agent io.ReadWriteCloser), clie
 	return tn
 }
 
-func pipes() (client, agent io.ReadWriteCloser) { return net.Pipe() }
-
-// tcpPairs returns a maker of connected TCP sockets on loopback.
-func tcpPairs(t testing.TB) func() (client, agent io.ReadWriteCloser) {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { ln.Close() })
-	return func() (client, agent io.ReadWriteCloser) {
-		c, err := net.Dial("tcp", ln.Addr().String())
-		if err != nil {
-			t.Error(err)
-			return net.Pipe()
-		}
-		a, err := ln.Accept()
-		if err != nil {
-			t.Error(err)
-			return net.Pipe()
-		}
-		return c, a
-	}
-}
-
-// within fails the test if f takes longer than d.
-func within(t testing.TB, d time.Duration, what string, f func()) {
-	t.Helper()
-	done := make(chan struct{})
-	go func() { defer close(done); f() }()
-	select {
-	case <-done:
-	case <-time.After(d):
-		buf := make([]byte, 1<<20)
-		t.Fatalf("%s takes longer than %v\n%s", what, d, buf[:runtime.Stack(buf, true)])
-	}
-}
-
 func TestPacketsPassBothWays(t *testing.T) {
-	checkLeaks(t)
-	tn := open(t, pipes)
+	leaktest.Check(t)
+	tn := open(t, linktest.Pipes)
 	for _, dir := range []struct{ from, to *channels }{{tn.clientSide, tn.agentSide}, {tn.agentSide, tn.clientSide}} {
 		for i, p := range [][]byte{
 			ipv4(28, 1), ipv4(29, 2), ipv4(1280, 3), ipv4(65439, 4), ipv4(defaultMTU, 5),
 			ipv6(48, 6), ipv6(1399, 7), ipv6(defaultMTU, 8),
 		} {
-			within(t, 5*time.Second, "passing a packet", func() {
+			linktest.Within(t, 5*time.Second, "passing a packet", func() {
 				dir.from.put(p)
 				if got := <-dir.to.fromTunnel; !bytes.Equal(got, p) {
 					t.Errorf("packet %d of %d bytes arrived as another of %d", i, len(p), len(got))
@@ -267,25 +214,25 @@ func TestPacketsPassBothWays(t *testing.T) {
 		t.Error("client's device is done")
 	default:
 	}
-	within(t, time.Second, "Close", func() { tn.client.Close() })
+	linktest.Within(t, time.Second, "Close", func() { tn.client.Close() })
 	if <-tn.client.Done(); tn.client.Err() != nil {
 		t.Errorf("Err after Close = %v", tn.client.Err())
 	}
-	within(t, time.Second, "second Close", func() { tn.client.Close() })
+	linktest.Within(t, time.Second, "second Close", func() { tn.client.Close() })
 	if s := tn.client.Stats(); s.BytesIn != 0 && s.BytesOut == 0 {
 		t.Errorf("stats after Close: %+v", s)
 	}
 }
 
 func TestUnfitPacketsAreCounted(t *testing.T) {
-	checkLeaks(t)
-	tn := open(t, pipes)
+	leaktest.Check(t)
+	tn := open(t, linktest.Pipes)
 	for _, p := range [][]byte{ipv4(defaultMTU+1, 1), ipv4(65500, 1), {1, 2, 3}, bytes.Repeat([]byte{0x50}, 100), ipv6(48, 0)[:39]} {
 		tn.clientSide.put(p)
 	}
 	want := ipv4(100, 7)
 	tn.clientSide.put(want)
-	within(t, 5*time.Second, "passing a packet", func() {
+	linktest.Within(t, 5*time.Second, "passing a packet", func() {
 		if got := <-tn.agentSide.fromTunnel; !bytes.Equal(got, want) {
 			t.Errorf("got %x", got)
 		}
@@ -298,11 +245,11 @@ func TestUnfitPacketsAreCounted(t *testing.T) {
 // TestKilledCarriers kills the carrier while packets flow both ways: traffic resumes, and what arrives is whole.
 func TestKilledCarriers(t *testing.T) {
 	for name, pair := range map[string]func(testing.TB) func() (client, agent io.ReadWriteCloser){
-		"pipe": func(testing.TB) func() (client, agent io.ReadWriteCloser) { return pipes },
-		"tcp":  tcpPairs,
+		"pipe": func(testing.TB) func() (client, agent io.ReadWriteCloser) { return linktest.Pipes },
+		"tcp":  linktest.TCPPairs,
 	} {
 		t.Run(name, func(t *testing.T) {
-			checkLeaks(t)
+			leaktest.Check(t)
 			tn := open(t, pair(t))
 			var received [2]atomic.Uint64
 			var flows sync.WaitGroup
@@ -316,7 +263,7 @@ func TestKilledCarriers(t *testing.T) {
 			for range 5 {
 				for i := range received {
 					mark := received[i].Load()
-					within(t, 20*time.Second, "getting over a lost carrier", func() {
+					linktest.Within(t, 20*time.Second, "getting over a lost carrier", func() {
 						for received[i].Load() < mark+30 {
 							time.Sleep(100 * time.Microsecond)
 						}
@@ -324,7 +271,7 @@ func TestKilledCarriers(t *testing.T) {
 				}
 				tn.kill()
 			}
-			within(t, time.Second, "Close", func() {
+			linktest.Within(t, time.Second, "Close", func() {
 				tn.client.Close()
 				tn.agent.Close()
 				flows.Wait()
@@ -360,11 +307,11 @@ func receiveNumbered(t *testing.T, side *channels, received *atomic.Uint64) {
 // blocked, and closes.
 func TestCloseWhileSaturated(t *testing.T) {
 	for name, pair := range map[string]func(testing.TB) func() (client, agent io.ReadWriteCloser){
-		"pipe": func(testing.TB) func() (client, agent io.ReadWriteCloser) { return pipes },
-		"tcp":  tcpPairs,
+		"pipe": func(testing.TB) func() (client, agent io.ReadWriteCloser) { return linktest.Pipes },
+		"tcp":  linktest.TCPPairs,
 	} {
 		t.Run(name, func(t *testing.T) {
-			checkLeaks(t)
+			leaktest.Check(t)
 			tn := open(t, pair(t))
 			var sent atomic.Int64
 			var flows sync.WaitGroup
@@ -391,7 +338,7 @@ func TestCloseWhileSaturated(t *testing.T) {
 				}
 				d.tun.in.mu.Unlock()
 			}
-			within(t, time.Second, "Close of both", func() {
+			linktest.Within(t, time.Second, "Close of both", func() {
 				tn.client.Close()
 				tn.agent.Close()
 			})
@@ -402,8 +349,8 @@ func TestCloseWhileSaturated(t *testing.T) {
 
 // TestSaturatedWithoutReaderRecovers stops one reader for a while: nothing is lost.
 func TestSaturatedWithoutReaderRecovers(t *testing.T) {
-	checkLeaks(t)
-	tn := open(t, tcpPairs(t))
+	leaktest.Check(t)
+	tn := open(t, linktest.TCPPairs(t))
 	const packets = 1000
 	// The first packet waits for the handshake; wireguard-go may reorder what waits with it.
 	tn.clientSide.put(ipv4(60000, 0))
@@ -414,7 +361,7 @@ func TestSaturatedWithoutReaderRecovers(t *testing.T) {
 		}
 	}()
 	time.Sleep(3 * inboundStall) // a reader that is slow is no reason to forget what waits for it
-	within(t, 20*time.Second, "receiving", func() {
+	linktest.Within(t, 20*time.Second, "receiving", func() {
 		for n := uint64(1); n < packets; n++ {
 			if got := binary.BigEndian.Uint64((<-tn.agentSide.fromTunnel)[20:]); got != n {
 				t.Errorf("packet %d, want %d", got, n)
@@ -425,7 +372,7 @@ func TestSaturatedWithoutReaderRecovers(t *testing.T) {
 }
 
 func TestCloseWithoutCarrier(t *testing.T) {
-	checkLeaks(t)
+	leaktest.Check(t)
 	key, peer := NewPrivateKey(), NewPrivateKey()
 	side := newChannels()
 	l := link.New(link.Config{})
@@ -436,7 +383,7 @@ func TestCloseWithoutCarrier(t *testing.T) {
 	for n := range uint64(4) {
 		side.put(ipv4(60000, n))
 	}
-	within(t, time.Second, "Close", func() { d.Close() })
+	linktest.Within(t, time.Second, "Close", func() { d.Close() })
 	if side.put(nil) {
 		t.Error("Packets are open after Close")
 	}
@@ -447,7 +394,7 @@ func TestCloseWithoutCarrier(t *testing.T) {
 
 // TestLateCarrier brings the carrier only after packets waited for it: the handshake that was due goes out first.
 func TestLateCarrier(t *testing.T) {
-	checkLeaks(t)
+	leaktest.Check(t)
 	release := make(chan struct{})
 	tn := open(t, func() (client, agent io.ReadWriteCloser) {
 		<-release
@@ -457,7 +404,7 @@ func TestLateCarrier(t *testing.T) {
 	tn.clientSide.put(want)
 	time.Sleep(50 * time.Millisecond)
 	close(release)
-	within(t, 2*time.Second, "the first packet", func() { // a lost handshake would be sent again after 5 s
+	linktest.Within(t, 2*time.Second, "the first packet", func() { // a lost handshake would be sent again after 5 s
 		if got := <-tn.agentSide.fromTunnel; !bytes.Equal(got, want) {
 			t.Error("another packet")
 		}
@@ -465,19 +412,19 @@ func TestLateCarrier(t *testing.T) {
 }
 
 func TestReadErrorEndsDevice(t *testing.T) {
-	checkLeaks(t)
-	tn := open(t, pipes)
+	leaktest.Check(t)
+	tn := open(t, linktest.Pipes)
 	gone := errors.New("helper is gone")
 	tn.clientSide.fail <- gone
-	within(t, time.Second, "the end of the device", func() { <-tn.client.Done() })
+	linktest.Within(t, time.Second, "the end of the device", func() { <-tn.client.Done() })
 	if !errors.Is(tn.client.Err(), gone) {
 		t.Errorf("Err = %v, want %v", tn.client.Err(), gone)
 	}
-	within(t, time.Second, "Close", func() { tn.client.Close() })
+	linktest.Within(t, time.Second, "Close", func() { tn.client.Close() })
 }
 
 func TestNewRefuses(t *testing.T) {
-	checkLeaks(t)
+	leaktest.Check(t)
 	key, peer := NewPrivateKey(), NewPrivateKey().Public()
 	tests := []struct {
 		name string

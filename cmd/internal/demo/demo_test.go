@@ -14,7 +14,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -26,6 +25,7 @@ import (
 	"github.com/borrownet/borrownet/cmd/internal/rundir"
 	"github.com/borrownet/borrownet/netstack"
 	"github.com/borrownet/borrownet/netstack/fairqueue"
+	"github.com/borrownet/borrownet/netstack/leaktest"
 	"github.com/borrownet/borrownet/netstack/wg"
 )
 
@@ -49,16 +49,7 @@ type laptop struct {
 // serve starts a world that ends with the test, and its server.
 func serve(t *testing.T) (*World, *rundir.Dir) {
 	t.Helper()
-	before := runtime.NumGoroutine()
-	t.Cleanup(func() {
-		for end := time.Now().Add(patience); runtime.NumGoroutine() > before; runtime.Gosched() {
-			if time.Now().After(end) {
-				buf := make([]byte, 1<<20)
-				t.Errorf("%d goroutines before, %d after:\n%s", before, runtime.NumGoroutine(), buf[:runtime.Stack(buf, true)])
-				return
-			}
-		}
-	})
+	leaktest.Check(t)
 	base, err := os.MkdirTemp("", "bn") // paths of sockets are bounded
 	if err != nil {
 		t.Fatal(err)

@@ -2,7 +2,6 @@ package session
 
 import (
 	"context"
-	"errors"
 	"io"
 	"net/netip"
 	"os"
@@ -28,7 +27,7 @@ import (
 // TestMain makes the test binary its own helper.
 func TestMain(m *testing.M) {
 	verbs := map[string]hooktest.Verb{
-		"__netns": netns.Main, "__exec": supervisor.ShimMain, "__run": runMain, "__app": appMain,
+		"__netns": netns.Main, "__exec": supervisor.ShimMain, "__run": runMain, "__hook": hookMain, "__app": appMain,
 		hooktest.VerbConfine: hooktest.ConfineMain,
 	}
 	if len(os.Args) > 1 {
@@ -191,9 +190,6 @@ func (l *lab) start() *Session {
 	l.t.Helper()
 	s, err := l.opening().Start(l.t.Context(), "api", l.observer())
 	if err != nil {
-		if errors.Is(err, errors.ErrUnsupported) {
-			hooktest.Unavailable(l.t, "netns", err)
-		}
 		l.t.Fatal(err)
 	}
 	l.t.Cleanup(func() { s.Close() })
@@ -225,6 +221,9 @@ type program struct {
 
 func newProgram(t *testing.T, s *Session) program {
 	t.Helper()
+	if s.hook != Seccomp {
+		hooktest.Unavailable(t, "netns", s.note)
+	}
 	c, err := netns.Dial(s.Place().Socket)
 	if err != nil {
 		t.Fatal(err)

@@ -52,6 +52,8 @@ func (e *exchange) admit(dst netip.AddrPort) error {
 		return nil
 	case a.IsLoopback(), a.IsUnspecified():
 		return switchboard.ErrLocal
+	case e.session.locals.isLocal(a) && a != wire.AgentAddr && a != wire.ClientAddr:
+		return nil
 	case e.session.fabric.lost.Load(), a.IsMulticast(), a.IsLinkLocalUnicast() && a.Is6(), a == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
 		return syscall.ENETUNREACH
 	case a == wire.AgentAddr, a == wire.ClientAddr:
@@ -77,7 +79,7 @@ func (e *exchange) OpenTCP(ctx context.Context, dst netip.AddrPort) (func(contex
 	}
 	ctx, cancel := context.WithTimeout(ctx, dialLimit)
 	defer cancel()
-	peer, err := s.dialPod(ctx, "tcp", dst)
+	peer, err := e.dial(ctx, "tcp", dst)
 	if err != nil {
 		return nil, err
 	}
@@ -94,6 +96,15 @@ func (e *exchange) OpenTCP(ctx context.Context, dst netip.AddrPort) (func(contex
 	}, nil
 }
 
+// dial connects to dst from where the session's policy says.
+func (e *exchange) dial(ctx context.Context, network string, dst netip.AddrPort) (net.Conn, error) {
+	if e.session.locals.isLocal(dst.Addr()) {
+		var d net.Dialer
+		return d.DialContext(ctx, network, dst.String())
+	}
+	return e.session.dialPod(ctx, network, dst)
+}
+
 // OpenUDP implements switchboard.Handler.
 func (e *exchange) OpenUDP(_ context.Context, dst netip.AddrPort) (func(context.Context, *net.UDPConn), error) {
 	if err := e.admit(dst); err != nil {
@@ -104,6 +115,12 @@ func (e *exchange) OpenUDP(_ context.Context, dst netip.AddrPort) (func(context.
 	}
 	return func(ctx context.Context, c *net.UDPConn) { e.exchange(ctx, c, dst) }, nil
 }
+
+// Publish implements switchboard.Handler. Listeners are the laptop's own here.
+func (*exchange) Publish(context.Context, netip.AddrPort, bool) error { return nil }
+
+// Attend implements switchboard.Handler.
+func (*exchange) Attend(ctx context.Context) { <-ctx.Done() }
 
 // resolve answers the queries that arrive on c until ctx ends.
 func (e *exchange) resolve(ctx context.Context, c *net.UDPConn) {
@@ -160,7 +177,7 @@ func (e *exchange) exchange(ctx context.Context, c *net.UDPConn, dst netip.AddrP
 			continue
 		}
 		if pod == nil {
-			if pod, err = e.session.dialPod(ctx, "udp", dst); err != nil {
+			if pod, err = e.dial(ctx, "udp", dst); err != nil {
 				e.session.log.Debug("datagram not carried", "dst", dst.String(), "err", err)
 				pod = nil
 				continue

@@ -69,6 +69,8 @@ type Session struct {
 	note    string        // why hook is not a better one
 	helper  *netns.Helper // nil unless hook is Seccomp
 	socket  string        // of the helper, or of the relay
+	board   string        // socket by which programs publish ports; "" unless hook is Seccomp
+	ports   *ports        // nil unless hook is Seccomp
 	endHook func()        // ends the relay; nil unless hook is Relay
 
 	carriers [fairqueue.Lanes]lastCarrier
@@ -168,7 +170,7 @@ func (s *Session) raiseStack(context.Context) error {
 	laptop := laptopResolver(s.log)
 	s.stack = stack
 	s.fabric = newFabric(router.New(router.Config{
-		Session: s.target.PodIPs, Client: wire.ClientAddr, Agent: wire.AgentAddr, Nameservers: laptop.Nameservers, Logger: s.log,
+		Session: s.target.PodIPs, Client: wire.ClientAddr, Agent: wire.AgentAddr, Nameservers: laptop.Nameservers, Local: s.req.Local, Logger: s.log,
 	}), stack, s.log)
 	s.fabric.pumpStack()
 	s.onClose(func() error {
@@ -179,7 +181,7 @@ func (s *Session) raiseStack(context.Context) error {
 		return err
 	})
 	s.locals = &locals{
-		ctx: s.ctx, stack: stack, nameservers: addrPorts(laptop.Nameservers, 53), queries: make(chan struct{}, maxQueries),
+		ctx: s.ctx, stack: stack, nameservers: addrPorts(laptop.Nameservers, 53), local: s.req.Local, queries: make(chan struct{}, maxQueries),
 		udp: newUDPTable(stack, s.hasUDPPort),
 	}
 	return nil
@@ -349,7 +351,7 @@ func (s *Session) openNamespace(ctx context.Context, o *Opener) error {
 	s.mu.Unlock()
 	s.onClose(helper.Close)
 	s.fabric.open(helper)
-	return nil
+	return s.openPorts(o)
 }
 
 // onePerFamily returns the first IPv4 and the first IPv6 address.
@@ -395,5 +397,8 @@ func (s *Session) Close() error {
 
 // Place returns what a program needs to run in the session.
 func (s *Session) Place() Place {
-	return Place{Session: s.name, Hook: s.hook, Socket: s.socket, Pod: s.target.Pod, Namespace: s.target.Namespace, Env: s.info.Env}
+	return Place{
+		Session: s.name, Hook: s.hook, Socket: s.socket, Ports: s.board, Addrs: onePerFamily(s.target.PodIPs),
+		Pod: s.target.Pod, Namespace: s.target.Namespace, Env: s.info.Env,
+	}
 }

@@ -5,10 +5,13 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"slices"
+	"sync/atomic"
 	"syscall"
 	"time"
 
 	"github.com/borrownet/borrownet/netstack"
+	"github.com/borrownet/borrownet/netstack/flow"
 	"github.com/borrownet/borrownet/netstack/relay"
 )
 
@@ -28,9 +31,11 @@ type locals struct {
 	ctx         context.Context // done when the session ends
 	stack       *netstack.Stack
 	nameservers map[netip.AddrPort]bool
+	local       []netip.Prefix // destinations in the laptop's own network
 	dns         dnsServer
 	udp         *udpTable
-	queries     chan struct{} // a slot per DNS query in flight
+	ports       atomic.Pointer[ports] // nil until the session has a namespace
+	queries     chan struct{}         // a slot per DNS query in flight
 }
 
 // dnsServer is what locals needs of the DNS proxy.
@@ -47,7 +52,7 @@ func (l *locals) forwardTCP(r *netstack.TCPRequest) {
 		if c, err := r.Accept(); err == nil {
 			l.dns.ServeTCP(l.ctx, c)
 		}
-	case dst.Addr().IsLoopback():
+	case dst.Addr().IsLoopback(), l.isLocal(dst.Addr()):
 		l.relay(r, dst)
 	default:
 		r.Reject(syscall.ENETUNREACH) // only a lost session sends these here
@@ -56,7 +61,11 @@ func (l *locals) forwardTCP(r *netstack.TCPRequest) {
 
 // relay joins the request to who listens on its destination.
 func (l *locals) relay(r *netstack.TCPRequest, dst netip.AddrPort) {
-	peer, err := l.dialLoopback(dst)
+	dial := l.dialLaptop
+	if dst.Addr().IsLoopback() {
+		dial = l.dialLoopback
+	}
+	peer, err := dial(dst)
 	if err != nil {
 		r.Reject(err)
 		return
@@ -69,14 +78,37 @@ func (l *locals) relay(r *netstack.TCPRequest, dst netip.AddrPort) {
 	relay.Copy(l.ctx, c, peer, relay.Options{})
 }
 
+// dialProgram connects to a program of the session on a loopback address.
+func (l *locals) dialProgram(ctx context.Context, dst netip.AddrPort) (relay.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, inwardTimeout)
+	defer cancel()
+	c, err := l.stack.DialTCP(ctx, netip.AddrPortFrom(dst.Addr(), 0), dst)
+	if err != nil {
+		return nil, err // not c: a nil *TCPConn is no nil relay.Conn
+	}
+	return c, nil
+}
+
 // dialLoopback connects to a loopback address: to a program of the session that
 // listens there, else to one of the laptop.
 func (l *locals) dialLoopback(dst netip.AddrPort) (relay.Conn, error) {
-	inward, cancel := context.WithTimeout(l.ctx, inwardTimeout)
-	defer cancel()
-	if c, err := l.stack.DialTCP(inward, netip.AddrPortFrom(dst.Addr(), 0), dst); err == nil {
+	if c, err := l.dialProgram(l.ctx, dst); err == nil {
 		return c, nil
 	}
+	if l.ports.Load().owns(flow.TCP, dst.Port()) {
+		return nil, syscall.ECONNREFUSED // the laptop's port is the one that just refused
+	}
+	return l.dialLaptop(dst)
+}
+
+// isLocal reports whether the address is in the laptop's own network, by the
+// session's policy.
+func (l *locals) isLocal(a netip.Addr) bool {
+	return slices.ContainsFunc(l.local, func(p netip.Prefix) bool { return p.Contains(a) })
+}
+
+// dialLaptop connects from the laptop.
+func (l *locals) dialLaptop(dst netip.AddrPort) (relay.Conn, error) {
 	d := net.Dialer{Timeout: laptopTimeout}
 	c, err := d.DialContext(l.ctx, "tcp", dst.String())
 	if err != nil {

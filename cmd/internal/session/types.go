@@ -10,14 +10,17 @@ import (
 
 // Request says what a person wants to borrow. It crosses the daemon's socket.
 type Request struct {
-	Name      string        `json:"name,omitempty"` // of the session; "" = the target's
-	Ref       string        `json:"ref"`            // pod, TYPE/NAME or bare name
-	Container string        `json:"container,omitempty"`
-	Kube      kube.Flags    `json:"kube"`
-	Image     string        `json:"image"`
-	Hook      Rung          `json:"hook,omitempty"` // "" = Auto
-	IdleTTL   time.Duration `json:"idleTTL"`
-	HardTTL   time.Duration `json:"hardTTL"`
+	Name      string     `json:"name,omitempty"` // of the session; "" = the target's
+	Ref       string     `json:"ref"`            // pod, TYPE/NAME or bare name
+	Container string     `json:"container,omitempty"`
+	Kube      kube.Flags `json:"kube"`
+	Image     string     `json:"image"`
+	Hook      Rung       `json:"hook,omitempty"` // "" = Auto
+	Publish   Publish    `json:"publish,omitzero"`
+	// Local are destinations in the laptop's own network: not through the pod.
+	Local   []netip.Prefix `json:"local,omitempty"`
+	IdleTTL time.Duration  `json:"idleTTL"`
+	HardTTL time.Duration  `json:"hardTTL"`
 }
 
 // Rung is how programs get into a session.
@@ -76,29 +79,36 @@ type Traffic struct {
 
 // Status is what `status` shows.
 type Status struct {
-	Session  string       `json:"session"`
-	State    State        `json:"state"`
-	Problem  *fault.Error `json:"problem,omitempty"` // why it is lost or reconnecting
-	Target   Target       `json:"target"`
-	Hook     Rung         `json:"hook"`               // Seccomp or Relay
-	HookNote string       `json:"hookNote,omitempty"` // why it is not a better one
-	Device   string       `json:"device,omitempty"`   // tun or veth; "" = none
-	Carrier  string       `json:"carrier,omitempty"`  // of calls: channel, spdy or websocket; "" = none now
+	Session   string        `json:"session"`
+	State     State         `json:"state"`
+	Problem   *fault.Error  `json:"problem,omitempty"` // why it is lost or reconnecting
+	Target    Target        `json:"target"`
+	Hook      Rung          `json:"hook"`                     // Seccomp or Relay
+	HookNote  string        `json:"hookNote,omitempty"`       // why it is not a better one
+	Device    string        `json:"device,omitempty"`         // tun or veth; "" = none
+	Carrier   string        `json:"carrier,omitempty"`        // of calls: channel, spdy or websocket; "" = none now
+	RoundTrip time.Duration `json:"roundTripNanos,omitempty"` // of a control request just now; 0 = no answer
+	Redials   uint64        `json:"redials"`
+	Since     time.Time     `json:"since"`
+	Agent     Agent         `json:"agent"`
+	Traffic   Traffic       `json:"traffic"`
+
+	Local   []netip.Prefix  `json:"local,omitempty"`
+	Publish Publish         `json:"publish,omitzero"`
+	Ports   []PublishedPort `json:"ports,omitempty"` // of programs, on the laptop's loopback
+
 	// BulkCarrier is that of flows that send much; "" = none now, they use Carrier.
-	BulkCarrier string        `json:"bulkCarrier,omitempty"`
-	RoundTrip   time.Duration `json:"roundTripNanos,omitempty"` // of a control request just now; 0 = no answer
-	Redials     uint64        `json:"redials"`
-	Since       time.Time     `json:"since"`
-	Agent       Agent         `json:"agent"`
-	Traffic     Traffic       `json:"traffic"`
+	BulkCarrier string `json:"bulkCarrier,omitempty"`
 }
 
 // Place is what a program needs to run in a session.
 type Place struct {
-	Session   string   `json:"session"`
-	Hook      Rung     `json:"hook"`   // Seccomp or Relay
-	Socket    string   `json:"socket"` // of the helper that makes sockets, or of the relay
-	Pod       string   `json:"pod"`
-	Namespace string   `json:"namespace"`
-	Env       []string `json:"env"` // the pod's, as the agent told
+	Session   string       `json:"session"`
+	Hook      Rung         `json:"hook"`            // Seccomp or Relay
+	Socket    string       `json:"socket"`          // of the helper that makes sockets, or of the relay
+	Ports     string       `json:"ports,omitempty"` // socket by which ports are published; "" = not needed
+	Addrs     []netip.Addr `json:"addrs,omitempty"` // the session's own
+	Pod       string       `json:"pod"`
+	Namespace string       `json:"namespace"`
+	Env       []string     `json:"env"` // the pod's, as the agent told
 }

@@ -16,7 +16,7 @@ import (
 
 const (
 	maxQueries  = 256 // DNS queries over UDP in flight
-	maxUDPFlows = 512 // loopback UDP flows at a time
+	maxUDPFlows = 512 // UDP flows to the laptop at a time
 	udpBacklog  = 32  // datagrams of a flow that wait for its goroutine
 	udpIdle     = 120 * time.Second
 )
@@ -34,7 +34,8 @@ func (l *locals) forwardUDP(f flow.Flow, payload []byte) {
 			})
 		default: // the resolver asks again
 		}
-	case f.Dst.Addr().IsLoopback():
+	case f.Dst.Addr().IsLoopback() && l.ports.Load().answer(f, payload):
+	case f.Dst.Addr().IsLoopback(), l.isLocal(f.Dst.Addr()):
 		l.udp.forward(l.ctx, f, payload)
 	default:
 		_ = l.stack.SendUnreachable(f, syscall.ENETUNREACH) // no room: the program asks again
@@ -47,7 +48,7 @@ func (l *locals) answer(f flow.Flow, query []byte) {
 	}
 }
 
-// udpTable relays loopback datagrams, each flow through a socket of its own on
+// udpTable relays datagrams to the laptop and its network, each flow through a socket of its own on
 // the laptop, or back into the session if a program there has the port.
 type udpTable struct {
 	stack *netstack.Stack
@@ -92,7 +93,7 @@ func (t *udpTable) remove(f flow.Flow) {
 // serve relays one flow until it is idle or ctx ends.
 func (t *udpTable) serve(ctx context.Context, f flow.Flow, in <-chan []byte) {
 	defer t.remove(f)
-	if t.inside(f.Dst.Port()) {
+	if f.Dst.Addr().IsLoopback() && t.inside(f.Dst.Port()) {
 		outbound(ctx, in, &clock{}, func(payload []byte) error { return t.stack.SendUDP(f.Src, f.Dst, payload) })
 		return
 	}

@@ -23,6 +23,9 @@ const maxSize = 1 << 20
 // Settings are what the file says.
 type Settings struct {
 	AgentImage string `json:"agentImage"`
+	// Publish and Local are values of the flags of these names, which add to them.
+	Publish []string `json:"publish"`
+	Local   []string `json:"local"`
 }
 
 // Read reads the file at path. A missing file says nothing.
@@ -38,7 +41,7 @@ func Read(path string) (Settings, error) {
 	if err != nil {
 		return Settings{}, &fault.Error{
 			Code: fault.Usage, Op: "read", Object: path, Reason: err.Error(), Err: err,
-			Hint: "all it may say as yet is: agentImage: REGISTRY/borrownet-agent:TAG",
+			Hint: "what it may say: agentImage: REGISTRY/borrownet-agent:TAG; publish: [\"18080:8080\"]; local: [192.0.2.0/24]",
 		}
 	}
 	return s, nil

@@ -2,7 +2,8 @@
  *
  * Built with -nostdlib -static -no-pie, so that every address fits 32 bits.
  * Writes one 8-byte word per call: the namespace cookie of the socket, or the
- * negative errno.
+ * negative errno; then the cookies of two sockets that were made to listen on
+ * 127.0.0.1, by listen and by socketcall.
  */
 #include <stdint.h>
 
@@ -37,11 +38,31 @@ static void report(long fd)
 }
 
 static uint32_t args[3] = { 2, 1, 0 };
+static unsigned char loopback[16] = { 2, 0, 0, 0, 127, 0, 0, 1 };
+static uint32_t backlog[2];
+
+/* bound() - a socket that is bound to 127.0.0.1, by the 32-bit convention */
+static int bound(void)
+{
+	int fd = call32(359, 2, 1, 0);
+
+	call32(361, fd, (int)(long)loopback, sizeof(loopback));
+	return fd;
+}
 
 void _start(void)
 {
 	report(call32(359, 2, 1, 0));                   /* socket */
 	report(call32(102, 1, (int)(long)args, 0));     /* socketcall(SYS_SOCKET) */
 	report(call64(0x40000000 + 41, 2, 1, 0, 0, 0)); /* x32 socket */
+	int fd = bound();
+
+	call32(363, fd, 5, 0); /* listen */
+	report(fd);
+	fd = bound();
+	backlog[0] = (uint32_t)fd;
+	backlog[1] = 5;
+	call32(102, 4, (int)(long)backlog, 0); /* socketcall(SYS_LISTEN) */
+	report(fd);
 	call64(231, 0, 0, 0, 0, 0);
 }

@@ -1,19 +1,26 @@
 // Command api is a sample app of the lab: the pod that is borrowed. It answers what
-// it saw over HTTP on port 8080 and over HTTPS on port 8443.
+// it saw over HTTP on port 8080 and over HTTPS on port 8443. With arguments it makes a
+// call instead, from inside of its pod, where there is no other program.
 package main
 
 import (
 	"fmt"
 	"os"
 
+	"github.com/borrownet/borrownet/integration/apps/internal/call"
 	"github.com/borrownet/borrownet/integration/apps/internal/observe"
 )
 
+const app = "api"
+
 func main() {
-	servers, err := observe.Web("api")
+	if len(os.Args) > 1 {
+		os.Exit(call.Main(app, os.Args[1:]))
+	}
+	servers, err := observe.Web(app)
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "api:", err)
+		fmt.Fprintf(os.Stderr, "%s: %v\n", app, err)
 		os.Exit(1)
 	}
-	os.Exit(observe.Run("api", servers...))
+	os.Exit(observe.Run(app, servers...))
 }

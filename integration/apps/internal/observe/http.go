@@ -22,6 +22,7 @@ type Seen struct {
 	Pod     string      `json:"pod"`
 	Remote  string      `json:"remote"` // address and port the connection came from
 	Local   string      `json:"local"`  // address and port it arrived at
+	Proto   string      `json:"proto"`  // HTTP/1.1 or HTTP/2.0
 	Method  string      `json:"method"`
 	Host    string      `json:"host"`
 	Path    string      `json:"path"`
@@ -44,11 +45,12 @@ type Digest struct {
 }
 
 // Handler answers POST /sha256 with the Digest of the body, GET /bytes?n=&seed=
-// with n bytes of package stream, and everything else with what it saw.
+// with n bytes of package stream, /ws as WebSocket, and everything else with what it saw.
 func Handler(app string) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /sha256", digest)
 	mux.HandleFunc("GET /bytes", bytes)
+	mux.HandleFunc("/ws", func(w http.ResponseWriter, r *http.Request) { converse(w, r, see(app, r)) })
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { answer(w, see(app, r)) })
 	return mux
 }
@@ -56,7 +58,7 @@ func Handler(app string) http.Handler {
 func see(app string, r *http.Request) Seen {
 	s := Seen{
 		App: app, Pod: Pod(),
-		Remote: r.RemoteAddr,
+		Remote: r.RemoteAddr, Proto: r.Proto,
 		Method: r.Method, Host: r.Host, Path: r.URL.RequestURI(), Headers: r.Header,
 	}
 	if a, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr); ok {
@@ -109,8 +111,8 @@ func answer(w http.ResponseWriter, v any) {
 	_ = e.Encode(v) // the only failure left is a client that is gone
 }
 
-// HTTP serves Handler(app) on addr, over TLS when conf is not nil. An address
-// without a host listens on both families.
+// HTTP serves Handler(app) on addr, over TLS when conf is not nil, else also HTTP/2 to
+// clients that begin with it. An address without a host listens on both families.
 func HTTP(app, addr string, conf *tls.Config) Server {
 	return func(ctx context.Context) error {
 		var lc net.ListenConfig
@@ -121,7 +123,9 @@ func HTTP(app, addr string, conf *tls.Config) Server {
 		if conf != nil {
 			l = tls.NewListener(l, conf)
 		}
-		srv := &http.Server{Handler: Handler(app), ReadHeaderTimeout: 10 * time.Second}
+		srv := &http.Server{Handler: Handler(app), ReadHeaderTimeout: 10 * time.Second, Protocols: new(http.Protocols)}
+		srv.Protocols.SetHTTP1(true)
+		srv.Protocols.SetUnencryptedHTTP2(true)
 		stop := context.AfterFunc(ctx, func() { _ = srv.Close() })
 		defer stop()
 		if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {

@@ -32,7 +32,7 @@ func TestHandler(t *testing.T) {
 	}
 	seen.Remote, seen.Local = "", ""
 	want := observe.Seen{
-		App: "orders", Pod: "orders-0", Method: "PUT", Host: "orders.example.org", Path: "/a/b?c=d",
+		App: "orders", Pod: "orders-0", Proto: "HTTP/1.1", Method: "PUT", Host: "orders.example.org", Path: "/a/b?c=d",
 		Headers: http.Header{"X-Trace": {"1", "2"}, "User-Agent": {"test"}, "Accept-Encoding": {"gzip"}, "Content-Length": {"1"}},
 	}
 	if diff := cmp.Diff(want, seen); diff != "" {

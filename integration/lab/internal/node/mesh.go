@@ -66,6 +66,9 @@ func installMesh(ctx context.Context, s spec.Spec, client *cluster.Client, repor
 	if err != nil {
 		return err
 	}
+	if objects, err = addTemplates(objects); err != nil {
+		return err
+	}
 	if err := client.Create(ctx, append([]byte(meshNamespace), objects...)); err != nil {
 		return err
 	}

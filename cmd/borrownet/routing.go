@@ -1,0 +1,117 @@
+package main
+
+import (
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/borrownet/borrownet/cmd/internal/session"
+	"github.com/borrownet/borrownet/cmd/internal/settings"
+)
+
+// publishNone is the value of --publish that publishes nothing.
+const publishNone = "none"
+
+// routingFlags say what does not go through the pod. They add to what
+// borrownet.yaml says.
+type routingFlags struct {
+	publish []string
+	local   []string
+}
+
+func (r *routingFlags) add(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringSliceVar(&r.publish, "publish", nil, "`HOST:PORT` publishes a program's PORT as port HOST of this machine's loopback (default: every port under its own number), none publishes nothing; may be repeated")
+	f.StringSliceVar(&r.local, "local", nil, "`CIDR` or address that programs reach by this machine's own network; may be repeated")
+}
+
+// apply puts the flags and the file's settings into req.
+func (r *routingFlags) apply(req *session.Request, file settings.Settings, name string) error {
+	var err error
+	if req.Publish, err = parsePublish(append(file.Publish, r.publish...)); err != nil {
+		return usage(err.Error(), name+" --publish 18080:8080")
+	}
+	if req.Local, err = parseLocal(append(file.Local, r.local...)); err != nil {
+		return usage(err.Error(), name+" --local 192.0.2.0/24")
+	}
+	return nil
+}
+
+func parsePublish(values []string) (session.Publish, error) {
+	var p session.Publish
+	for _, v := range values {
+		if v == publishNone {
+			p.None = true
+			continue
+		}
+		host, port, ok := strings.Cut(v, ":")
+		h, err1 := parsePort(host)
+		q, err2 := parsePort(port)
+		if !ok || err1 != nil || err2 != nil {
+			return p, fmt.Errorf("--publish %q: not none, nor HOST:PORT with two port numbers", v)
+		}
+		if p.As == nil {
+			p.As = map[uint16]uint16{}
+		}
+		p.As[q] = h
+	}
+	if p.None && p.As != nil {
+		return p, fmt.Errorf("--publish none and --publish HOST:PORT exclude each other")
+	}
+	return p, nil
+}
+
+func parsePort(s string) (uint16, error) {
+	n, err := strconv.ParseUint(s, 10, 16)
+	if err == nil && n == 0 {
+		err = strconv.ErrRange
+	}
+	return uint16(n), err
+}
+
+func parseLocal(values []string) ([]netip.Prefix, error) {
+	var out []netip.Prefix
+	for _, v := range values {
+		p, err := netip.ParsePrefix(v)
+		if err != nil {
+			a, aerr := netip.ParseAddr(v)
+			if aerr != nil {
+				return nil, fmt.Errorf("--local %q: not an address, nor a network like 192.0.2.0/24", v)
+			}
+			p = netip.PrefixFrom(a, a.BitLen())
+		}
+		out = append(out, p.Masked())
+	}
+	return out, nil
+}
+
+// portsText lists published ports for status.
+func portsText(st session.Status) string {
+	var parts []string
+	for _, p := range st.Ports {
+		text := fmt.Sprintf("%d/%s", p.Port, p.Proto)
+		switch {
+		case p.Problem != "":
+			text += " not published (" + p.Problem + ")"
+		case p.Host != p.Port:
+			text += fmt.Sprintf(" as %d", p.Host)
+		}
+		parts = append(parts, text)
+	}
+	if st.Publish.None {
+		return "not published, as asked"
+	}
+	return strings.Join(parts, ", ")
+}
+
+// localText lists what goes past the pod for status.
+func localText(st session.Status) string {
+	var parts []string
+	for _, p := range st.Local {
+		parts = append(parts, p.String())
+	}
+	return strings.Join(parts, " ")
+}

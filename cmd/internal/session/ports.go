@@ -1,0 +1,326 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/borrownet/borrownet/hook/netns"
+	"github.com/borrownet/borrownet/netstack/flow"
+	"github.com/borrownet/borrownet/netstack/relay"
+)
+
+const (
+	// scanPause is the time between two looks at what programs listen on.
+	scanPause = 500 * time.Millisecond
+	// soon is when a program that has asked for its port listens.
+	soon = 50 * time.Millisecond
+	// youth is how long a published port may wait for its program to listen: it
+	// asks just before it does.
+	youth = 2 * time.Second
+	// maxPorts bounds the ports that are published, of each protocol.
+	maxPorts = 256
+	// maxPublishedConns bounds the connections from the laptop to programs.
+	maxPublishedConns = 1024
+)
+
+// Publish says which ports of programs are opened on the laptop's loopback. The
+// zero value is all, each under its own number.
+type Publish struct {
+	None bool              `json:"none,omitempty"`
+	As   map[uint16]uint16 `json:"as,omitempty"` // port of the program: port of the laptop
+}
+
+// host is the laptop's port for the program's.
+func (p Publish) host(port uint16) uint16 {
+	if h, ok := p.As[port]; ok {
+		return h
+	}
+	return port
+}
+
+// PublishedPort is a port of a program that the laptop can reach.
+type PublishedPort struct {
+	Proto   string `json:"proto"`
+	Port    uint16 `json:"port"`              // where the program listens
+	Host    uint16 `json:"host"`              // on the laptop's loopback
+	Problem string `json:"problem,omitempty"` // why it is not there
+}
+
+// insider sees and reaches programs from inside their namespace.
+type insider interface {
+	Ports() ([]netns.Port, error)
+	DialTCP(ctx context.Context, dst netip.AddrPort) (*net.TCPConn, error)
+}
+
+// ports publishes on the laptop's loopback what programs of the session listen on,
+// as long as they do. TCP ports are asked for by listen(2), so that a program hears
+// of one that is taken; UDP ports, and what went past that, are found by looking.
+type ports struct {
+	policy Publish
+	inside insider
+	// dial connects to a loopback address of the session, sendUDP sends there.
+	dial    func(ctx context.Context, dst netip.AddrPort) (relay.Conn, error)
+	sendUDP func(src, dst netip.AddrPort, payload []byte) error
+	log     *slog.Logger
+	conns   chan struct{} // a slot per connection
+	rescan  chan struct{} // buffered 1: look now
+	wg      sync.WaitGroup
+
+	ctx context.Context // done when everything closes
+
+	mu     sync.Mutex
+	runs   int // programs that run
+	tcp    map[uint16]*openTCP
+	udp    map[uint16]*openUDP
+	failed map[PublishedPort]bool // with Problem: what could not be published
+}
+
+func newPorts(ctx context.Context, policy Publish, inside insider, log *slog.Logger) *ports {
+	return &ports{
+		ctx: ctx, policy: policy, inside: inside, log: log, conns: make(chan struct{}, maxPublishedConns), rescan: make(chan struct{}, 1),
+		tcp: map[uint16]*openTCP{}, udp: map[uint16]*openUDP{}, failed: map[PublishedPort]bool{},
+	}
+}
+
+// run looks and serves until ctx ends, then closes every port and joins all that
+// it started.
+func (p *ports) run() {
+	tick := time.NewTicker(scanPause)
+	defer tick.Stop()
+	for {
+		select {
+		case <-p.ctx.Done():
+			p.closeAll()
+			p.wg.Wait()
+			return
+		case <-p.rescan:
+		case <-tick.C:
+			if p.idle() {
+				tick.Stop()
+				select {
+				case <-p.rescan:
+				case <-p.ctx.Done():
+				}
+				tick.Reset(scanPause)
+			}
+		}
+		if p.ctx.Err() == nil {
+			p.scan()
+		}
+	}
+}
+
+// idle reports whether there is nothing to look for.
+func (p *ports) idle() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.runs == 0 && len(p.tcp)+len(p.udp)+len(p.failed) == 0
+}
+
+// look makes run scan soon.
+func (p *ports) look() {
+	select {
+	case p.rescan <- struct{}{}:
+	default:
+	}
+}
+
+// attend notes that programs run until ctx ends.
+func (p *ports) attend(ctx context.Context) {
+	p.mu.Lock()
+	p.runs++
+	p.mu.Unlock()
+	p.look()
+	<-ctx.Done()
+	p.mu.Lock()
+	p.runs--
+	p.mu.Unlock()
+	p.look() // what they listened on is gone
+}
+
+// publish opens the port of a TCP listener at the address, which is about to
+// listen.
+func (p *ports) publish(at netip.AddrPort, v6only bool) error {
+	if p.policy.None {
+		return nil
+	}
+	want := netns.Port{Proto: flow.TCP, At: at, IPv6: at.Addr().Is6(), V6Only: v6only}
+	err := p.openTCP(want)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		// By a program of this session that is gone, perhaps.
+		p.scan()
+		err = p.openTCP(want)
+	}
+	if errors.Is(err, syscall.EADDRINUSE) && !at.Addr().IsUnspecified() {
+		// Beside a listener on the pod's address there may be another one on
+		// 127.0.0.1: the program does not mind.
+		p.log.Info("port is not published", "port", at.Port(), "err", err)
+		return nil
+	}
+	if err == nil {
+		time.AfterFunc(soon, p.look) // so that its end is noticed when it comes
+	}
+	return err
+}
+
+// scan compares what is open with what programs listen on.
+func (p *ports) scan() {
+	found, err := p.inside.Ports()
+	if err != nil {
+		p.log.Debug("ports of the session are not known", "err", err)
+		if errors.Is(err, syscall.ENETDOWN) {
+			p.closeAll() // no namespace, no programs in it
+		}
+		return
+	}
+	tcp, udp := map[uint16]bool{}, map[uint16]bool{}
+	for _, f := range found {
+		switch {
+		case f.Proto == flow.TCP:
+			tcp[f.At.Port()] = true
+		case p.worthPublishing(f):
+			udp[f.At.Port()] = true
+		}
+	}
+	p.closeGone(tcp, udp)
+	if p.policy.None {
+		return
+	}
+	for _, f := range found {
+		var err error
+		switch {
+		case f.Proto == flow.TCP:
+			err = p.openTCP(f)
+		case udp[f.At.Port()]:
+			err = p.openUDP(f)
+		default:
+			continue
+		}
+		p.note(f, err)
+	}
+}
+
+// worthPublishing reports whether a UDP socket may be a server, and can be reached
+// from the laptop's loopback.
+func (p *ports) worthPublishing(f netns.Port) bool {
+	a := f.At.Addr()
+	auto := f.At.Port() >= netns.FirstAutoPort // clients, whose ports nobody wants to reach
+	return !auto && !f.V6Only && (a.IsUnspecified() || a.Is4() && a.IsLoopback())
+}
+
+// closeGone closes what no program listens on any more.
+func (p *ports) closeGone(tcp, udp map[uint16]bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for port, o := range p.tcp {
+		switch {
+		case tcp[port]:
+			o.seen = true
+		case o.seen || p.runs == 0 || time.Since(o.since) > youth:
+			o.close()
+			delete(p.tcp, port)
+		}
+	}
+	for port, o := range p.udp {
+		if !udp[port] {
+			o.close()
+			delete(p.udp, port)
+		}
+	}
+	for f := range p.failed {
+		if f.Proto == flow.TCP.String() && !tcp[f.Port] || f.Proto == flow.UDP.String() && !udp[f.Port] {
+			delete(p.failed, f)
+		}
+	}
+}
+
+// note remembers why a port could not be published, and says it once.
+func (p *ports) note(f netns.Port, err error) {
+	if err == nil {
+		return
+	}
+	host := p.policy.host(f.At.Port())
+	problem := fmt.Sprintf("port %d of this machine: %v", host, errnoText(err))
+	out := PublishedPort{Proto: f.Proto.String(), Port: f.At.Port(), Host: host, Problem: problem}
+	p.mu.Lock()
+	known := p.failed[out]
+	if !known && len(p.failed) < maxPorts {
+		p.failed[out] = true
+	}
+	p.mu.Unlock()
+	if !known {
+		p.log.Warn("port is not published", "proto", f.Proto.String(), "port", f.At.Port(), "err", err)
+	}
+}
+
+func errnoText(err error) error {
+	var e syscall.Errno
+	if errors.As(err, &e) {
+		return e
+	}
+	return err
+}
+
+// closeAll closes every port. Connections that are open go on.
+func (p *ports) closeAll() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for port, o := range p.tcp {
+		o.close()
+		delete(p.tcp, port)
+	}
+	for port, o := range p.udp {
+		o.close()
+		delete(p.udp, port)
+	}
+}
+
+// owns reports whether the port of the laptop is only a way back to the same port
+// of the session.
+func (p *ports) owns(proto flow.Proto, port uint16) bool {
+	if p == nil {
+		return false
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if proto == flow.UDP {
+		o := p.udp[port]
+		return o != nil && o.host == port
+	}
+	o := p.tcp[port]
+	return o != nil && o.host == port
+}
+
+// list is what status shows.
+func (p *ports) list() []PublishedPort {
+	if p == nil {
+		return nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var out []PublishedPort
+	for port, o := range p.tcp {
+		out = append(out, PublishedPort{Proto: flow.TCP.String(), Port: port, Host: o.host})
+	}
+	for port, o := range p.udp {
+		out = append(out, PublishedPort{Proto: flow.UDP.String(), Port: port, Host: o.host})
+	}
+	for f := range p.failed {
+		out = append(out, f)
+	}
+	slices.SortFunc(out, func(a, b PublishedPort) int {
+		if a.Port != b.Port {
+			return int(a.Port) - int(b.Port)
+		}
+		return int(a.Proto[0]) - int(b.Proto[0])
+	})
+	return out
+}

@@ -1,0 +1,576 @@
+package session
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/borrownet/borrownet/hook/hooktest"
+	"github.com/borrownet/borrownet/hook/netns"
+	"github.com/borrownet/borrownet/hook/supervisor"
+	"github.com/borrownet/borrownet/hook/switchboard"
+)
+
+// hookMain is a small borrownet run in a session with a namespace: the place as
+// JSON, then the command.
+func hookMain(args []string) int {
+	var place Place
+	if err := json.Unmarshal([]byte(args[0]), &place); err != nil {
+		fmt.Fprintln(os.Stderr, "error:", err)
+		return 125
+	}
+	sockets, err := netns.Dial(place.Socket)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "error:", err)
+		return 125
+	}
+	defer sockets.Close()
+	cfg := supervisor.Config{
+		Shim: []string{hooktest.Self, "__exec"}, Argv: args[1:], Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
+		Sockets: sockets, Addrs: place.Addrs, Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)),
+	}
+	if place.Ports != "" {
+		board, err := switchboard.Dial(place.Ports)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "error:", err)
+			return 125
+		}
+		attention, err := board.Attend(context.Background())
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "error:", err)
+			return 125
+		}
+		defer attention.Close()
+		cfg.Ports = board
+	}
+	code, err := supervisor.Run(context.Background(), cfg)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "error:", err)
+	}
+	return code
+}
+
+// hooked is a program of a session with a namespace, under way.
+type hooked struct {
+	t   *testing.T
+	cmd *exec.Cmd
+	in  io.WriteCloser
+	out *bufio.Reader
+}
+
+// hook starts argv in the session.
+func hook(t *testing.T, s *Session, argv ...string) *hooked {
+	t.Helper()
+	if err := supervisor.Probe(); err != nil {
+		hooktest.Unavailable(t, "seccomp", err)
+	}
+	place, err := json.Marshal(s.Place())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return start(t, append([]string{"__hook", string(place)}, argv...))
+}
+
+func start(t *testing.T, args []string) *hooked {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	cmd := exec.CommandContext(ctx, hooktest.Self, args...)
+	cmd.Stderr = t.Output()
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	h := &hooked{t: t, cmd: cmd, in: in, out: bufio.NewReader(out)}
+	t.Cleanup(func() { h.end(); cancel() })
+	return h
+}
+
+// end closes the program's standard input and waits for it.
+func (h *hooked) end() {
+	h.in.Close()
+	io.Copy(io.Discard, h.out)
+	h.cmd.Wait()
+}
+
+func (h *hooked) line() string {
+	h.t.Helper()
+	line, err := h.out.ReadString('\n')
+	if err != nil {
+		h.t.Fatalf("the program said %q, then %v", line, err)
+	}
+	return strings.TrimSpace(line)
+}
+
+// freePort is a port of the laptop that nobody has.
+func freePort(t *testing.T) uint16 {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	return netip.MustParseAddrPort(ln.Addr().String()).Port()
+}
+
+// talk says something to a greeter and returns what it said of its peer.
+func talk(t *testing.T, network, at string) string {
+	t.Helper()
+	c, err := net.DialTimeout(network, at, 10*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(20 * time.Second))
+	if _, err := io.WriteString(c, "hello"); err != nil {
+		t.Fatal(err)
+	}
+	buf := make([]byte, 200)
+	n, err := c.Read(buf)
+	if err != nil {
+		t.Fatalf("%s %s: %v", network, at, err)
+	}
+	return string(buf[:n])
+}
+
+// eventually waits for a condition that another process brings about.
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for limit := time.Now().Add(30 * time.Second); !ok(); {
+		if time.Now().After(limit) {
+			t.Fatalf("waited 30s for: %s", what)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+func refused(at string) bool {
+	c, err := net.Dial("tcp", at)
+	if err == nil {
+		c.Close()
+	}
+	return errors.Is(err, syscall.ECONNREFUSED)
+}
+
+func laptopHas6() bool {
+	ln, err := net.Listen("tcp", "[::1]:0")
+	if err != nil {
+		return false
+	}
+	ln.Close()
+	return true
+}
+
+// TestListenersAreReachable: whatever a program listens on, the laptop finds it on
+// its loopback, at once, and no longer once it is gone.
+func TestListenersAreReachable(t *testing.T) {
+	l := newLab(t)
+	s := l.start()
+	v6 := laptopHas6()
+	for _, tt := range []struct {
+		name, bind string
+		from       []string // hosts of the laptop
+		peer       string   // what the program sees
+		not        string   // host where it is not
+	}{
+		{"wildcard", "0.0.0.0", []string{"127.0.0.1"}, "127.0.0.1", "::1"},
+		{"wildcard6", "::", []string{"127.0.0.1", "::1"}, "127.0.0.1", ""},
+		{"v6only", "v6only", []string{"::1"}, "::1", "127.0.0.1"},
+		{"pod", podIP.String(), []string{"127.0.0.1"}, podIP.String(), ""},
+		{"pod6", podIP6.String(), []string{"::1"}, podIP6.String(), ""},
+		{"loopback", "127.0.0.1", []string{"127.0.0.1"}, "127.0.0.1", ""},
+		{"loopback6", "::1", []string{"::1"}, "::1", ""},
+		{"unbound", "", []string{"127.0.0.1"}, "127.0.0.1", ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			port := freePort(t)
+			h := hook(t, s, hooktest.Self, "__app", "greet", "tcp", tt.bind, strconv.Itoa(int(port)))
+			f := strings.Fields(h.line())
+			if f[0] != "listening" {
+				t.Fatal(f)
+			}
+			for _, host := range tt.from {
+				if !v6 && host == "::1" {
+					continue
+				}
+				if got, want := talk(t, "tcp", net.JoinHostPort(host, f[1])), "hello "+tt.peer; got != want {
+					t.Errorf("from %s: %q, want %q", host, got, want)
+				}
+			}
+			if tt.not != "" && v6 && !refused(net.JoinHostPort(tt.not, f[1])) {
+				t.Errorf("%s answers too", tt.not)
+			}
+			h.end()
+			for _, host := range tt.from {
+				eventually(t, "the port to go with its program", func() bool { return !v6 && host == "::1" || refused(net.JoinHostPort(host, f[1])) })
+			}
+		})
+	}
+}
+
+// TestPortIsTaken: a program hears of a port that somebody else on the laptop has.
+func TestPortIsTaken(t *testing.T) {
+	l := newLab(t)
+	s := l.start()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	_, port, _ := net.SplitHostPort(ln.Addr().String())
+	for _, bind := range []string{"0.0.0.0", "::", "127.0.0.1"} {
+		h := hook(t, s, hooktest.Self, "__app", "greet", "tcp", bind, port)
+		if got := h.line(); got != "EADDRINUSE" {
+			t.Errorf("%s: %q, want EADDRINUSE", bind, got)
+		}
+	}
+	// On the pod's address nobody is in its way.
+	if got := hook(t, s, hooktest.Self, "__app", "greet", "tcp", podIP.String(), port).line(); !strings.HasPrefix(got, "listening") {
+		t.Error(got)
+	}
+}
+
+// TestPrivilegedPort: nobody needs root to listen on :80 in a session.
+func TestPrivilegedPort(t *testing.T) {
+	l := newLab(t)
+	s := l.start()
+	h := hook(t, s, hooktest.Self, "__app", "greet", "tcp", "0.0.0.0", "80")
+	if got := h.line(); got != "listening 80" {
+		t.Fatal(got)
+	}
+	c := hook(t, s, hooktest.Self, "__app", "talk", "127.0.0.1:80")
+	if got := c.line(); got != "hello 127.0.0.1" {
+		t.Errorf("from the session: %q", got)
+	}
+	if os.Getuid() == 0 {
+		return // root may have the port on the laptop too
+	}
+	eventually(t, "status to say why the port is not published", func() bool {
+		for _, p := range s.Status(t.Context(), false).Ports {
+			if p.Port == 80 && p.Problem == "port 80 of this machine: permission denied" {
+				return true
+			}
+		}
+		return false
+	})
+}
+
+// TestPublishPolicy publishes a port under another number, and none.
+func TestPublishPolicy(t *testing.T) {
+	for _, none := range []bool{false, true} {
+		l := newLab(t)
+		port, as := freePort(t), freePort(t)
+		o := l.opening()
+		o.req.Publish = Publish{None: none, As: map[uint16]uint16{port: as}}
+		s, err := o.Start(t.Context(), "api", l.observer())
+		if err != nil {
+			if errors.Is(err, errors.ErrUnsupported) {
+				hooktest.Unavailable(t, "netns", err)
+			}
+			t.Fatal(err)
+		}
+		defer s.Close()
+		h := hook(t, s, hooktest.Self, "__app", "greet", "tcp", "0.0.0.0", strconv.Itoa(int(port)))
+		if got := h.line(); !strings.HasPrefix(got, "listening") {
+			t.Fatal(got)
+		}
+		if !refused(fmt.Sprintf("127.0.0.1:%d", port)) {
+			t.Errorf("none %v: the program's own number answers", none)
+		}
+		at := fmt.Sprintf("127.0.0.1:%d", as)
+		if none {
+			if !refused(at) {
+				t.Error("published all the same")
+			}
+			continue
+		}
+		if got := talk(t, "tcp", at); got != "hello 127.0.0.1" {
+			t.Errorf("got %q", got)
+		}
+		if got := s.Status(t.Context(), false).Ports; len(got) != 1 || got[0] != (PublishedPort{Proto: "tcp", Port: port, Host: as}) {
+			t.Errorf("status shows %+v", got)
+		}
+	}
+}
+
+// TestDatagramPorts: UDP ports of programs are found and published.
+func TestDatagramPorts(t *testing.T) {
+	l := newLab(t)
+	s := l.start()
+	port := freePort(t)
+	h := hook(t, s, hooktest.Self, "__app", "greet", "udp", "127.0.0.1", strconv.Itoa(int(port)))
+	if got := h.line(); !strings.HasPrefix(got, "listening") {
+		t.Fatal(got)
+	}
+	at := fmt.Sprintf("127.0.0.1:%d", port)
+	has := func() bool {
+		for _, p := range s.Status(t.Context(), false).Ports {
+			if p == (PublishedPort{Proto: "udp", Port: port, Host: port}) {
+				return true
+			}
+		}
+		return false
+	}
+	eventually(t, "the port to be published", has)
+	for range 2 {
+		if got := talk(t, "udp", at); got != "hello 127.0.0.1" {
+			t.Errorf("got %q", got)
+		}
+	}
+	// Programs of the session reach it too, and get their answers themselves.
+	if got := hook(t, s, hooktest.Self, "__app", "talk", at, "udp").line(); got != "hello 127.0.0.1" {
+		t.Errorf("from the session: %q", got)
+	}
+	h.end()
+	eventually(t, "the port to go with its program", func() bool { return !has() })
+}
+
+// TestClosedPortOfTheSession: a port that was published a moment ago does not
+// seem open to programs of the session.
+func TestClosedPortOfTheSession(t *testing.T) {
+	l := newLab(t)
+	s := l.start()
+	port := freePort(t)
+	h := hook(t, s, hooktest.Self, "__app", "greet", "tcp", "0.0.0.0", strconv.Itoa(int(port)))
+	h.line()
+	h.end()
+	if got := hook(t, s, hooktest.Self, "__app", "talk", fmt.Sprintf("127.0.0.1:%d", port)).line(); got != "ECONNREFUSED" {
+		t.Errorf("got %q, want ECONNREFUSED", got)
+	}
+}
+
+// TestLocalByPolicy: what the policy calls local is reached from the laptop, TCP and
+// UDP, with and without a namespace; everything else is not.
+func TestLocalByPolicy(t *testing.T) {
+	here := ownAddress(t)
+	for _, rung := range []Rung{Seccomp, Relay} {
+		t.Run(string(rung), func(t *testing.T) {
+			tcp, err := net.Listen("tcp", net.JoinHostPort(here.String(), "0"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer tcp.Close()
+			go func() { // ends with tcp
+				for {
+					c, err := tcp.Accept()
+					if err != nil {
+						return
+					}
+					io.WriteString(c, "the laptop's network")
+					c.Close()
+				}
+			}()
+			udp, err := net.ListenPacket("udp", net.JoinHostPort(here.String(), "0"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer udp.Close()
+			go func() { // ends with udp
+				buf := make([]byte, 100)
+				for {
+					n, from, err := udp.ReadFrom(buf)
+					if err != nil {
+						return
+					}
+					udp.WriteTo(buf[:n], from)
+				}
+			}()
+			for _, local := range []bool{false, true} {
+				l := newLab(t)
+				o := l.opening()
+				o.req.Hook = rung
+				if local {
+					o.req.Local = []netip.Prefix{netip.PrefixFrom(here, here.BitLen())}
+				}
+				s, err := o.Start(t.Context(), "api", l.observer())
+				if err != nil {
+					if errors.Is(err, errors.ErrUnsupported) {
+						hooktest.Unavailable(t, "netns", err)
+					}
+					t.Fatal(err)
+				}
+				defer s.Close()
+				run := hook
+				if rung == Relay {
+					run = relayHook
+				}
+				want, wantUDP := "the laptop's network", "hello"
+				if !local {
+					want, wantUDP = "ECONNREFUSED", ""
+				}
+				if got := run(t, s, hooktest.Self, "__app", "talk", tcp.Addr().String()).line(); got != want {
+					t.Errorf("local %v: TCP %q, want %q", local, got, want)
+				}
+				if wantUDP == "" {
+					continue
+				}
+				if got := run(t, s, hooktest.Self, "__app", "talk", udp.LocalAddr().String(), "udp").line(); got != wantUDP {
+					t.Errorf("local %v: UDP %q, want %q", local, got, wantUDP)
+				}
+			}
+		})
+	}
+}
+
+// ownAddress is an address of this machine that is not loopback.
+func ownAddress(t *testing.T) netip.Addr {
+	t.Helper()
+	nets, err := net.InterfaceAddrs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range nets {
+		if p, err := netip.ParsePrefix(n.String()); err == nil && p.Addr().Is4() && !p.Addr().IsLoopback() {
+			return p.Addr()
+		}
+	}
+	t.Skip("needs an IPv4 address besides loopback")
+	return netip.Addr{}
+}
+
+// relayHook is hook for a session without a namespace.
+func relayHook(t *testing.T, s *Session, argv ...string) *hooked {
+	t.Helper()
+	return start(t, append([]string{"__run", s.Place().Socket}, argv...))
+}
+
+// TestLocalhost6: localhost by its IPv6 name is the laptop's, and leads to other
+// programs of the session.
+func TestLocalhost6(t *testing.T) {
+	if !laptopHas6() {
+		t.Skip("needs ::1 on this machine")
+	}
+	l := newLab(t)
+	s := l.start()
+	for _, bind := range []string{"::1", "::", "v6only"} {
+		h := hook(t, s, hooktest.Self, "__app", "greet", "tcp", bind, strconv.Itoa(int(freePort(t))))
+		f := strings.Fields(h.line())
+		if f[0] != "listening" {
+			t.Fatalf("%s: %s", bind, f)
+		}
+		want := "hello ::1"
+		if bind == "::" {
+			want = "hello 127.0.0.1"
+		}
+		if got := hook(t, s, hooktest.Self, "__app", "talk", "[::1]:"+f[1]).line(); got != want {
+			t.Errorf("%s: got %q, want %q", bind, got, want)
+		}
+	}
+}
+
+// appGreet listens and answers with who spoke, until its standard input ends. The
+// arguments are the protocol, the address ("" = never bound) and the port.
+func appGreet(args []string) error {
+	port, err := strconv.Atoi(args[2])
+	if err != nil {
+		return err
+	}
+	domain, typ, bind := unix.AF_INET, unix.SOCK_STREAM, args[1]
+	if args[0] == "udp" {
+		typ = unix.SOCK_DGRAM
+	}
+	if strings.Contains(bind, ":") || bind == "v6only" {
+		domain = unix.AF_INET6
+	}
+	fd, err := unix.Socket(domain, typ|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	if bind == "v6only" {
+		bind = "::"
+		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1); err != nil {
+			return err
+		}
+	}
+	if bind != "" {
+		if err := unix.Bind(fd, sockaddr(netip.AddrPortFrom(netip.MustParseAddr(bind), uint16(port)))); err != nil {
+			fmt.Println("bind", errnoName(err))
+			return nil
+		}
+	}
+	if typ == unix.SOCK_STREAM {
+		if err := unix.Listen(fd, 16); err != nil {
+			fmt.Println(errnoName(err))
+			return nil
+		}
+	}
+	at, err := unix.Getsockname(fd)
+	if err != nil {
+		return err
+	}
+	fmt.Println("listening", addrOf(at).Port())
+	go func() {
+		for greetOne(fd, typ) == nil {
+		}
+	}()
+	io.Copy(io.Discard, os.Stdin)
+	return nil
+}
+
+func greetOne(fd, typ int) error {
+	buf := make([]byte, 100)
+	if typ == unix.SOCK_DGRAM {
+		n, from, err := unix.Recvfrom(fd, buf, 0)
+		if err != nil {
+			return err
+		}
+		return unix.Sendto(fd, []byte(string(buf[:n])+" "+addrOf(from).Addr().String()), 0, from)
+	}
+	c, from, err := unix.Accept4(fd, unix.SOCK_CLOEXEC)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(c)
+	n, err := unix.Read(c, buf)
+	if err != nil {
+		return nil // this one has gone, others may come
+	}
+	_, _ = unix.Write(c, []byte(string(buf[:n])+" "+addrOf(from).Addr().String()))
+	return nil
+}
+
+// appTalk says hello and prints the answer.
+func appTalk(args []string) error {
+	network := "tcp"
+	if len(args) > 1 {
+		network = args[1]
+	}
+	c, err := net.DialTimeout(network, args[0], 10*time.Second)
+	if err != nil {
+		fmt.Println(errnoName(err))
+		return nil
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(20 * time.Second))
+	if _, err := io.WriteString(c, "hello"); err != nil {
+		return err
+	}
+	buf := make([]byte, 100)
+	n, err := c.Read(buf)
+	if err != nil {
+		return err
+	}
+	fmt.Println(string(buf[:n]))
+	return nil
+}
