@@ -4,6 +4,7 @@ import (
 	"io"
 	"math"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,40 +17,38 @@ import (
 	"github.com/borrownet/borrownet/netstack/flow"
 )
 
-// Byte budgets of a link's outbound queue. A packet counts with its size on the
-// wire.
+// Byte budgets of a link's outbound queue for what is dropped for want of room.
+// A packet counts with its size on the wire.
 const (
-	dataBudget     = 512 << 10 // of a lane
-	reserveBudget  = 64 << 10
+	controlBudget  = 64 << 10
 	againBudget    = maxSendBuffer
 	datagramBudget = 256 << 10
 )
 
 // The budget of retransmissions is a conn's whole window: that is lost with a
-// carrier. What is dropped here waits for another timeout, which is at its
-// longest by then. Queued retransmissions share their bytes with the conn's
-// send buffer, so the budget costs little memory.
+// carrier whose peer has begun anew. What is dropped here waits for another
+// timeout, which is at its longest by then. Queued retransmissions share their
+// bytes with the conn's send buffer, so the budget costs little memory.
 
-// smallPacket is the size up to which a TCP segment may use the reserve: pure
-// ACKs, SYN, FIN, RST, keystrokes.
-const smallPacket = 128
+// What a conn may have queued before its Write waits, and all conns together:
+// beyond that only conns that have nothing queued may write.
+const (
+	connQueue  = 256 << 10
+	stackQueue = 4 << 20
+)
 
 // A budget is what packets on their way out are charged to.
 type budget uint8
 
 const (
-	budgetData     budget = iota // TCP segments with data of flows that send much: wait for room
-	budgetExpress                // TCP segments with data of other flows: wait for room
-	budgetReserve                // small TCP segments
-	budgetAgain                  // retransmitted TCP segments: dropped for want of room
-	budgetDatagram               // UDP, ICMP, fragments: dropped for want of room
+	budgetData     budget = iota // TCP segments with data: bounded by admit
+	budgetControl                // other TCP segments
+	budgetAgain                  // retransmitted TCP segments
+	budgetDatagram               // UDP, ICMP, fragments
 	budgets
 )
 
-var budgetBytes = [budgets]int{dataBudget, dataBudget, reserveBudget, againBudget, datagramBudget}
-
-// mayWait reports whether packets wait for room in b.
-func (b budget) mayWait() bool { return b <= budgetExpress }
+var budgetBytes = [budgets]int{math.MaxInt, controlBudget, againBudget, datagramBudget}
 
 // An outbound is a packet on its way out. The link holds a reference to it.
 type outbound struct {
@@ -58,23 +57,17 @@ type outbound struct {
 	budget budget
 }
 
-// A waiting is a sender that waits in WritePackets until its packet is queued.
+// A waiting is a conn whose Write waits for room.
 type waiting struct {
-	out    outbound
-	packet fairqueue.Packet
-	sender *sender       // nil if unknown
-	done   chan struct{} // closed when out was queued or dropped
-	err    tcpip.Error   // valid after done
+	flow flow.Flow
+	done chan struct{} // closed when it may try again
 }
 
 // A link is the gVisor side of the stack's packet pipe.
 //
-// Invariant: nothing that gVisor does inside DeliverNetworkPacket may wait
-// here, or two peers that both wait for room would wait for each other. Inline
-// it sends only resets and ICMP, which are budgetReserve and budgetDatagram; TCP
-// data is sent by gVisor's own goroutines and by callers of Write. A segment
-// waits with its endpoint locked, so packets of one flow never overtake each
-// other.
+// Nothing waits in it: gVisor sends from where it receives and with locks held,
+// and two peers that both waited for room would wait for each other. What
+// bounds the queue is that conns ask before they write, see admit.
 type link struct {
 	dispatcher atomic.Pointer[stack.NetworkDispatcher]
 	mtu        atomic.Uint32
@@ -83,7 +76,7 @@ type link struct {
 	readable [fairqueue.Lanes]sync.Cond // something can be popped from the lane, or closed
 	queue    *fairqueue.Queue[outbound]
 	used     [budgets]int
-	waiters  [budgetExpress + 1][]*waiting // for each budget that packets wait for
+	waiters  []waiting
 	senders  map[flow.Flow]*sender
 	closed   bool
 	dropped  [budgets]uint64
@@ -115,50 +108,31 @@ func (l *link) WritePackets(pkts stack.PacketBufferList) (int, tcpip.Error) {
 
 func (l *link) write(pkt *stack.PacketBuffer) tcpip.Error {
 	out := outbound{pkt: pkt, size: pkt.Size(), budget: budgetDatagram}
-	isTCP := pkt.TransportProtocolNumber == header.TCPProtocolNumber
-	payload := 0
-	if isTCP {
-		out.budget = budgetReserve
-		payload = pkt.Data().Size()
-	}
 	p := describe(pkt, out.size)
 
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	if l.closed {
-		l.mu.Unlock()
 		return &tcpip.ErrClosedForSend{}
 	}
-	var from *sender
-	if payload > 0 && isTCP {
-		from = l.senders[p.Flow]
-		switch {
-		case from != nil && from.again(pkt.TransportHeader().Slice(), payload):
-			out.budget = budgetAgain
-		case out.size <= smallPacket && l.roomLocked(out):
-		case l.queue.Lane(p.Flow) == fairqueue.Bulk:
+	if pkt.TransportProtocolNumber == header.TCPProtocolNumber {
+		out.budget = budgetControl
+		if payload := pkt.Data().Size(); payload > 0 {
 			out.budget = budgetData
-		default:
-			out.budget = budgetExpress
+			from := l.senders[p.Flow]
+			if from != nil && from.again(pkt.TransportHeader().Slice(), payload) {
+				out.budget = budgetAgain
+			}
 		}
 	}
-	// Data does not pass data that waits already.
-	room := l.roomLocked(out) && (!out.budget.mayWait() || len(l.waiters[out.budget]) == 0)
-	if room || from != nil && from.hurried > 0 {
-		l.pushLocked(out, p)
-		l.mu.Unlock()
-		return nil
-	}
-	if !out.budget.mayWait() {
+	if used := l.used[out.budget]; used > 0 && used+out.size > budgetBytes[out.budget] {
 		l.dropped[out.budget]++
-		l.mu.Unlock()
 		return &tcpip.ErrNoBufferSpace{}
 	}
-	w := &waiting{out: out, packet: p, sender: from, done: make(chan struct{})}
-	l.waiters[out.budget] = append(l.waiters[out.budget], w)
-	l.waits++
-	l.mu.Unlock()
-	<-w.done
-	return w.err
+	out.pkt.IncRef()
+	l.used[out.budget] += out.size
+	l.readable[l.queue.Push(out, p, time.Now())].Signal()
+	return nil
 }
 
 // describe says what the queue has to know of pkt.
@@ -174,35 +148,41 @@ func describe(pkt *stack.PacketBuffer, size int) fairqueue.Packet {
 	return p
 }
 
-// roomLocked reports whether out fits its budget. A packet bigger than the
-// whole budget fits an empty one.
-func (l *link) roomLocked(out outbound) bool {
-	used := l.used[out.budget]
-	return used == 0 || used+out.size <= budgetBytes[out.budget]
-}
-
-func (l *link) pushLocked(out outbound, p fairqueue.Packet) {
-	out.pkt.IncRef()
-	l.used[out.budget] += out.size
-	l.readable[l.queue.Push(out, p, time.Now())].Signal()
-}
-
-// grantLocked queues the packets of waiters, first come first served, as far
-// as there is room.
-func (l *link) grantLocked() {
-	for b, waiters := range l.waiters {
-		n := 0
-		for n < len(waiters) && l.roomLocked(waiters[n].out) {
-			l.pushLocked(waiters[n].out, waiters[n].packet)
-			close(waiters[n].done)
-			n++
-		}
-		if n > 0 {
-			k := copy(waiters, waiters[n:])
-			clear(waiters[k:])
-			l.waiters[b] = waiters[:k]
-		}
+// admit asks for a conn whether it may write. If not, the channel is closed
+// when it may ask again.
+func (l *link) admit(f flow.Flow) (<-chan struct{}, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed || l.admitsLocked(f) {
+		return nil, true
 	}
+	w := waiting{flow: f, done: make(chan struct{})}
+	l.waiters = append(l.waiters, w)
+	l.waits++
+	return w.done, false
+}
+
+func (l *link) admitsLocked(f flow.Flow) bool {
+	own := l.queue.FlowBytes(f)
+	return own == 0 || own < connQueue && l.queue.Bytes() < stackQueue
+}
+
+// abandon forgets a conn that does not wait any more.
+func (l *link) abandon(done <-chan struct{}) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.waiters = slices.DeleteFunc(l.waiters, func(w waiting) bool { return w.done == done })
+}
+
+// wakeLocked lets conns ask again, the first first: as many as find room.
+func (l *link) wakeLocked() {
+	l.waiters = slices.DeleteFunc(l.waiters, func(w waiting) bool {
+		if !l.admitsLocked(w.flow) {
+			return false
+		}
+		close(w.done)
+		return true
+	})
 }
 
 // split is Stack.Split.
@@ -248,7 +228,7 @@ func (l *link) readPackets(lane fairqueue.Lane, bufs [][]byte, sizes []int, offs
 		l.packets++
 		l.bytes += uint64(out.size)
 	}
-	l.grantLocked()
+	l.wakeLocked()
 	l.mu.Unlock()
 
 	var err error
@@ -279,14 +259,16 @@ func copyPacket(b []byte, pkt *stack.PacketBuffer) int {
 	return n
 }
 
-// close fails all waiting and later calls and drops what is queued.
+// close fails later calls, lets waiting conns go and drops what is queued.
 func (l *link) close() {
 	l.mu.Lock()
 	l.closed = true
 	var queued []outbound
 	l.queue.Clear(func(out outbound) { queued = append(queued, out) })
-	waiters := l.waiters
-	l.waiters = [budgetExpress + 1][]*waiting{}
+	for _, w := range l.waiters {
+		close(w.done)
+	}
+	l.waiters = nil
 	for i := range l.readable {
 		l.readable[i].Broadcast()
 	}
@@ -294,12 +276,6 @@ func (l *link) close() {
 
 	for _, out := range queued {
 		out.pkt.DecRef()
-	}
-	for _, ws := range waiters {
-		for _, w := range ws {
-			w.err = &tcpip.ErrClosedForSend{}
-			close(w.done)
-		}
 	}
 }
 

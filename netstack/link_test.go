@@ -72,51 +72,11 @@ func TestLinkDropsWhatMayNotWait(t *testing.T) {
 	if got, want := writeAll(t, l, header.UDPProtocolNumber, 1000), datagramBudget/1040; got != want {
 		t.Errorf("room for %d datagrams, want %d", got, want)
 	}
-	if got, want := writeAll(t, l, header.TCPProtocolNumber, 0), reserveBudget/40; got != want {
+	if got, want := writeAll(t, l, header.TCPProtocolNumber, 0), controlBudget/40; got != want {
 		t.Errorf("room for %d pure ACKs, want %d", got, want)
 	}
-	if l.dropped[budgetDatagram] != 1 || l.dropped[budgetReserve] != 1 || l.waits != 0 {
+	if l.dropped[budgetDatagram] != 1 || l.dropped[budgetControl] != 1 || l.waits != 0 {
 		t.Errorf("dropped %v, %d waits", l.dropped, l.waits)
-	}
-}
-
-// fill fills l's data budget, up to less than 32 KiB, and its reserve.
-func fill(t *testing.T, l *link) {
-	t.Helper()
-	for range (dataBudget - l.used[budgetExpress]) / (1 << 15) {
-		pkt := outPacket(header.TCPProtocolNumber, 1, 1<<15-40, 0)
-		if err := l.write(pkt); err != nil {
-			t.Fatalf("write = %v", err)
-		}
-		pkt.DecRef()
-	}
-	writeAll(t, l, header.TCPProtocolNumber, 0)
-}
-
-// startWrite writes pkt and returns when the write waits.
-func startWrite(t *testing.T, l *link, pkt *stack.PacketBuffer) <-chan tcpip.Error {
-	t.Helper()
-	l.mu.Lock()
-	before := l.waits
-	l.mu.Unlock()
-	result := make(chan tcpip.Error, 1)
-	go func() {
-		err := l.write(pkt)
-		pkt.DecRef()
-		result <- err
-	}()
-	for {
-		l.mu.Lock()
-		waits := l.waits
-		l.mu.Unlock()
-		if waits > before {
-			return result
-		}
-		select {
-		case err := <-result:
-			t.Fatalf("write did not wait: %v", err)
-		default:
-		}
 	}
 }
 
@@ -142,61 +102,69 @@ func marks(t *testing.T, l *link, n int) (got []byte) {
 	return got
 }
 
-func queued(l *link) int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.queue.Len()
+func linkFlow(port uint16) flow.Flow {
+	return flow.Flow{Proto: flow.TCP, Src: netip.AddrPortFrom(linkSrc, port), Dst: netip.AddrPortFrom(linkDst, 80)}
 }
 
-func TestLinkWaitersKeepOrder(t *testing.T) {
-	l := newLink(defaultMTU)
-	fill(t, l)
-	before := queued(l)
-	var results []<-chan tcpip.Error
-	for i := range 5 {
-		size := 40000
-		if i == 2 {
-			size = 1 // small data waits too if the reserve is full
+// fillFlow queues data of a flow until it may write no more, and returns how many packets.
+func fillFlow(t *testing.T, l *link, port uint16) (n int) {
+	t.Helper()
+	for {
+		room, ok := l.admit(linkFlow(port))
+		if !ok {
+			l.abandon(room)
+			return n
 		}
-		results = append(results, startWrite(t, l, outPacket(header.TCPProtocolNumber, uint16(10+i), size, byte('a'+i))))
-	}
-	if got, want := string(marks(t, l, before+5)), "abcde"; got != want {
-		t.Errorf("order %q, want %q", got, want)
-	}
-	for _, r := range results {
-		if err := <-r; err != nil {
-			t.Errorf("write = %v", err)
+		pkt := outPacket(header.TCPProtocolNumber, port, 60000, byte(port))
+		if err := l.write(pkt); err != nil {
+			t.Fatalf("write = %v", err)
 		}
-	}
-	if l.used != [budgets]int{} || len(l.waiters[budgetExpress]) != 0 {
-		t.Errorf("empty link: used %v, %d waiters", l.used, len(l.waiters[budgetExpress]))
+		pkt.DecRef()
+		n++
 	}
 }
 
-func TestLinkHurry(t *testing.T) {
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+func TestLinkAdmits(t *testing.T) {
 	l := newLink(defaultMTU)
-	fill(t, l)
-	f := flow.Flow{Proto: flow.TCP, Src: netip.AddrPortFrom(linkSrc, 8), Dst: netip.AddrPortFrom(linkDst, 80)}
-	from := l.addSender(f)
-	slow := startWrite(t, l, outPacket(header.TCPProtocolNumber, 7, 40000, 'a'))
-	hurried := startWrite(t, l, outPacket(header.TCPProtocolNumber, 8, 40000, 'b'))
-	l.hurry(from)
-	if err := <-hurried; err != nil {
-		t.Errorf("hurried write = %v", err)
+	if n := fillFlow(t, l, 1); n != connQueue/60040+1 {
+		t.Errorf("a conn has room for %d packets", n)
 	}
-	// As long as the flow is in a hurry it does not wait.
-	pkt := outPacket(header.TCPProtocolNumber, 8, 40000, 'c')
-	if err := l.write(pkt); err != nil {
-		t.Errorf("second hurried write = %v", err)
+	before := l.queue.Len()
+	if fillFlow(t, l, 2); l.queue.Len() == before {
+		t.Error("a conn waits for another one's queue")
 	}
-	pkt.DecRef()
-	l.relax(from)
-	again := startWrite(t, l, outPacket(header.TCPProtocolNumber, 8, 40000, 'd'))
-	if got, want := string(marks(t, l, queued(l)+2)), "bcad"; got != want {
-		t.Errorf("order %q, want %q", got, want)
+	var flows uint16 = 3
+	for ; l.queue.Bytes() < stackQueue; flows++ {
+		fillFlow(t, l, flows)
 	}
-	<-slow
-	<-again
+	if n := fillFlow(t, l, flows); n != 1 {
+		t.Errorf("a conn may queue %d packets in a full link, want 1", n)
+	}
+	one, _ := l.admit(linkFlow(1))
+	two, _ := l.admit(linkFlow(2))
+	gone, _ := l.admit(linkFlow(2))
+	l.abandon(gone)
+	if isClosed(one) || isClosed(two) {
+		t.Error("admitted before there is room")
+	}
+	for l.queue.Len() > 0 {
+		marks(t, l, 1)
+	}
+	if !isClosed(one) || !isClosed(two) || isClosed(gone) || len(l.waiters) != 0 {
+		t.Errorf("%d conns wait for an empty link", len(l.waiters))
+	}
+	if l.used != [budgets]int{} {
+		t.Errorf("empty link: used %v", l.used)
+	}
 }
 
 // TestLinkTakesAWindowAgain: a carrier that breaks loses a conn's window. Each
@@ -218,7 +186,7 @@ func TestLinkTakesAWindowAgain(t *testing.T) {
 	}
 }
 
-func TestLinkNeverBlocksRetransmissions(t *testing.T) {
+func TestLinkDropsRetransmissions(t *testing.T) {
 	l := newLink(defaultMTU)
 	f := flow.Flow{Proto: flow.TCP, Src: netip.AddrPortFrom(linkSrc, 8), Dst: netip.AddrPortFrom(linkDst, 80)}
 	from := l.addSender(f)
@@ -231,7 +199,6 @@ func TestLinkNeverBlocksRetransmissions(t *testing.T) {
 	if err := write(seq, size); err != nil {
 		t.Fatalf("write = %v", err)
 	}
-	fill(t, l)
 	var err tcpip.Error
 	n := 0
 	for ; err == nil; n++ {
@@ -240,14 +207,12 @@ func TestLinkNeverBlocksRetransmissions(t *testing.T) {
 	if _, ok := err.(*tcpip.ErrNoBufferSpace); !ok || n-1 != againBudget/(size+40) {
 		t.Errorf("%d retransmissions were queued, then %v", n-1, err)
 	}
-	if l.waits != 0 || l.dropped[budgetAgain] != 1 {
-		t.Errorf("dropped %v, %d waits", l.dropped, l.waits)
+	if l.dropped[budgetAgain] != 1 {
+		t.Errorf("dropped %v", l.dropped)
 	}
 	// What overlaps, but has new bytes, is new.
 	overlap := uint32(seq)
-	fresh := startWrite(t, l, outSegment(header.TCPProtocolNumber, 8, overlap+1, size, 'b'))
-	marks(t, l, queued(l)+1)
-	if err := <-fresh; err != nil {
+	if err := write(overlap+1, size); err != nil {
 		t.Errorf("write = %v", err)
 	}
 	other := l.addSender(f)
@@ -263,11 +228,14 @@ func TestLinkNeverBlocksRetransmissions(t *testing.T) {
 
 func TestLinkClose(t *testing.T) {
 	l := newLink(defaultMTU)
-	fill(t, l)
-	waiting := startWrite(t, l, outPacket(header.TCPProtocolNumber, 7, 40000, 'a'))
+	fillFlow(t, l, 7)
+	room, _ := l.admit(linkFlow(7))
 	l.close()
-	if _, ok := (<-waiting).(*tcpip.ErrClosedForSend); !ok {
-		t.Error("a waiting write outlives the link")
+	if !isClosed(room) {
+		t.Error("a waiting conn outlives the link")
+	}
+	if _, ok := l.admit(linkFlow(7)); !ok {
+		t.Error("a closed link makes conns wait")
 	}
 	pkt := outPacket(header.TCPProtocolNumber, 7, 1, 'a')
 	defer pkt.DecRef()

@@ -56,14 +56,13 @@ type Config struct {
 
 // A Stack is one IP host. Its methods may be called concurrently.
 type Stack struct {
-	log   *slog.Logger
-	own   []netip.Addr // sorted
-	ipv6  bool
-	any   bool // transparent: every address is as good as its own
-	gv    *stack.Stack
-	link  *link
-	done  chan struct{} // closed by Close
-	slots chan struct{} // one per packet that deliverSlowly may hold
+	log  *slog.Logger
+	own  []netip.Addr // sorted
+	ipv6 bool
+	any  bool // transparent: every address is as good as its own
+	gv   *stack.Stack
+	link *link
+	done chan struct{} // closed by Close
 
 	onTCP   atomic.Pointer[forwarder]
 	onUDP   atomic.Pointer[func(flow.Flow, []byte)]
@@ -75,7 +74,6 @@ type Stack struct {
 	mu         sync.Mutex
 	closed     bool
 	handshakes sync.WaitGroup // Accepts in progress; Add with mu held and not closed
-	tasks      sync.WaitGroup // our goroutines; likewise
 }
 
 // New makes a stack. gVisor starts GOMAXPROCS goroutines for TCP in it, which
@@ -91,12 +89,11 @@ func New(cfg Config) (*Stack, error) {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	s := &Stack{
-		log:   cfg.Logger,
-		ipv6:  cfg.IPv6,
-		any:   cfg.Transparent,
-		link:  newLink(cfg.MTU),
-		done:  make(chan struct{}),
-		slots: make(chan struct{}, 16),
+		log:  cfg.Logger,
+		ipv6: cfg.IPv6,
+		any:  cfg.Transparent,
+		link: newLink(cfg.MTU),
+		done: make(chan struct{}),
 	}
 	for _, a := range cfg.Addrs {
 		if !a.IsValid() || a.IsUnspecified() || a.IsMulticast() {
@@ -245,7 +242,6 @@ func (s *Stack) Close() error {
 // waitEnd closes ended when nothing of the stack runs any more.
 func (s *Stack) waitEnd(ended chan<- struct{}) {
 	s.handshakes.Wait()
-	s.tasks.Wait()
 	s.gv.Wait()
 	close(ended)
 }
@@ -301,36 +297,9 @@ func (s *Stack) Deliver(pkt []byte) {
 	if p, ok := parseICMP(pkt); ok {
 		s.dials.heed(p)
 		s.sockets.heed(p)
-		if isTooBig(p) {
-			s.deliverSlowly(proto, pb)
-			return
-		}
 	}
 	s.link.deliver(proto, pb)
 	pb.DecRef()
-}
-
-// deliverSlowly delivers pb, and gives it back, in a goroutine of its own: of
-// all packets only ICMP's "too big" makes gVisor take the lock of a TCP
-// endpoint inline, and that may be held by a sender that waits for room.
-func (s *Stack) deliverSlowly(proto tcpip.NetworkProtocolNumber, pb *stack.PacketBuffer) {
-	select {
-	case s.slots <- struct{}{}:
-	default:
-		s.counts.malformed.Add(1)
-		pb.DecRef()
-		return
-	}
-	if !s.join(&s.tasks) {
-		pb.DecRef()
-		return
-	}
-	go func() {
-		defer s.tasks.Done()
-		s.link.deliver(proto, pb)
-		pb.DecRef()
-		<-s.slots
-	}()
 }
 
 // parseICMP parses pkt if it is ICMP.
@@ -344,18 +313,6 @@ func parseICMP(pkt []byte) (flow.Packet, bool) {
 	}
 	p, err := flow.Parse(pkt)
 	return p, err == nil && (p.Flow.Proto == flow.ICMP || p.Flow.Proto == flow.ICMPv6)
-}
-
-// isTooBig reports whether p is an ICMP fragmentation needed or an ICMPv6
-// packet too big message, or completes a message that may be one.
-func isTooBig(p flow.Packet) bool {
-	switch {
-	case p.Fragment:
-		return true
-	case p.Flow.Proto == flow.ICMP:
-		return p.ICMPType == uint8(header.ICMPv4DstUnreachable) && p.ICMPCode == uint8(header.ICMPv4FragmentationNeeded)
-	}
-	return p.ICMPType == uint8(header.ICMPv6PacketTooBig)
 }
 
 // ReadPackets waits for packets that leave the stack and copies up to

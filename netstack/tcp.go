@@ -59,12 +59,6 @@ func (s *Stack) newTCPConn(ep tcpip.Endpoint, wq *waiter.Queue, local, remote ne
 		s.link.removeSender(c.sender)
 	}
 
-	// Any call into ep may find it locked by a sender that waits in the link.
-	// Once a deadline has passed the flow waits no more, so that the call
-	// returns.
-	c.readBy.onChange = c.hurry
-	c.writeBy.onChange = c.hurry
-
 	idle := tcpip.KeepaliveIdleOption(keepaliveIdle)
 	interval := tcpip.KeepaliveIntervalOption(keepaliveInterval)
 	ep.SetSockOpt(&idle)
@@ -72,15 +66,6 @@ func (s *Stack) newTCPConn(ep tcpip.Endpoint, wq *waiter.Queue, local, remote ne
 	ep.SetSockOptInt(tcpip.KeepaliveCountOption, keepaliveCount)
 	ep.SocketOptions().SetKeepAlive(true)
 	return c
-}
-
-// hurry lets c's flow pass the link without waiting, or again not.
-func (c *TCPConn) hurry(on bool) {
-	if on {
-		c.stack.link.hurry(c.sender)
-	} else {
-		c.stack.link.relax(c.sender)
-	}
 }
 
 func (c *TCPConn) opError(op string, err error) error {
@@ -130,6 +115,9 @@ func (c *TCPConn) write(b []byte) (int, error) {
 	err := c.ready(passed)
 	n := 0
 	for err == nil && n < len(b) {
+		if err = c.admitted(passed); err != nil {
+			break
+		}
 		k, terr := c.ep.Write(bytes.NewReader(b[n:]), tcpip.WriteOptions{})
 		n += int(k)
 		switch terr.(type) {
@@ -146,25 +134,30 @@ func (c *TCPConn) write(b []byte) (int, error) {
 	return n, err
 }
 
+// admitted waits until the link has room for more of c.
+func (c *TCPConn) admitted(passed <-chan struct{}) error {
+	for {
+		room, ok := c.stack.link.admit(c.sender.flow)
+		if ok {
+			return nil
+		}
+		if err := c.wait(room, passed); err != nil {
+			c.stack.link.abandon(room)
+			return err
+		}
+	}
+}
+
 // Close implements net.Conn. What was written is still sent; if something that
 // was received is unread, the peer gets a RST.
-func (c *TCPConn) Close() error { return c.hurriedEnd("close", c.ep.Close) }
+func (c *TCPConn) Close() error { return c.end("close", c.ep.Close) }
 
 // Reset closes c abortively: the peer gets a RST, and what was written but not
 // sent is dropped.
 func (c *TCPConn) Reset() error {
-	return c.hurriedEnd("reset", func() {
+	return c.end("reset", func() {
 		c.ep.Abort()
 		c.ep.Close()
-	})
-}
-
-// hurriedEnd calls closeEndpoint while the flow does not wait in the link, once.
-func (c *TCPConn) hurriedEnd(op string, closeEndpoint func()) error {
-	return c.end(op, func() {
-		c.hurry(true)
-		closeEndpoint()
-		c.hurry(false)
 	})
 }
 
