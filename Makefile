@@ -11,7 +11,7 @@ REF     ?= lab.local/borrownet-agent:1
 MESHED   = $(if $(filter 0,$(MESH)),,--mesh)
 export VERSION REF
 
-.PHONY: help build demo agent-image setup test test-fast test-race test-hook test-lab test-mesh lint fmt fuzz bench
+.PHONY: help build demo agent-image setup test test-fast test-race test-hook test-lab test-mesh newcomer lint fmt fuzz bench
 .PHONY: demo-cluster lab-build lab-up lab-down lab-run docs clean
 
 help: ## list the targets
@@ -46,6 +46,9 @@ test-lab: ## end to end in a real Kubernetes on this machine (needs root; compil
 
 test-mesh: ## end to end in a real Istio mesh (needs root; compiles Kubernetes and Istio once)
 	@hack/test.sh -tiers mesh
+
+newcomer: ## make demo and make test in clean clones, as everybody who may try them, with times (needs root; an hour)
+	@hack/newcomer.sh
 
 lint: ## gofmt, go vet, staticcheck, shellcheck
 	@hack/lint.sh

@@ -103,12 +103,12 @@ func (c *Client) lacking(ctx context.Context, namespace string, answers []Access
 	e := &Error{Op: "attach to", Object: "pods in namespace " + namespace,
 		Reason: fmt.Sprintf("you may not %s in namespace %s (RBAC)", strings.Join(all, ", "), namespace)}
 	first := missing[0]
-	_, e.Hint = c.missing(c.whoami(ctx), namespace, grant{first.Verb, first.Group, first.Resource})
+	_, e.Hint = c.missing(c.User(ctx), namespace, grant{first.Verb, first.Group, first.Resource})
 	return e
 }
 
-// whoami returns the name that the API server knows the user by, or "".
-func (c *Client) whoami(ctx context.Context) string {
+// User returns the name that the API server knows the user by, or "".
+func (c *Client) User(ctx context.Context) string {
 	body, err := json.Marshal(authenticationv1.SelfSubjectReview{
 		TypeMeta: metav1.TypeMeta{APIVersion: "authentication.k8s.io/v1", Kind: "SelfSubjectReview"},
 	})

@@ -109,29 +109,27 @@ likes with what the agent has. Prefer --image.`
 const policyExample = `  borrownet policy --image registry.example.org/borrownet-agent@sha256:DIGEST | kubectl apply -f -
   kubectl label namespace shop borrownet.dev/agent-only=true`
 
-const exitCodesLong = `Exit codes of every command but run and shell:
+const doctorLong = `Look for what would keep borrownet from working: on this machine, in the kubeconfig,
+and, as far as it lets itself be asked, in the cluster. Nothing is changed anywhere.
+Each thing that was looked at is ok, a warning (borrownet works, but less well than it
+could) or a failure, with what to do about it.
 
-    0   it worked
-    1   anything not listed here
-    2   a mistake on the command line or in borrownet.yaml
+With --pod the target is looked for, and the API server judges the agent's container
+in a dry run, as by "borrownet up --dry-run". With --offline no cluster is asked.
 
-   10   the cluster: kubeconfig, API server, credentials, permissions to look
-   11   the target: no such namespace, pod or container, or it does not run
-   12   the agent could not be placed: permissions, policy, image
+The exit code is 0 if nothing failed, else what a command would fail with because of
+the first failure; "borrownet explain CODE" says more.`
 
-   20   this machine: runtime directory, daemon
-   21   this machine: namespaces, packet device, seccomp
+const doctorExample = `  borrownet doctor
+  borrownet doctor --offline
+  borrownet doctor --pod deploy/api -n shop -o json`
 
-   30   no such session
-   31   a session of that name exists
-   32   the session is lost: its agent is gone for good
-   33   no way to the agent at the moment
+const explainLong = `Say where the connections of a session's programs go, and by which rung of the hook
+they enter it and why: of the session NAME, or of all. With a number, say what that
+exit code means and what to look at.`
 
-  130   interrupted
-
-run and shell return the exit code of the command; 128+n if signal n ended it,
-125 if borrownet itself failed, 126 if the command could not be executed, 127 if it
-was not found.`
+const explainExample = `  borrownet explain
+  borrownet explain 12`
 
 const usageTemplate = `usage:{{if .Runnable}}
   {{.UseLine}}{{end}}{{if .HasAvailableSubCommands}}
@@ -156,7 +154,7 @@ const helpTemplate = `{{with (or .Long .Short)}}{{. | trimTrailingWhitespaces}}
 
 // exitCodes is a help topic.
 func exitCodes() *cobra.Command {
-	return &cobra.Command{Use: "exit-codes", Short: "exit codes and what they mean (a help topic)", Long: exitCodesLong}
+	return &cobra.Command{Use: "exit-codes", Short: "exit codes and what they mean (a help topic)", Long: exitCodesText()}
 }
 
 // help returns the help command. Cobra's own does not fail on unknown topics.

@@ -54,6 +54,11 @@ func labSteps(context.Context) ([]step, error) {
 	return []step{
 		labBuild,
 		{
+			// Of a module of its own, and as root: it starts and ends labs.
+			name: "the lab itself", kind: goTest,
+			argv: []string{goCmd(), "test", "-C", "integration/lab", "-json", "-count=1", "-timeout", "10m", "."},
+		},
+		{
 			name: "lab", kind: testBinary, pkg: module + "/integration",
 			argv: onLaptop(nil, e2eTests, "-test.v=test2json", "-test.timeout=40m", "-test.skip", meshTests),
 		},

@@ -97,6 +97,12 @@ func (r *runner) openLog(name string) (*os.File, error) {
 
 // runStep runs one command and adds its results; it reports whether nothing failed.
 func (r *runner) runStep(ctx context.Context, t *tier, s step, log io.Writer) bool {
+	if s.skip != "" {
+		res := result{name: s.name, outcome: skipped, output: s.skip}
+		t.results.add(res)
+		r.printTest(res)
+		return true
+	}
 	c := newCollector(t.results)
 	c.onEnd = r.printPackage
 	var failures int
