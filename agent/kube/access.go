@@ -32,7 +32,7 @@ type Feature string
 // The features.
 const (
 	Workloads Feature = "workloads" // targets named as deploy/x, svc/x or by a bare name
-	WebSocket Feature = "websocket" // port-forwards where a proxy before the API server lets no SPDY pass
+	WebSocket Feature = "websocket" // port-forwards for calls, or where a proxy before the API server lets no SPDY pass
 	Events    Feature = "events"    // telling an image that is slow to come from a slow node
 )
 

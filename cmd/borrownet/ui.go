@@ -170,6 +170,17 @@ func (u *ui) status(list []session.Status) error {
 	return u.print(plain(b.String()))
 }
 
+// carrierText says what carries calls, and what bulk.
+func carrierText(st session.Status) string {
+	switch {
+	case st.BulkCarrier == "":
+		return st.Carrier
+	case st.BulkCarrier == st.Carrier:
+		return "two of " + st.Carrier
+	}
+	return fmt.Sprintf("%s for calls, %s for bulk", st.Carrier, st.BulkCarrier)
+}
+
 func statusRows(st session.Status) [][2]string {
 	rows := [][2]string{{"session", st.Session}, {"state", string(st.State)}}
 	if st.Problem != nil {
@@ -182,7 +193,7 @@ func statusRows(st session.Status) [][2]string {
 		[2]string{"context", st.Target.Context}, [2]string{"namespace", st.Target.Namespace},
 		[2]string{"pod", st.Target.Pod}, [2]string{"container", st.Target.Container},
 		[2]string{"node", st.Target.Node}, [2]string{"pod ips", joined(st)},
-		[2]string{"hook", hookText(st)}, [2]string{"device", st.Device}, [2]string{"carrier", st.Carrier})
+		[2]string{"hook", hookText(st)}, [2]string{"device", st.Device}, [2]string{"carrier", carrierText(st)})
 	if st.State != session.Lost {
 		rows = append(rows, [2]string{"round trip", roundTrip(st)})
 	}
