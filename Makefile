@@ -9,6 +9,7 @@ BUILD   := CGO_ENABLED=0 $(GO) build -buildvcs=false -trimpath -ldflags '$(LDFLA
 REF     ?= lab.local/borrownet-agent:1
 # The labs to play with have a mesh. The test tiers say themselves what they need.
 MESHED   = $(if $(filter 0,$(MESH)),,--mesh)
+WITHFLUX = $(if $(FLUX),--flux)
 export VERSION REF
 
 .PHONY: help build demo agent-image setup test test-fast test-race test-hook test-lab test-mesh newcomer lint fmt fuzz bench
@@ -59,8 +60,8 @@ fmt: ## gofmt everything
 fuzz: ## fuzz every parser, FUZZTIME each (default 20s)
 	@hack/fuzz.sh
 
-bench: ## every figure next to raw port-forward, in the lab: a table and docs/benchmarks/results.json
-	@hack/bench.sh
+bench: ## every figure next to raw port-forward, in the lab: a table and docs/benchmarks/results.json (ARGS='-run live')
+	@hack/bench.sh $(if $(filter 1,$(MESH)),--mesh) $(ARGS)
 
 demo-cluster: ## the whole story on a real Kubernetes with a mesh: the lab (MESH=0: without), or your cluster if KUBECONFIG is set
 	@hack/demo-cluster.sh $(MESHED)
@@ -68,14 +69,14 @@ demo-cluster: ## the whole story on a real Kubernetes with a mesh: the lab (MESH
 lab-build: ## compile the lab (Kubernetes, Istio, images) into its cache (MESH=0: without Istio)
 	@hack/lab-build.sh $(MESHED)
 
-lab-up: ## start a single-node Kubernetes with a mesh to play with; prints how to enter its laptop (MESH=0: no mesh)
-	@hack/lab-up.sh $(MESHED)
+lab-up: ## start a single-node Kubernetes with a mesh to play with; prints how to enter its laptop (MESH=0: no mesh, FLUX=1: with Flux)
+	@hack/lab-up.sh $(MESHED) $(WITHFLUX)
 
 lab-down: ## stop the lab that lab-up started
 	@hack/lab-down.sh
 
 lab-run: ## run CMD='…' as an unprivileged user on the laptop of the lab that is up, else of a fresh one (MESH=0: no mesh)
-	@hack/lab-run.sh $(MESHED)
+	@hack/lab-run.sh $(MESHED) $(WITHFLUX)
 
 docs: build ## regenerate docs/cli from the program's own help
 	@hack/docs-cli.sh

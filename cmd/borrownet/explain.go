@@ -61,6 +61,9 @@ func (u *ui) explain(list []session.Status) error {
 		if err := w.Flush(); err != nil {
 			return err
 		}
+		if ports := portsText(st); ports != "" {
+			fmt.Fprintf(&b, "\nports of its programs on this machine's loopback: %s\n", ports)
+		}
 	}
 	return u.print(plain(b.String()))
 }
@@ -80,16 +83,17 @@ func hookReason(st session.Status) string {
 // routes are destinations, the first that holds first, and where connections to
 // them go.
 func routes(st session.Status) [][2]string {
-	loopback6 := "nowhere: it is not carried"
+	loopback := "this machine; what programs of the session listen on comes first"
 	if st.Hook == session.Relay {
-		loopback6 = "this machine"
+		loopback = "this machine"
 	}
-	rows := [][2]string{
-		{"127.0.0.0/8, localhost", "this machine; what programs of the session listen on comes first"},
-		{"::1", loopback6},
-		{"this machine's name servers, port 53", "borrownet, which asks the pod's name servers from the pod, with its search list"},
-		{"multicast, broadcast", "nowhere: network unreachable"},
+	rows := [][2]string{{"127.0.0.0/8, ::1, localhost", loopback}}
+	for _, prefix := range st.Local {
+		rows = append(rows, [2]string{prefix.String(), "this machine's own network, as asked for with --local"})
 	}
+	rows = append(rows,
+		[2]string{"this machine's name servers, port 53", "borrownet, which asks the pod's name servers from the pod, with its search list"},
+		[2]string{"multicast, broadcast", "nowhere: network unreachable"})
 	if !hasIPv6(st) {
 		rows = append(rows, [2]string{"other IPv6", "nowhere: the pod has no IPv6 address"})
 	}

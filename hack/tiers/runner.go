@@ -67,15 +67,20 @@ func (t *tier) line() string {
 }
 
 func (r *runner) runTier(ctx context.Context, t *tier) {
+	unprepared := func(err error) {
+		res := result{name: "prepare", outcome: failed, output: err.Error()}
+		t.results.add(res)
+		r.printTest(res)
+	}
 	log, err := r.openLog(t.name)
 	if err != nil {
-		t.results.add(result{name: t.name, outcome: failed, output: err.Error()})
+		unprepared(err)
 		return
 	}
 	defer log.Close()
 	steps, err := t.steps(ctx)
 	if err != nil {
-		t.results.add(result{name: t.name + ": prepare", outcome: failed, output: err.Error()})
+		unprepared(err)
 		return
 	}
 	for _, s := range steps {

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"os"
 	"strings"
 	"testing"
@@ -66,6 +67,8 @@ func TestRunner(t *testing.T) {
 		{"not-built-but-required", "lab", []*tier{unbuilt()}, 0, "1 passed, 0 failed, 0 skipped", ""},
 		{"check", "", []*tier{script("fast", step{kind: check, argv: []string{"true"}})}, 0, "1 passed, 0 failed, 0 skipped", ""},
 		{"prepare-fails-ends-the-tier", "", []*tier{script("fast", step{kind: prepare, argv: []string{"exit 3"}}, step{kind: check, argv: []string{"true"}})}, 1, "0 passed, 1 failed, 0 skipped", "exit status 3"},
+		{"cannot-prepare", "", []*tier{{name: "fast", steps: func(context.Context) ([]step, error) { return nil, errors.New("go list: no module") }}}, 1,
+			"0 passed, 1 failed, 0 skipped", "FAIL prepare\n    go list: no module\n"},
 		{"step-skipped", "", []*tier{script("hook", step{kind: check, skip: "no privilege", argv: []string{"false"}})}, 0, "0 passed, 0 failed, 1 skipped", "skipped hook: step: no privilege"},
 		{"left-out", "", []*tier{leftOut()}, 0, "0 passed, 0 failed, 0 skipped", "left out: no mounts here"},
 		{"left-out-required", "all", []*tier{leftOut()}, 1, "0 passed, 1 failed, 0 skipped", "left out: no mounts here"},

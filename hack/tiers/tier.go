@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -91,8 +92,8 @@ func tiers() []*tier {
 			steps:   labSteps,
 		},
 		{
-			name: "mesh", about: "end to end in a lab whose namespace is in a STRICT Istio mesh",
-			warm: 4, cold: 25, prove: "sudo make test-mesh",
+			name: "mesh", about: "end to end in a lab whose namespace is in a STRICT Istio mesh and kept by Flux",
+			warm: 5, cold: 30, prove: "sudo make test-mesh",
 			probe:   probeMesh,
 			missing: missingMesh,
 			steps:   meshSteps,
@@ -149,7 +150,7 @@ func hookSteps(ctx context.Context) ([]step, error) {
 // without any capability and under a filter like that of a container engine. The relay's
 // tests do that by themselves.
 func containerSteps(ctx context.Context) ([]step, error) {
-	const confine = "bin/confine"
+	confine := filepath.Join(outDir(), "confine")
 	if out, err := exec.CommandContext(ctx, goCmd(), "build", "-o", confine, "./hack/confine").CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("build %s: %w: %s", confine, err, out)
 	}
@@ -192,5 +193,8 @@ func withBenchmarks(packages []string) []string {
 
 func goList(ctx context.Context, pattern string) ([]string, error) {
 	out, err := exec.CommandContext(ctx, goCmd(), "list", pattern).Output()
+	if exit, is := errors.AsType[*exec.ExitError](err); is {
+		err = fmt.Errorf("go list %s: %w: %s", pattern, err, exit.Stderr)
+	}
 	return strings.Fields(string(out)), err
 }
