@@ -12,7 +12,7 @@ MESHED   = $(if $(filter 0,$(MESH)),,--mesh)
 WITHFLUX = $(if $(FLUX),--flux)
 export VERSION REF
 
-.PHONY: help build demo agent-image setup test test-fast test-race test-hook test-lab test-mesh newcomer lint fmt fuzz bench
+.PHONY: help build agent-binaries demo agent-image setup test test-fast test-race test-hook test-lab test-mesh newcomer lint fmt fuzz bench
 .PHONY: demo-cluster lab-build lab-up lab-down lab-run docs clean
 
 help: ## list the targets
@@ -20,6 +20,10 @@ help: ## list the targets
 
 build: ## bin/borrownet and bin/borrownet-agent, static
 	$(BUILD) -o bin/ ./cmd/borrownet ./cmd/borrownet-agent
+
+agent-binaries: ## bin/borrownet-agent-linux-{amd64,arm64}: what --agent-image target sends to nodes of either kind
+	GOARCH=amd64 $(BUILD) -o bin/borrownet-agent-linux-amd64 ./cmd/borrownet-agent
+	GOARCH=arm64 $(BUILD) -o bin/borrownet-agent-linux-arm64 ./cmd/borrownet-agent
 
 demo: ## the whole job on a built-in cluster: no root, no cluster, under a minute (ARGS=--keep leaves it up)
 	@hack/demo.sh $(ARGS)

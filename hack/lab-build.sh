@@ -100,6 +100,25 @@ image() {
     -entrypoint "/$1" -file "$3:/$1:0755" -o
 }
 
+# shell_image PROGRAM OUT: the image of an app whose author started from a distribution: it
+# has a shell, a few programs and a /tmp.
+shell_image() {
+  local tree=$cache/build/api-shell.tree n programs=()
+  for n in uname mkdir head chmod sleep sha256sum; do programs+=("$(command -v $n)"); done
+  rm -rf "$tree"
+  umask 022 # whatever the caller's: pods have other users
+  mkdir -p "$tree/bin"
+  for n in $(libraries /bin/sh "${programs[@]}"); do
+    install -D -m 755 "$n" "$tree$n"
+  done
+  install -m 755 "${programs[@]}" "$tree/bin/"
+  install -m 755 "$(readlink -f /bin/sh)" "$tree/bin/sh"
+  install -m 755 "$1" "$tree/api"
+  "$GO" run ./hack/mkimage -arch "$("$GO" env GOARCH)" -ref lab.local/api-shell:1 -user 10001:10001 -entrypoint /api \
+    -env PATH=/bin -tree "$tree:/" -dir /tmp:1777 -o "$2" &&
+    rm -rf "$tree"
+}
+
 istio=$lab/istio
 
 istio_key() { hash $istio/go.mod $istio/go.sum $istio/cmd/"$1"/*.go; }
@@ -267,7 +286,7 @@ mesh_parts=() flux_parts=()
 [ -z "$mesh" ] || build_mesh
 [ -z "$flux" ] || build_flux
 
-kit_key=$(hash go.mod go.sum "${app_sources[@]}" "${image_sources[@]}" "$hyperkube" "$coredns" "$lab_binary" "$pause")
+kit_key=$(hash hack/lab-build.sh go.mod go.sum "${app_sources[@]}" "${image_sources[@]}" "$hyperkube" "$coredns" "$lab_binary" "$pause")
 # Names of built files have the hash of their inputs in them.
 [ -z "$mesh$flux" ] || kit_key=$kit_key-$(sha256sum <<<"${mesh_parts[*]} / ${flux_parts[*]}" | cut -c1-8)
 kit=$cache/kits/$kit_key
@@ -283,6 +302,7 @@ if [ ! -e "$kit" ]; then
   for app in api orders ledger caller; do
     binary=$(cached "$app" "$apps" compile . "./integration/apps/$app" "-s -w")
     put "$(image $app 10001:10001 "$binary" "$apps")" images/$app.tar
+    [ $app != api ] || put "$(cached api-shell.tar "$apps-$(hash hack/lab-build.sh "$(readlink -f /bin/sh)")" shell_image "$binary")" images/api-shell.tar
   done
   put_parts mesh "${mesh_parts[@]}"
   put_parts flux "${flux_parts[@]}"

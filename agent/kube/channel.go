@@ -25,8 +25,8 @@ const maxMessage = 64 << 10
 
 // Channels of a port.
 const (
-	channelData  = 0
-	channelError = 1
+	portData  = 0
+	portError = 1
 )
 
 // channelCarrier is one port-forwarded TCP connection over the channel protocol.
@@ -47,12 +47,14 @@ var _ Carrier = (*channelCarrier)(nil)
 
 // dialChannel opens a port with the channel protocol.
 func (c *Client) dialChannel(ctx context.Context, t *Target, port uint16) (*channelCarrier, error) {
-	conn, err := c.openWebSocket(ctx, t, channelProtocol, url.Values{"ports": {strconv.Itoa(int(port))}})
+	r := forwardRequest("get", t)
+	r.query = url.Values{"ports": {strconv.Itoa(int(port))}}
+	ws, err := c.upgradeWebSocket(ctx, r, channelProtocol)
 	if err != nil {
 		return nil, err
 	}
-	f := &channelCarrier{object: "pod " + t.Namespace + "/" + t.Pod, port: port, conn: conn, closed: make(chan struct{})}
-	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	f := &channelCarrier{object: "pod " + t.Namespace + "/" + t.Pod, port: port, conn: ws.conn, closed: make(chan struct{})}
+	stop := context.AfterFunc(ctx, func() { ws.conn.Close() })
 	err = f.readPorts()
 	if !stop() {
 		return nil, context.Cause(ctx)
@@ -71,7 +73,7 @@ func (f *channelCarrier) readPorts() error {
 		if err != nil {
 			return err
 		}
-		if len(msg) != 3 || msg[0] > channelError || binary.LittleEndian.Uint16(msg[1:]) != f.port {
+		if len(msg) != 3 || msg[0] > portError || binary.LittleEndian.Uint16(msg[1:]) != f.port {
 			return fmt.Errorf("server speaks another protocol than %s", channelProtocol)
 		}
 	}
@@ -117,10 +119,10 @@ func (f *channelCarrier) nextMessage() error {
 		return err
 	}
 	switch channel[0] {
-	case channelData:
+	case portData:
 		f.rest = r
 		return nil
-	case channelError:
+	case portError:
 		b, err := io.ReadAll(io.LimitReader(r, maxStatus))
 		if err != nil {
 			return err
@@ -146,7 +148,7 @@ func (f *channelCarrier) Write(p []byte) (int, error) {
 	defer f.writeMu.Unlock()
 	for done := 0; done < len(p); {
 		n := min(len(p)-done, maxMessage)
-		f.out = append(append(f.out[:0], channelData), p[done:done+n]...)
+		f.out = append(append(f.out[:0], portData), p[done:done+n]...)
 		if err := f.conn.WriteMessage(websocket.BinaryMessage, f.out); err != nil {
 			return done, f.ended(fmt.Errorf("write to %s: %w", f.object, err))
 		}

@@ -106,7 +106,7 @@ func (fw *forwarder) serveChannel(w http.ResponseWriter, r *http.Request) {
 				}
 			}
 			if err := fw.serve(s, port); err != nil {
-				s.send(channelError, []byte(err.Error()))
+				s.send(portError, []byte(err.Error()))
 			}
 		},
 	}
@@ -130,7 +130,7 @@ func (s *channelStream) Read(p []byte) (int, error) {
 		if err := xwebsocket.Message.Receive(s.ws, &msg); err != nil {
 			return 0, err
 		}
-		if len(msg) > 0 && msg[0] == channelData { // others are ignored, as by the kubelet
+		if len(msg) > 0 && msg[0] == portData { // others are ignored, as by the kubelet
 			s.rest = msg[1:]
 		}
 	}
@@ -139,7 +139,7 @@ func (s *channelStream) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-func (s *channelStream) Write(p []byte) (int, error) { return len(p), s.send(channelData, p) }
+func (s *channelStream) Write(p []byte) (int, error) { return len(p), s.send(portData, p) }
 
 func (fw *forwarder) accept(streams chan httpstream.Stream) httpstream.NewStreamHandler {
 	return func(s httpstream.Stream, _ <-chan struct{}) error {

@@ -21,16 +21,15 @@ func forwardRequest(verb string, t *Target) request {
 	return request{verb: verb, resource: "pods", namespace: t.Namespace, name: t.Pod, subresource: "portforward"}
 }
 
-// upgradeSPDY opens a port-forward connection by an HTTP/1.1 upgrade.
-func (c *Client) upgradeSPDY(ctx context.Context, t *Target) (io.ReadWriteCloser, error) {
-	r := forwardRequest("create", t)
+// upgradeSPDY opens a connection for SPDY streams by an HTTP/1.1 upgrade.
+func (c *Client) upgradeSPDY(ctx context.Context, r request, protocol string) (io.ReadWriteCloser, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, r.url(c.base).String(), nil)
 	if err != nil {
 		return nil, &requestError{r, err}
 	}
 	req.Header.Set("Connection", "Upgrade")
 	req.Header.Set("Upgrade", "SPDY/3.1")
-	req.Header.Set(headerProtocol, protocolV1)
+	req.Header.Set(headerProtocol, protocol)
 	resp, err := c.upgrade.RoundTrip(req)
 	if err != nil {
 		return nil, &requestError{r, contextCause(ctx, err)}
@@ -47,20 +46,9 @@ func (c *Client) upgradeSPDY(ctx context.Context, t *Target) (io.ReadWriteCloser
 	return conn, nil
 }
 
-// upgradeWebSocket opens a port-forward connection whose SPDY frames travel in
-// WebSocket messages.
-func (c *Client) upgradeWebSocket(ctx context.Context, t *Target) (io.ReadWriteCloser, error) {
-	conn, err := c.openWebSocket(ctx, t, tunnelPrefix+protocolV1, nil)
-	if err != nil {
-		return nil, err
-	}
-	return &messageConn{conn: conn}, nil
-}
-
-// openWebSocket opens a port-forward connection with a WebSocket protocol.
-func (c *Client) openWebSocket(ctx context.Context, t *Target, protocol string, query url.Values) (*websocket.Conn, error) {
-	r := forwardRequest("get", t)
-	r.query = query
+// upgradeWebSocket opens a WebSocket with a sub-protocol. In that of a
+// port-forward the frames of SPDY travel in binary messages.
+func (c *Client) upgradeWebSocket(ctx context.Context, r request, protocol string) (*messageConn, error) {
 	config, err := c.config.TransportConfig()
 	if err != nil {
 		return nil, &requestError{r, err}
@@ -97,9 +85,9 @@ func (c *Client) openWebSocket(ctx context.Context, t *Target, protocol string, 
 	}
 	if got := ws.conn.Subprotocol(); got != protocol {
 		ws.conn.Close()
-		return nil, &requestError{r, fmt.Errorf("server chose WebSocket protocol %q, not %q", got, protocol)}
+		return nil, &requestError{r, fmt.Errorf("server chose WebSocket protocol %q instead of %q", got, protocol)}
 	}
-	return ws.conn, nil
+	return &messageConn{conn: ws.conn}, nil
 }
 
 // webSocketTripper makes a WebSocket handshake look like an HTTP round trip,

@@ -26,8 +26,17 @@ SIGTERM. With -d it returns once the session is ready, and "borrownet down" ends
 The end of a session parks the agent: it leaves by itself after --idle-ttl, and
 until then the next "up" takes it again. "borrownet down --stop-agent" ends it.
 
+Names are resolved as the pod does; those in a --local domain, or one of the list
+local in borrownet.yaml, are asked of this machine's resolver. Names with an address
+under hosts in that file are asked of nobody.
+
 The agent's image is named by --agent-image, else $BORROWNET_AGENT_IMAGE, else
-agentImage in borrownet.yaml in the working directory.
+agentImage in borrownet.yaml in the working directory. None is published. The word
+"target" needs none: the agent's container gets the image of the borrowed one, which
+is on the node already, and the agent's program, which is beside this one, is sent
+into it and checked there before it is executed. That sidesteps what the cluster's
+policies say about images. It needs a shell, sha256sum and a writable directory in
+the image, and the right to create pods/attach.
 
 With --dry-run nothing changes anywhere: the API server is asked which rights you
 have and what it would do, every object that would change is printed as YAML, and
@@ -35,13 +44,19 @@ the exit code is what "up" without it would fail with.`
 
 const upExample = `  borrownet up --pod api -n shop
   borrownet up --pod deploy/api -c app -d --session mine
+  borrownet up --pod api --agent-image target
   borrownet up --pod api --dry-run`
 
 const runLong = `Run a command as the pod. Its sockets, and those of all it starts, are in the
 pod's network; loopback stays this machine's, and what it listens on can be reached
-there ("borrownet status" lists the ports). It has the pod's environment, without
-what describes the machine (PATH, HOME and the like). http_proxy and its kin of
-this machine are hidden from it: it goes out through the pod (-v says which).
+there ("borrownet status" lists the ports).
+
+It has the environment that the container declares, without what describes a machine
+or a language's runtime (PATH, HOME, JAVA_HOME, ...), what makes a program run code of
+who set it (LD_*, BASH_ENV, NODE_OPTIONS, PYTHON*, GIT_*, ...) and proxies; --pod-env
+takes one of these all the same. Over it come --env-file, then --env. Of this machine
+its own proxies and cloud identity (AWS_PROFILE, ~/.aws, GOOGLE_APPLICATION_CREDENTIALS,
+AZURE_*) are hidden; -v says all names. --env-out writes the pod's environment to a file.
 
 The only session there is is taken, else name one with --session. With --pod a
 session of that target is taken or set up first, as by "borrownet up -d"; it stays
@@ -52,6 +67,7 @@ could not be executed, 127 if it was not found.`
 
 const runExample = `  borrownet run -- curl http://orders
   borrownet run --session api -- go test ./...
+  borrownet run --env LOG_LEVEL=debug --unset SENTRY_DSN -- ./server
   borrownet run --pod deploy/api -n shop -- ./server`
 
 const shellLong = `Open your shell in a session that is up, with a marked prompt. Leaving the shell
@@ -61,6 +77,15 @@ failed.`
 const statusLong = `Show sessions: whether the path to the pod works and how long a request to the
 agent and back takes now, what was borrowed, and what went through. The exit code
 is 0 only if every session shown is ready.`
+
+const explainDNSLong = `Resolve NAME as for a program of the session, and say how: the names that the pod's
+search list makes of it, which nameserver was asked or that the answer was kept from
+earlier, what came back and how long it is kept, and what the program gets.
+
+The exit code is 0 whatever the answer is.`
+
+const explainDNSExample = `  borrownet explain dns orders
+  borrownet explain dns _http._tcp.orders --type SRV`
 
 const downLong = `End a session: NAME, or the only one there is. The agent in the pod is parked, so
 that the next "up" is quick, and leaves by itself; --stop-agent ends it now.`
@@ -104,7 +129,9 @@ Why it matters: who may add ephemeral containers may otherwise read every Secret
 the namespace, because the environment of such a container may name any of them.
 
 --registry trusts everyone who can push below PREFIX: an image there can do what it
-likes with what the agent has. Prefer --image.`
+likes with what the agent has. Prefer --image. --target-image admits agents that the
+client sends into the image of a container of the pod ("up --agent-image target"); they
+are those beside this borrownet, so print the policy with the release that is used.`
 
 const policyExample = `  borrownet policy --image registry.example.org/borrownet-agent@sha256:DIGEST | kubectl apply -f -
   kubectl label namespace shop borrownet.dev/agent-only=true`

@@ -6,22 +6,31 @@ import (
 
 	"github.com/borrownet/borrownet/agent/kube"
 	"github.com/borrownet/borrownet/cmd/internal/fault"
+	"github.com/borrownet/borrownet/dnsproxy"
 )
 
 // Request says what a person wants to borrow. It crosses the daemon's socket.
 type Request struct {
-	Name      string     `json:"name,omitempty"` // of the session; "" = the target's
-	Ref       string     `json:"ref"`            // pod, TYPE/NAME or bare name
-	Container string     `json:"container,omitempty"`
-	Kube      kube.Flags `json:"kube"`
-	Image     string     `json:"image"`
-	Hook      Rung       `json:"hook,omitempty"` // "" = Auto
-	Publish   Publish    `json:"publish,omitzero"`
+	Name      string        `json:"name,omitempty"` // of the session; "" = the target's
+	Ref       string        `json:"ref"`            // pod, TYPE/NAME or bare name
+	Container string        `json:"container,omitempty"`
+	Kube      kube.Flags    `json:"kube"`
+	Image     string        `json:"image"`
+	Binaries  []kube.Binary `json:"binaries,omitempty"` // for an Image of kube.TargetImage
+	Hook      Rung          `json:"hook,omitempty"`     // "" = Auto
+	Publish   Publish       `json:"publish,omitzero"`
 	// Local are destinations in the laptop's own network: not through the pod.
-	Local   []netip.Prefix `json:"local,omitempty"`
-	IdleTTL time.Duration  `json:"idleTTL"`
-	HardTTL time.Duration  `json:"hardTTL"`
+	Local []netip.Prefix `json:"local,omitempty"`
+	// LocalNames are domains, as ParseDomain returns them, whose names the laptop's resolver is asked for.
+	LocalNames []string `json:"localNames,omitempty"`
+	// Hosts are the addresses of names that nobody is asked for.
+	Hosts   map[string][]netip.Addr `json:"hosts,omitempty"`
+	IdleTTL time.Duration           `json:"idleTTL"`
+	HardTTL time.Duration           `json:"hardTTL"`
 }
+
+// ParseDomain returns text, a domain, as Request.LocalNames has it.
+func ParseDomain(text string) (string, error) { return dnsproxy.ParseDomain(text) }
 
 // Rung is how programs get into a session.
 type Rung string
@@ -79,23 +88,25 @@ type Traffic struct {
 
 // Status is what `status` shows.
 type Status struct {
-	Session   string        `json:"session"`
-	State     State         `json:"state"`
-	Problem   *fault.Error  `json:"problem,omitempty"` // why it is lost or reconnecting
-	Target    Target        `json:"target"`
-	Hook      Rung          `json:"hook"`                     // Seccomp or Relay
-	HookNote  string        `json:"hookNote,omitempty"`       // why it is not a better one
-	Device    string        `json:"device,omitempty"`         // tun or veth; "" = none
-	Carrier   string        `json:"carrier,omitempty"`        // of calls: channel, spdy or websocket; "" = none now
-	RoundTrip time.Duration `json:"roundTripNanos,omitempty"` // of a control request just now; 0 = no answer
-	Redials   uint64        `json:"redials"`
-	Since     time.Time     `json:"since"`
-	Agent     Agent         `json:"agent"`
-	Traffic   Traffic       `json:"traffic"`
+	Session   string         `json:"session"`
+	State     State          `json:"state"`
+	Problem   *fault.Error   `json:"problem,omitempty"` // why it is lost or reconnecting
+	Target    Target         `json:"target"`
+	Hook      Rung           `json:"hook"`                     // Seccomp or Relay
+	HookNote  string         `json:"hookNote,omitempty"`       // why it is not a better one
+	Device    string         `json:"device,omitempty"`         // tun or veth; "" = none
+	Carrier   string         `json:"carrier,omitempty"`        // of calls: channel, spdy or websocket; "" = none now
+	RoundTrip time.Duration  `json:"roundTripNanos,omitempty"` // of a control request just now; 0 = no answer
+	Redials   uint64         `json:"redials"`
+	Since     time.Time      `json:"since"`
+	Agent     Agent          `json:"agent"`
+	Traffic   Traffic        `json:"traffic"`
+	DNS       dnsproxy.Stats `json:"dns"`
 
-	Local   []netip.Prefix  `json:"local,omitempty"`
-	Publish Publish         `json:"publish,omitzero"`
-	Ports   []PublishedPort `json:"ports,omitempty"` // of programs, on the laptop's loopback
+	Local      []netip.Prefix  `json:"local,omitempty"`
+	LocalNames []string        `json:"localNames,omitempty"`
+	Publish    Publish         `json:"publish,omitzero"`
+	Ports      []PublishedPort `json:"ports,omitempty"` // of programs, on the laptop's loopback
 
 	// BulkCarrier is that of flows that send much; "" = none now, they use Carrier.
 	BulkCarrier string `json:"bulkCarrier,omitempty"`
@@ -110,5 +121,5 @@ type Place struct {
 	Addrs     []netip.Addr `json:"addrs,omitempty"` // the session's own
 	Pod       string       `json:"pod"`
 	Namespace string       `json:"namespace"`
-	Env       []string     `json:"env"` // the pod's, as the agent told
+	Env       []string     `json:"env"` // the container's: names that its spec declares, values as the agent told
 }
