@@ -18,7 +18,7 @@ import (
 const (
 	dataBudget     = 512 << 10
 	reserveBudget  = 64 << 10
-	againBudget    = maxSendBuffer
+	againBudget    = maxBuffer
 	datagramBudget = 256 << 10
 )
 
