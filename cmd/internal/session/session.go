@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/borrownet/borrownet/agent/kube"
@@ -74,6 +75,7 @@ type Session struct {
 	endHook func()        // ends the relay; nil unless hook is Relay
 
 	carrier lastCarrier
+	mesh    atomic.Pointer[Mesh] // as it was looked at last; nil = nothing is known
 
 	mu      sync.Mutex
 	state   State

@@ -68,6 +68,8 @@ type Agent struct {
 	Expires   time.Time `json:"expires,omitzero"`   // its hard end
 	Ping      string    `json:"ping,omitempty"`     // why ICMP echo does not work, or ""
 	TCPFlows  *int64    `json:"tcpFlows,omitempty"` // open now; nil when it does not answer
+	// Drops counts what the agent refused or dropped since its start, by reason.
+	Drops map[string]uint64 `json:"drops,omitempty"`
 }
 
 // Traffic counts the session's bytes and packets exactly.
@@ -92,6 +94,7 @@ type Status struct {
 	Redials   uint64        `json:"redials"`
 	Since     time.Time     `json:"since"`
 	Agent     Agent         `json:"agent"`
+	Mesh      *Mesh         `json:"mesh,omitempty"` // nil = the agent cannot tell
 	Traffic   Traffic       `json:"traffic"`
 
 	Local   []netip.Prefix  `json:"local,omitempty"`
