@@ -49,8 +49,9 @@ type Config struct {
 	IdleTTL  time.Duration // without a client the agent ends; 0 = DefaultIdleTTL
 	HardTTL  time.Duration // the agent ends in any case; 0 = DefaultHardTTL
 	MaxFlows int           // open TCP flows and UDP sockets, each; 0 = DefaultMaxFlows
+	Memory   int64         // resident bytes near which new flows are refused; 0 = no bound
 
-	Policy Policy       // destinations that are refused; the zero value refuses the pod's own loopback and the like
+	Policy Policy       // destinations that are refused; PodIPs and Nameservers, if nil, are the Network's
 	Logger *slog.Logger // nil = discarded
 }
 
@@ -61,6 +62,7 @@ type Agent struct {
 	private  wg.PrivateKey
 	verifier *link.Verifier
 	counters *counters
+	memory   memory
 	expires  time.Time
 	addrs    []netip.Addr
 	stop     context.CancelCauseFunc // set by Run
@@ -108,6 +110,14 @@ func New(cfg Config) (*Agent, error) {
 	if len(addrs) == 0 {
 		return nil, errors.New("the pod has no address")
 	}
+	if cfg.Policy.PodIPs == nil {
+		cfg.Policy.PodIPs = addrs
+	}
+	if cfg.Policy.Nameservers == nil {
+		if text, err := cfg.Network.Resolv(); err == nil {
+			cfg.Policy.Nameservers = nameservers(text)
+		}
+	}
 	private := wg.NewPrivateKey()
 	verifier, err := link.NewVerifier(private, cfg.ClientKey)
 	if err != nil {
@@ -119,6 +129,7 @@ func New(cfg Config) (*Agent, error) {
 		private:  private,
 		verifier: verifier,
 		counters: newCounters(),
+		memory:   memory{budget: cfg.Memory},
 		expires:  time.Now().Add(cfg.HardTTL),
 		addrs:    addrs,
 	}, nil
@@ -134,7 +145,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		return err
 	}
 	a.log.Info("agent starts", "version", a.cfg.Version, "peer", a.cfg.ClientKey.String(), "pod", a.addrs,
-		"idle_ttl", a.cfg.IdleTTL.String(), "expires", a.expires.UTC().Format(time.RFC3339))
+		"memory", a.cfg.Memory, "oom_score_adj", oomScore(), "idle_ttl", a.cfg.IdleTTL.String(), "expires", a.expires.UTC().Format(time.RFC3339))
 
 	var wg sync.WaitGroup
 	wg.Go(func() { a.expire(ctx) })

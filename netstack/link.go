@@ -21,7 +21,7 @@ import (
 // A packet counts with its size on the wire.
 const (
 	controlBudget  = 64 << 10
-	againBudget    = maxSendBuffer
+	againBudget    = maxBuffer
 	datagramBudget = 256 << 10
 )
 

@@ -174,9 +174,9 @@ func TestLinkTakesAWindowAgain(t *testing.T) {
 	f := flow.Flow{Proto: flow.TCP, Src: netip.AddrPortFrom(linkSrc, 8), Dst: netip.AddrPortFrom(linkDst, 80)}
 	from := l.addSender(f)
 	defer l.removeSender(from)
-	from.sent, from.next = true, maxSendBuffer // all of it was sent once
+	from.sent, from.next = true, maxBuffer // all of it was sent once
 	const size = 60000
-	for seq := uint32(0); seq+size+40 < maxSendBuffer-maxSendBuffer/size*40; seq += size {
+	for seq := uint32(0); seq+size+40 < maxBuffer-maxBuffer/size*40; seq += size {
 		pkt := outSegment(header.TCPProtocolNumber, 8, seq, size, 'a')
 		err := l.write(pkt)
 		pkt.DecRef()

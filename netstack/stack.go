@@ -50,6 +50,10 @@ type Config struct {
 	Loopback bool
 	// IPv6 enables IPv6 even if no address in Addrs is one.
 	IPv6 bool
+	// Buffers is a budget, in bytes, for what TCP conns buffer in each direction:
+	// together they buffer a few times as much at most, but each may a little. 0
+	// bounds each conn for itself.
+	Buffers int
 	// Logger is where the stack logs to; nil discards.
 	Logger *slog.Logger
 }
@@ -70,6 +74,7 @@ type Stack struct {
 	counts  counters
 	dials   pendingDials
 	sockets udpSockets
+	shares  *shares
 
 	mu         sync.Mutex
 	closed     bool
@@ -107,6 +112,7 @@ func New(cfg Config) (*Stack, error) {
 	s.own = slices.Compact(s.own)
 
 	s.gv = newGVisor(cfg, s.ipv6)
+	s.shares = newShares(s.gv, cfg.Buffers)
 	if err := s.configure(cfg); err != nil {
 		s.gv.Destroy()
 		return nil, fmt.Errorf("make stack %s: %w", cfg.Name, err)
@@ -138,6 +144,9 @@ func (s *Stack) configure(cfg Config) error {
 	if err := setStreamProfile(s.gv); err != nil {
 		return err
 	}
+	if err := s.shares.configure(); err != nil {
+		return fmt.Errorf("set sizes of TCP buffers: %w", err)
+	}
 	s.gv.SetTransportProtocolHandler(tcp.ProtocolNumber, s.handleTCP)
 	s.gv.SetTransportProtocolHandler(udp.ProtocolNumber, s.handleUDP)
 	s.gv.SetTransportProtocolHandler(icmp.ProtocolNumber4, s.handleEcho4)
@@ -167,9 +176,6 @@ func (s *Stack) configure(cfg Config) error {
 	return nil
 }
 
-// maxSendBuffer bounds what a conn has sent and may have to send again.
-const maxSendBuffer = 4 << 20
-
 // setStreamProfile sets TCP up for a link that neither loses nor reorders:
 // every retransmission would be one too many, so loss is not looked for (no
 // RACK), and timers outlast a stall of the carrier. A carrier that is gone for
@@ -179,16 +185,13 @@ func setStreamProfile(gv *stack.Stack) error {
 		recovery   = tcpip.TCPRecovery(0)
 		sack       = tcpip.TCPSACKEnabled(true)
 		congestion = tcpip.CongestionControlOption("cubic")
-		moderate   = tcpip.TCPModerateReceiveBufferOption(true)
 		minRTO     = tcpip.TCPMinRTOOption(time.Second)
 		maxRTO     = tcpip.TCPMaxRTOOption(10 * time.Second)
 		retries    = tcpip.TCPMaxRetriesOption(40)
 		timeWait   = tcpip.TCPTimeWaitTimeoutOption(5 * time.Second)
-		receive    = tcpip.TCPReceiveBufferSizeRangeOption{Min: 4 << 10, Default: 1 << 20, Max: 4 << 20}
-		send       = tcpip.TCPSendBufferSizeRangeOption{Min: 4 << 10, Default: 1 << 20, Max: maxSendBuffer}
 	)
 	for _, opt := range []tcpip.SettableTransportProtocolOption{
-		&recovery, &sack, &congestion, &moderate, &minRTO, &maxRTO, &retries, &timeWait, &receive, &send,
+		&recovery, &sack, &congestion, &minRTO, &maxRTO, &retries, &timeWait,
 	} {
 		if err := gv.SetTransportProtocolOption(tcp.ProtocolNumber, opt); err != nil {
 			return fmt.Errorf("set TCP option %T: %w", opt, errnoOf(err))

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -30,11 +31,15 @@ type TCPConn struct {
 	local, remote netip.AddrPort
 	sender        *sender
 
-	readMu   sync.Mutex // serializes Reads
-	readable <-chan struct{}
+	// What it may buffer; unused where the stack has no budget.
+	sendPart, sendGrant, receiveSize, receiveGrant atomic.Int64
 
-	writeMu  sync.Mutex // serializes Writes
-	writable <-chan struct{}
+	readMu    sync.Mutex // serializes Reads
+	readSince int        // bytes since receiveSize was looked at; guarded by readMu
+	readable  <-chan struct{}
+
+	writeMu  sync.Mutex    // serializes Writes
+	writable chan struct{} // holds one; gVisor and limitSend wake Writes
 }
 
 var _ net.Conn = (*TCPConn)(nil)
@@ -53,10 +58,15 @@ func (s *Stack) newTCPConn(ep tcpip.Endpoint, wq *waiter.Queue, local, remote ne
 
 	// The link knows the conn as long as ep may send, also after Close.
 	c.sender = s.link.addSender(flow.Flow{Proto: flow.TCP, Src: local, Dst: remote})
-	endEntry := waiter.NewFunctionEntry(waiter.EventHUp, func(waiter.EventMask) { s.link.removeSender(c.sender) })
+	s.shares.add(c)
+	over := func() {
+		s.link.removeSender(c.sender)
+		s.shares.remove(c)
+	}
+	endEntry := waiter.NewFunctionEntry(waiter.EventHUp, func(waiter.EventMask) { over() })
 	wq.EventRegister(&endEntry)
 	if ep.Readiness(waiter.EventHUp) != 0 {
-		s.link.removeSender(c.sender)
+		over()
 	}
 
 	idle := tcpip.KeepaliveIdleOption(keepaliveIdle)
@@ -74,26 +84,36 @@ func (c *TCPConn) opError(op string, err error) error {
 
 // Read implements net.Conn.
 func (c *TCPConn) Read(b []byte) (int, error) {
-	n, err := c.read(b)
+	return c.ReadLazily(func() []byte { return b }, func() {})
+}
+
+// ReadLazily is Read with a buffer that take lends for each attempt. Before it
+// waits it returns the buffer with giveBack, so a conn that is silent needs
+// none.
+func (c *TCPConn) ReadLazily(take func() []byte, giveBack func()) (int, error) {
+	n, err := c.read(take, giveBack)
 	return n, c.opError("read", err)
 }
 
-func (c *TCPConn) read(b []byte) (int, error) {
+func (c *TCPConn) read(take func() []byte, giveBack func()) (int, error) {
 	c.readMu.Lock()
 	defer c.readMu.Unlock()
 	passed := c.readBy.wait()
 	err := c.ready(passed)
-	if len(b) == 0 {
-		return 0, err
-	}
 	for err == nil {
+		b := take()
+		if len(b) == 0 {
+			return 0, nil
+		}
 		w := tcpip.SliceWriter(b)
 		res, terr := c.ep.Read(&w, tcpip.ReadOptions{})
 		switch terr.(type) {
 		case nil:
 			c.ep.ModerateRecvBuf(res.Count)
+			c.growReceive(res.Count)
 			return res.Count, nil
 		case *tcpip.ErrWouldBlock:
+			giveBack()
 			err = c.wait(c.readable, passed)
 		default:
 			err = c.failed(terr)
@@ -126,7 +146,9 @@ func (c *TCPConn) write(b []byte) (int, error) {
 				err = c.ready(passed)
 			}
 		case *tcpip.ErrWouldBlock:
-			err = c.wait(c.writable, passed)
+			if !c.growSend() {
+				err = c.wait(c.writable, passed)
+			}
 		default:
 			err = c.failed(terr)
 		}

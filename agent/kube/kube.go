@@ -84,7 +84,8 @@ type Target struct {
 	Workload  string       `json:"workload"` // TYPE/NAME the pod belongs to, e.g. deploy/api; empty for a bare pod
 	PodIPs    []netip.Addr `json:"podIPs"`
 	HostIP    netip.Addr   `json:"hostIP"` // zero if the node's address is unknown
-	Env       Environment  `json:"env"`    // of the container
+	Mesh      Mesh         `json:"mesh"`
+	Env       Environment  `json:"env"` // of the container
 }
 
 // AgentSpec is what an agent must be like.

@@ -7,7 +7,7 @@ import (
 
 const (
 	windowBytes   = 512 << 10
-	windowPackets = 512 // fewer than wireguard-go's queues have places, so that nothing blocks on them
+	windowPackets = 256 // fewer than wireguard-go's queues have places, so that nothing blocks on them
 
 	// After so long without a packet leaving, those inside are taken for dropped by wireguard-go. It drops what it
 	// cannot decrypt, and what waited in vain for a handshake.

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/borrownet/borrownet/agent/kube"
@@ -71,6 +72,7 @@ type Session struct {
 	endHook func()        // ends the relay; nil unless hook is Relay
 
 	carriers [fairqueue.Lanes]lastCarrier
+	mesh     atomic.Pointer[Mesh] // as it was looked at last; nil = nothing is known
 
 	mu      sync.Mutex
 	state   State

@@ -43,6 +43,7 @@ func (s *Session) Status(ctx context.Context, measure bool) Status {
 	if measure && out.State != Lost {
 		s.measure(ctx, &out)
 	}
+	out.Mesh = s.mesh.Load()
 	return out
 }
 
@@ -70,5 +71,6 @@ func (s *Session) measure(ctx context.Context, out *Status) {
 		return
 	}
 	out.RoundTrip = max(took, time.Microsecond)
-	out.Agent.TCPFlows = &stats.TCPFlows
+	out.Agent.TCPFlows, out.Agent.Drops = &stats.TCPFlows, stats.Dropped
+	s.lookAtMesh(ctx)
 }

@@ -76,6 +76,8 @@ type Agent struct {
 	Expires   time.Time `json:"expires,omitzero"`   // its hard end
 	Ping      string    `json:"ping,omitempty"`     // why ICMP echo does not work, or ""
 	TCPFlows  *int64    `json:"tcpFlows,omitempty"` // open now; nil when it does not answer
+	// Drops counts what the agent refused or dropped since its start, by reason.
+	Drops map[string]uint64 `json:"drops,omitempty"`
 }
 
 // Traffic counts the session's bytes and packets exactly.
@@ -102,6 +104,7 @@ type Status struct {
 	Agent     Agent          `json:"agent"`
 	Traffic   Traffic        `json:"traffic"`
 	DNS       dnsproxy.Stats `json:"dns"`
+	Mesh      *Mesh          `json:"mesh,omitempty"` // nil = the agent cannot tell
 
 	Local      []netip.Prefix  `json:"local,omitempty"`
 	LocalNames []string        `json:"localNames,omitempty"`
