@@ -220,11 +220,17 @@ type program struct {
 	client *netns.Client
 }
 
-func newProgram(t *testing.T, s *Session) program {
+// needNamespace skips the test if the machine allows the session no namespace.
+func needNamespace(t *testing.T, s *Session) {
 	t.Helper()
-	if s.hook != Seccomp {
+	if s.helper == nil {
 		hooktest.Unavailable(t, "netns", s.note)
 	}
+}
+
+func newProgram(t *testing.T, s *Session) program {
+	t.Helper()
+	needNamespace(t, s)
 	c, err := netns.Dial(s.Place().Socket)
 	if err != nil {
 		t.Fatal(err)

@@ -76,6 +76,7 @@ type hooked struct {
 // hook starts argv in the session.
 func hook(t *testing.T, s *Session, argv ...string) *hooked {
 	t.Helper()
+	needNamespace(t, s)
 	if err := supervisor.Probe(); err != nil {
 		hooktest.Unavailable(t, "seccomp", err)
 	}
@@ -244,6 +245,7 @@ func TestPortIsTaken(t *testing.T) {
 		if got := h.line(); got != "EADDRINUSE" {
 			t.Errorf("%s: %q, want EADDRINUSE", bind, got)
 		}
+		h.end() // it holds the port in the session until then
 	}
 	// On the pod's address nobody is in its way.
 	if got := hook(t, s, hooktest.Self, "__app", "greet", "tcp", podIP.String(), port).line(); !strings.HasPrefix(got, "listening") {
