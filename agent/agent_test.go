@@ -415,3 +415,45 @@ func TestEndings(t *testing.T) {
 		}
 	})
 }
+
+// meshed is a world in which everything goes through a proxy.
+type meshed struct{ *agenttest.World }
+
+func (meshed) Probe(_ context.Context, dst netip.AddrPort) wire.Path {
+	return wire.Path{To: dst, Connected: true, Via: netip.MustParseAddrPort("127.0.0.1:15001")}
+}
+
+func (meshed) Identity(context.Context) wire.Identity {
+	return wire.Identity{ID: "spiffe://cluster.local/ns/shop/sa/api"}
+}
+
+// TestMeshIsAnswered: the client is told how connections leave the pod, and as
+// whom if it asks; an agent that cannot know says so.
+func TestMeshIsAnswered(t *testing.T) {
+	get := func(c *agenttest.Client, query string) (int, wire.Mesh) {
+		t.Helper()
+		resp, err := c.HTTP.Get("http://agent" + wire.PathMesh + query)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		var m wire.Mesh
+		if resp.StatusCode == http.StatusOK {
+			if err := wire.Decode(resp.Body, &m); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return resp.StatusCode, m
+	}
+	_, c, _ := start(t, func(cfg *agent.Config) { cfg.Network = meshed{newWorld()} })
+	for query, id := range map[string]string{"": "", "?" + wire.MeshEnvoy: "spiffe://cluster.local/ns/shop/sa/api"} {
+		code, m := get(c, query)
+		if code != http.StatusOK || m.Path.Via.Port() != 15001 || m.Path.To != netip.MustParseAddrPort("198.51.100.53:53") || m.Identity.ID != id || m.UID != os.Getuid() {
+			t.Errorf("mesh%s: %d, %+v; want identity %q", query, code, m, id)
+		}
+	}
+	_, plain, _ := start(t, nil)
+	if code, _ := get(plain, ""); code != http.StatusNotImplemented {
+		t.Errorf("mesh of a world without any: %d, want %d", code, http.StatusNotImplemented)
+	}
+}

@@ -86,7 +86,7 @@ type fakeCarrier struct{ io.ReadWriteCloser }
 
 func (fakeCarrier) Protocol() string { return kube.ProtocolSPDY }
 
-func (c *fakeCluster) Dial(ctx context.Context, _ *kube.Target, _ uint16) (kube.Carrier, error) {
+func (c *fakeCluster) Dial(ctx context.Context, _ *kube.Target, _ uint16, _ kube.Use) (kube.Carrier, error) {
 	c.mu.Lock()
 	cut, a := c.cut, c.agent
 	c.mu.Unlock()
