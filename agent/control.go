@@ -51,6 +51,14 @@ func (a *Agent) control() http.Handler {
 	mux.HandleFunc("GET "+wire.PathStats, func(w http.ResponseWriter, r *http.Request) {
 		a.answer(w, a.counters.snapshot())
 	})
+	mux.HandleFunc("GET "+wire.PathFiles, func(w http.ResponseWriter, r *http.Request) {
+		files, err := a.files(r.FormValue("root"), r.FormValue("have"))
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusNotFound)
+			return
+		}
+		a.answer(w, files)
+	})
 	mux.HandleFunc("POST "+wire.PathStop, func(w http.ResponseWriter, r *http.Request) {
 		a.answer(w, struct{}{})
 		// The answer still has to cross the tunnel that the stop takes down.

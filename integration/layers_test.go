@@ -69,7 +69,8 @@ var layers = map[string]layer{
 	"dnsproxy/zone":         {third: []string{miekgDNS}, why: "a nameserver for made-up worlds"},
 	"hook":                  {ours: []string{"netstack/flow"}, linux: []string{xsys}, why: "never meets DNS or Kubernetes"},
 	"hook/switchboard":      {ours: []string{"netstack/flow"}, linux: []string{xsys}, why: "the contract between run and daemon"},
-	"hook/supervisor":       {ours: []string{"hook", "hook/switchboard", "netstack/flow"}, linux: []string{xsys}, tests: []string{"hook/netns"}, why: "small: when it dies, sockets fail"},
+	"hook/view":             {linux: []string{xsys}, why: "runs in the command's first process"},
+	"hook/supervisor":       {ours: []string{"hook", "hook/switchboard", "hook/view", "netstack/flow"}, linux: []string{xsys}, tests: []string{"hook/netns"}, why: "small: when it dies, sockets fail"},
 	"hook/hooktest":         {ours: []string{"hook/..."}, linux: []string{xsys}, why: "a test kit"},
 	"hook/netns":            {ours: []string{"netstack/flow"}, linux: []string{xsys, netlink}, why: "the helper holds capabilities"},
 	"agent/wire":            {why: "the contract between client and agent"},
@@ -90,7 +91,7 @@ var layers = map[string]layer{
 		why: "composes packages; libraries stay behind their packages",
 	},
 	"cmd/borrownet": {
-		ours: []string{"cmd/internal/...", "agent/wire", "agent/kube", "hook/netns", "hook/supervisor", "hook/switchboard"}, third: []string{cobra, xterm}, linux: []string{xsys},
+		ours: []string{"cmd/internal/...", "agent/wire", "agent/kube", "hook/netns", "hook/supervisor", "hook/switchboard", "hook/view"}, third: []string{cobra, xterm}, linux: []string{xsys},
 		why: "flags and text only",
 	},
 	"cmd/borrownet-agent": {ours: []string{"agent", "agent/wire", "netstack/wg"}, why: "no logic"},

@@ -71,6 +71,7 @@ func run() error {
 		Hello:     os.Stdout,
 		Version:   version,
 		Env:       podEnv(os.Environ()),
+		Volumes:   agent.Mounts{},
 		IdleTTL:   *idleTTL,
 		HardTTL:   *hardTTL,
 		Policy:    agent.Policy{HostIPs: hostIPs(os.Getenv("BORROWNET_HOST_IP"))},

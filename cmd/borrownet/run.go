@@ -17,6 +17,7 @@ import (
 	"github.com/borrownet/borrownet/hook/netns"
 	"github.com/borrownet/borrownet/hook/supervisor"
 	"github.com/borrownet/borrownet/hook/switchboard"
+	"github.com/borrownet/borrownet/hook/view"
 )
 
 // Exit codes of run and shell when the command did not get as far as its own.
@@ -184,12 +185,20 @@ func (a *app) supervise(ctx context.Context, place session.Place, p program) (in
 		return exitOurs, usage("--allow-io-uring: session "+place.Session+" has hook relay, where sockets of io_uring would be this machine's",
 			"leave the flag out, or use a session with hook seccomp")
 	}
+	if err := a.show(&cfg, place, p.flags); err != nil {
+		return exitOurs, err
+	}
 	done, err := enter(&cfg, place)
 	if err != nil {
 		return exitOurs, &fault.Error{Code: fault.Hook, Op: "use session", Object: place.Session, Reason: err.Error(), Hint: "borrownet status " + place.Session, Err: err}
 	}
 	defer done()
 	code, err := supervisor.Run(ctx, cfg)
+	if v, ok := errors.AsType[*supervisor.ViewError](err); ok && !p.flags.hostname {
+		a.ui.warn("the pod's files are not at their places, variables that name them are changed instead: "+v.Err.Error(), "")
+		cfg.View, cfg.Env = view.View{}, launch.Redirect(cfg.Env, place.Files)
+		code, err = supervisor.Run(ctx, cfg)
+	}
 	if _, ok := errors.AsType[*supervisor.CommandError](err); ok {
 		a.ui.fail(&fault.Error{Op: "run", Reason: err.Error()})
 		return code, exitError{code}
