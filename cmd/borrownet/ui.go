@@ -16,6 +16,8 @@ import (
 	"github.com/borrownet/borrownet/cmd/internal/encode"
 	"github.com/borrownet/borrownet/cmd/internal/fault"
 	"github.com/borrownet/borrownet/cmd/internal/session"
+	"github.com/borrownet/borrownet/dnsproxy"
+	"github.com/borrownet/borrownet/hook"
 )
 
 // This file is the only one that prints to people. Its rules: what somebody
@@ -99,8 +101,11 @@ func (u *ui) identity(st session.Status) {
 			u.warn("files of the pod at "+f.Path+" ("+f.Volume+") are missing: "+f.Why, "")
 		}
 	}
-	if st.Hook == session.Relay {
+	switch {
+	case st.Hook.Relayed():
 		u.say("hook %s: programs keep this machine's sockets, what leaves it is relayed", hookText(st))
+	case st.Hook != hook.Seccomp:
+		u.say("hook %s", hookText(st))
 	}
 }
 
@@ -195,6 +200,7 @@ func statusRows(st session.Status) [][2]string {
 	rows = append(rows,
 		[2]string{"bytes", fmt.Sprintf("%d in, %d out", st.Traffic.BytesIn, st.Traffic.BytesOut)},
 		[2]string{"flows", fmt.Sprint(st.Traffic.Flows)},
+		[2]string{"names", names(st.DNS)},
 		[2]string{"ports", portsText(st)},
 		[2]string{"local", localText(st)},
 		[2]string{"drops", drops(st.Traffic.Drops)},
@@ -216,6 +222,18 @@ func fileRows(files []session.FileStatus) [][2]string {
 		rows = append(rows, [2]string{"files", text})
 	}
 	return rows
+}
+
+// names sums up the DNS queries of programs.
+func names(s dnsproxy.Stats) string {
+	text := fmt.Sprintf("%d queries, %d from the cache", s.Queries, s.Cached)
+	if s.Local > 0 {
+		text += fmt.Sprintf(", %d by this machine's resolver", s.Local)
+	}
+	if n := s.Failed + s.Dropped; n > 0 {
+		text += fmt.Sprintf(", %d without an answer", n)
+	}
+	return text
 }
 
 // hookText names the rung, and why it is not a better one.

@@ -26,6 +26,10 @@ SIGTERM. With -d it returns once the session is ready, and "borrownet down" ends
 The end of a session parks the agent: it leaves by itself after --idle-ttl, and
 until then the next "up" takes it again. "borrownet down --stop-agent" ends it.
 
+Names are resolved as the pod does; those in a --local domain, or one of the list
+local in borrownet.yaml, are asked of this machine's resolver. Names with an address
+under hosts in that file are asked of nobody.
+
 The agent's image is named by --agent-image, else $BORROWNET_AGENT_IMAGE, else
 agentImage in borrownet.yaml in the working directory. None is published. The word
 "target" needs none: the agent's container gets the image of the borrowed one, which
@@ -73,9 +77,39 @@ const shellLong = `Open your shell in a session that is up, with a marked prompt
 does not end the session. The exit code is the shell's; 125 if borrownet itself
 failed.`
 
+const envLong = `Print what makes the shell that reads it part of a session, as with "borrownet shell" but
+without a new shell: programs started from it have the pod's network and environment.
+
+  eval "$(borrownet env)"            bash, zsh and the like
+  borrownet env | source             fish
+  eval "$(borrownet env --unset)"    and out again
+
+With --follow it prints what a start-up file needs for every terminal to follow "up" and
+"down" by itself, at the next prompt:
+
+  eval "$(borrownet env --follow)"   in ~/.bashrc or ~/.zshrc
+  borrownet env --follow | source    in ~/.config/fish/config.fish
+
+This works by a library that the shell's variables name (hook preload, or preload-relay). It
+is not in programs that are statically linked, written in Go or set-user-id: started from
+this shell they are on this machine's own network. "borrownet run" is for those, here too.`
+
+const envExample = `  eval "$(borrownet env)"
+  eval "$(borrownet env --session api)"
+  eval "$(borrownet env --unset)"`
+
 const statusLong = `Show sessions: whether the path to the pod works and how long a request to the
 agent and back takes now, what was borrowed, and what went through. The exit code
 is 0 only if every session shown is ready.`
+
+const explainDNSLong = `Resolve NAME as for a program of the session, and say how: the names that the pod's
+search list makes of it, which nameserver was asked or that the answer was kept from
+earlier, what came back and how long it is kept, and what the program gets.
+
+The exit code is 0 whatever the answer is.`
+
+const explainDNSExample = `  borrownet explain dns orders
+  borrownet explain dns _http._tcp.orders --type SRV`
 
 const downLong = `End a session: NAME, or the only one there is. The agent in the pod is parked, so
 that the next "up" is quick, and leaves by itself; --stop-agent ends it now.`
@@ -89,6 +123,10 @@ said first. At the end nothing of it is left.
 With --keep it stays until it is interrupted, and says what to try: "up", "run",
 "shell", "status" and "down" work on it as on a cluster, which --context demo names
 for as long as it runs.
+
+With --hook it shows one way for programs into the session. Where a library does that and
+there is no namespace (preload-relay), the demo's own caller, which is written in Go, asks
+the session itself.
 
 The exit code is 0 only if every step showed what it promises.`
 

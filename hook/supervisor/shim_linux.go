@@ -41,8 +41,8 @@ func filterOf(rung string) []instruction {
 
 // ShimMain makes the command's view, installs the filter, hands its listener to
 // Run and executes the command. args are the rung, the number of the control
-// descriptor, the view, the file to execute and the command's argument vector. It returns an exit code only when
-// that was not possible; Run has been told why then.
+// descriptor, the view, the file to execute and the command's argument vector. It
+// returns an exit code only when that was not possible; Run has been told why then.
 func ShimMain(args []string) int {
 	if len(args) < 5 {
 		fmt.Fprintln(os.Stderr, "not started by borrownet run")

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/borrownet/borrownet/netstack/flow"
@@ -54,7 +55,7 @@ type Config struct {
 	Session []netip.Addr
 	// Client is the address of the client's netstack, Agent the control address of the agent.
 	Client, Agent netip.Addr
-	// Nameservers are those of the laptop's resolv.conf: port 53 there is answered by the client's netstack.
+	// Nameservers are the laptop's: port 53 there is answered by the client's netstack. See SetNameservers.
 	Nameservers []netip.Addr
 	// Local are destinations that the client's netstack gets instead of the tunnel: those of the laptop's own network.
 	Local []netip.Prefix
@@ -68,7 +69,7 @@ type Config struct {
 type Router struct {
 	session       []netip.Addr
 	client, agent netip.Addr
-	nameservers   []netip.Addr
+	nameservers   atomic.Pointer[[]netip.Addr]
 	local         []netip.Prefix
 	log           *slog.Logger
 	start         time.Time
@@ -82,14 +83,14 @@ type Router struct {
 // New returns a Router for the addresses in cfg.
 func New(cfg Config) *Router {
 	r := &Router{
-		session:     plain(cfg.Session),
-		client:      cfg.Client.Unmap(),
-		agent:       cfg.Agent.Unmap(),
-		nameservers: plain(cfg.Nameservers),
-		local:       slices.Clone(cfg.Local),
-		log:         cfg.Logger,
-		start:       time.Now(),
+		session: plain(cfg.Session),
+		client:  cfg.Client.Unmap(),
+		agent:   cfg.Agent.Unmap(),
+		local:   slices.Clone(cfg.Local),
+		log:     cfg.Logger,
+		start:   time.Now(),
 	}
+	r.SetNameservers(cfg.Nameservers)
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
 	}
@@ -99,6 +100,12 @@ func New(cfg Config) *Router {
 	}
 	r.table = newTable(limit)
 	return r
+}
+
+// SetNameservers replaces Config.Nameservers.
+func (r *Router) SetNameservers(addrs []netip.Addr) {
+	addrs = plain(addrs)
+	r.nameservers.Store(&addrs)
 }
 
 // plain returns addrs as they are in packets.
@@ -188,7 +195,7 @@ func (r *Router) open(p *packet, k key, who owner) owner {
 }
 
 func (r *Router) isSession(a netip.Addr) bool    { return slices.Contains(r.session, a) }
-func (r *Router) isNameserver(a netip.Addr) bool { return slices.Contains(r.nameservers, a) }
+func (r *Router) isNameserver(a netip.Addr) bool { return slices.Contains(*r.nameservers.Load(), a) }
 func (r *Router) isLocal(a netip.Addr) bool {
 	return slices.ContainsFunc(r.local, func(p netip.Prefix) bool { return p.Contains(a) })
 }

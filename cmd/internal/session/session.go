@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -20,7 +19,9 @@ import (
 	"github.com/borrownet/borrownet/agent/wire"
 	"github.com/borrownet/borrownet/cmd/internal/fault"
 	"github.com/borrownet/borrownet/dnsproxy"
+	"github.com/borrownet/borrownet/hook"
 	"github.com/borrownet/borrownet/hook/netns"
+	"github.com/borrownet/borrownet/hook/supervisor"
 	"github.com/borrownet/borrownet/netstack"
 	"github.com/borrownet/borrownet/netstack/link"
 	"github.com/borrownet/borrownet/netstack/router"
@@ -36,9 +37,6 @@ const (
 	// helperTimeout bounds the start of the namespace's helper.
 	helperTimeout = 15 * time.Second
 )
-
-// resolvConf is the laptop's resolver configuration.
-const resolvConf = "/etc/resolv.conf"
 
 // Session is a borrowed target.
 type Session struct {
@@ -58,6 +56,7 @@ type Session struct {
 	agent   *kube.Agent
 	peer    wg.PublicKey
 	stack   *netstack.Stack
+	names   *nameservers
 	fabric  *fabric
 	link    *link.Link
 	linkEnd chan error // the link's end, once
@@ -67,13 +66,14 @@ type Session struct {
 	dns     *dnsproxy.Proxy
 	locals  *locals
 	files   files
-	hook    Rung          // Seccomp or Relay
+	hook    Rung          // never hook.Auto
 	note    string        // why hook is not a better one
-	helper  *netns.Helper // nil unless hook is Seccomp
+	helper  *netns.Helper // nil if hook is a relayed one
 	socket  string        // of the helper, or of the relay
-	board   string        // socket by which programs publish ports; "" unless hook is Seccomp
-	ports   *ports        // nil unless hook is Seccomp
-	endHook func()        // ends the relay; nil unless hook is Relay
+	broker  string        // socket for the preload library
+	board   string        // socket by which programs publish ports; "" if hook is a relayed one
+	ports   *ports        // nil if hook is a relayed one
+	endHook func()        // ends the relay; nil unless hook is a relayed one
 
 	carrier lastCarrier
 
@@ -170,10 +170,10 @@ func (s *Session) raiseStack(context.Context) error {
 	if err != nil {
 		return fmt.Errorf("make network stack: %w", err)
 	}
-	laptop := laptopResolver(s.log)
+	s.names = newNameservers(resolvConf, s.log)
 	s.stack = stack
 	s.fabric = newFabric(router.New(router.Config{
-		Session: s.target.PodIPs, Client: wire.ClientAddr, Agent: wire.AgentAddr, Nameservers: laptop.Nameservers, Local: s.req.Local, Logger: s.log,
+		Session: s.target.PodIPs, Client: wire.ClientAddr, Agent: wire.AgentAddr, Nameservers: s.names.addrs(), Local: s.req.Local, Logger: s.log,
 	}), stack, s.log)
 	s.fabric.pumpStack()
 	s.onClose(func() error {
@@ -181,29 +181,15 @@ func (s *Session) raiseStack(context.Context) error {
 		err := stack.Close()
 		s.fabric.wg.Wait()
 		s.locals.udp.wg.Wait()
+		if q := s.locals.queries; q != nil {
+			q.wg.Wait()
+		}
 		return err
 	})
 	s.locals = &locals{
-		ctx: s.ctx, stack: stack, nameservers: addrPorts(laptop.Nameservers, 53), local: s.req.Local, queries: make(chan struct{}, maxQueries),
-		udp: newUDPTable(stack, s.hasUDPPort),
+		ctx: s.ctx, stack: stack, nameservers: s.names, local: s.req.Local, udp: newUDPTable(stack, s.hasUDPPort),
 	}
 	return nil
-}
-
-// laptopResolver reads the laptop's resolv.conf; programs ask the servers in it.
-func laptopResolver(log *slog.Logger) dnsproxy.ResolvConf {
-	f, err := os.Open(resolvConf)
-	if err != nil {
-		log.Warn("the laptop has no resolver", "err", err)
-		rc, _ := dnsproxy.ParseResolvConf(strings.NewReader("")) // what resolvers assume then
-		return rc
-	}
-	defer f.Close()
-	rc, err := dnsproxy.ParseResolvConf(f)
-	if err != nil {
-		log.Warn("the laptop's resolver is unknown", "err", err)
-	}
-	return rc
 }
 
 // raiseLink opens the link to the agent and WireGuard over it.
@@ -287,9 +273,22 @@ func (s *Session) serveLocals(context.Context) error {
 	if err != nil {
 		return fmt.Errorf("pod's resolver: %w", err)
 	}
-	s.dns = dnsproxy.New(dnsproxy.Config{Pod: pod, Dial: s.dialPod, Logger: s.log})
+	var dialer net.Dialer
+	s.dns = dnsproxy.New(dnsproxy.Config{
+		Pod: pod, Dial: s.dialPod, Local: s.req.LocalNames, Hosts: s.req.Hosts, Logger: s.log,
+		DialLaptop: func(ctx context.Context, network string, addr netip.AddrPort) (net.Conn, error) {
+			return dialer.DialContext(ctx, network, addr.String())
+		},
+	})
 	s.onClose(s.dns.Close)
-	s.locals.dns = s.dns
+	s.dns.SetLaptop(s.names.conf())
+	s.wg.Go(func() {
+		s.names.follow(s.ctx, func() {
+			s.fabric.router.SetNameservers(s.names.addrs())
+			s.dns.SetLaptop(s.names.conf())
+		})
+	})
+	s.locals.dns, s.locals.queries = s.dns, newQueries(s.ctx, s.dns)
 	s.stack.ForwardTCP(maxDialing, s.locals.forwardTCP)
 	s.stack.ForwardUDP(s.locals.forwardUDP)
 	return nil
@@ -315,19 +314,48 @@ func (s *Session) dialPod(ctx context.Context, network string, addr netip.AddrPo
 // openHook makes what programs enter the session by: the best that the machine
 // allows, or what was asked for.
 func (s *Session) openHook(ctx context.Context, o *Opener) error {
-	s.hook = Seccomp
-	if s.req.Hook == Relay {
-		s.hook, s.note = Relay, "asked for"
-		return s.serveRelay(o)
+	want := s.req.Hook
+	if want == "" {
+		want = hook.Auto
 	}
-	err := s.openNamespace(ctx, o)
-	u, unsupported := errors.AsType[*netns.UnsupportedError](err)
-	if !unsupported || s.req.Hook == Seccomp {
+	machine := hook.Machine{Listener: supervisor.Probe(), Library: hook.Built()}
+	if !want.Relayed() {
+		err := s.openNamespace(ctx, o)
+		if _, unsupported := errors.AsType[*netns.UnsupportedError](err); err != nil && (!unsupported || want != hook.Auto) {
+			return err
+		}
+		machine.Namespace = err
+	}
+	var err error
+	if s.hook, s.note, err = Choose(machine, want); err != nil {
 		return err
 	}
-	s.hook, s.note = Relay, u.Reason
-	s.log.Info("no namespace, programs are relayed", "err", err)
+	if err := s.serveBroker(o); err != nil {
+		return err
+	}
+	if !s.hook.Relayed() {
+		return nil
+	}
+	s.log.Info("programs are relayed", "hook", s.hook, "err", machine.Namespace)
 	return s.serveRelay(o)
+}
+
+// Choose takes the rung that is wanted, and says why a session is on it.
+func Choose(m hook.Machine, want Rung) (Rung, string, error) {
+	if want == hook.Auto {
+		rung, note, err := m.Best()
+		if err != nil {
+			err = &fault.Error{Code: fault.Hook, Op: "find a way for programs into the session", Reason: err.Error(), Hint: hook.Hint(err), Err: err}
+		}
+		return rung, note, err
+	}
+	if err := m.Allows(want); err != nil {
+		return want, "", &fault.Error{Code: fault.Hook, Op: "use hook", Object: string(want), Reason: hook.Reason(err), Hint: hook.Hint(err), Err: err}
+	}
+	if want == hook.Seccomp {
+		return want, "", nil // nothing is better
+	}
+	return want, "asked for", nil
 }
 
 // socketName is the name of a socket that programs of one session use.
@@ -401,7 +429,7 @@ func (s *Session) Close() error {
 // Place returns what a program needs to run in the session.
 func (s *Session) Place() Place {
 	p := Place{
-		Session: s.name, Hook: s.hook, Socket: s.socket, Ports: s.board, Addrs: onePerFamily(s.target.PodIPs),
+		Session: s.name, Hook: s.hook, Socket: s.socket, Broker: s.broker, Ports: s.board, Addrs: onePerFamily(s.target.PodIPs),
 		Pod: s.target.Pod, Namespace: s.target.Namespace, Hostname: s.target.Hostname, Files: s.files.binds(),
 	}
 	if s.files.dir != "" {

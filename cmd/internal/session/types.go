@@ -6,6 +6,8 @@ import (
 
 	"github.com/borrownet/borrownet/agent/kube"
 	"github.com/borrownet/borrownet/cmd/internal/fault"
+	"github.com/borrownet/borrownet/dnsproxy"
+	"github.com/borrownet/borrownet/hook"
 	"github.com/borrownet/borrownet/hook/view"
 )
 
@@ -17,26 +19,23 @@ type Request struct {
 	Kube      kube.Flags    `json:"kube"`
 	Image     string        `json:"image"`
 	Binaries  []kube.Binary `json:"binaries,omitempty"` // for an Image of kube.TargetImage
-	Hook      Rung          `json:"hook,omitempty"`     // "" = Auto
+	Hook      Rung          `json:"hook,omitempty"`     // "" = hook.Auto
 	Publish   Publish       `json:"publish,omitzero"`
 	// Local are destinations in the laptop's own network: not through the pod.
-	Local   []netip.Prefix `json:"local,omitempty"`
-	IdleTTL time.Duration  `json:"idleTTL"`
-	HardTTL time.Duration  `json:"hardTTL"`
+	Local []netip.Prefix `json:"local,omitempty"`
+	// LocalNames are domains, as ParseDomain returns them, whose names the laptop's resolver is asked for.
+	LocalNames []string `json:"localNames,omitempty"`
+	// Hosts are the addresses of names that nobody is asked for.
+	Hosts   map[string][]netip.Addr `json:"hosts,omitempty"`
+	IdleTTL time.Duration           `json:"idleTTL"`
+	HardTTL time.Duration           `json:"hardTTL"`
 }
 
+// ParseDomain returns text, a domain, as Request.LocalNames has it.
+func ParseDomain(text string) (string, error) { return dnsproxy.ParseDomain(text) }
+
 // Rung is how programs get into a session.
-type Rung string
-
-// The rungs, the best first.
-const (
-	Auto    Rung = "auto"    // the best that this machine allows
-	Seccomp Rung = "seccomp" // their sockets are the session namespace's
-	Relay   Rung = "relay"   // their sockets are the laptop's, each flow is relayed
-)
-
-// Rungs lists what may be asked for.
-func Rungs() []Rung { return []Rung{Auto, Seccomp, Relay} }
+type Rung = hook.Rung
 
 // State is where a session is in its life.
 type State string
@@ -81,31 +80,34 @@ type Traffic struct {
 
 // Status is what `status` shows.
 type Status struct {
-	Session   string        `json:"session"`
-	State     State         `json:"state"`
-	Problem   *fault.Error  `json:"problem,omitempty"` // why it is lost or reconnecting
-	Target    Target        `json:"target"`
-	Hook      Rung          `json:"hook"`                     // Seccomp or Relay
-	HookNote  string        `json:"hookNote,omitempty"`       // why it is not a better one
-	Device    string        `json:"device,omitempty"`         // tun or veth; "" = none
-	Carrier   string        `json:"carrier,omitempty"`        // spdy or websocket; "" = none now
-	RoundTrip time.Duration `json:"roundTripNanos,omitempty"` // of a control request just now; 0 = no answer
-	Redials   uint64        `json:"redials"`
-	Since     time.Time     `json:"since"`
-	Files     []FileStatus  `json:"files,omitempty"`
-	Agent     Agent         `json:"agent"`
-	Traffic   Traffic       `json:"traffic"`
+	Session   string         `json:"session"`
+	State     State          `json:"state"`
+	Problem   *fault.Error   `json:"problem,omitempty"` // why it is lost or reconnecting
+	Target    Target         `json:"target"`
+	Hook      Rung           `json:"hook"`                     // never hook.Auto
+	HookNote  string         `json:"hookNote,omitempty"`       // why it is not a better one
+	Device    string         `json:"device,omitempty"`         // tun or veth; "" = none
+	Carrier   string         `json:"carrier,omitempty"`        // spdy or websocket; "" = none now
+	RoundTrip time.Duration  `json:"roundTripNanos,omitempty"` // of a control request just now; 0 = no answer
+	Redials   uint64         `json:"redials"`
+	Since     time.Time      `json:"since"`
+	Files     []FileStatus   `json:"files,omitempty"`
+	Agent     Agent          `json:"agent"`
+	Traffic   Traffic        `json:"traffic"`
+	DNS       dnsproxy.Stats `json:"dns"`
 
-	Local   []netip.Prefix  `json:"local,omitempty"`
-	Publish Publish         `json:"publish,omitzero"`
-	Ports   []PublishedPort `json:"ports,omitempty"` // of programs, on the laptop's loopback
+	Local      []netip.Prefix  `json:"local,omitempty"`
+	LocalNames []string        `json:"localNames,omitempty"`
+	Publish    Publish         `json:"publish,omitzero"`
+	Ports      []PublishedPort `json:"ports,omitempty"` // of programs, on the laptop's loopback
 }
 
 // Place is what a program needs to run in a session.
 type Place struct {
 	Session   string       `json:"session"`
-	Hook      Rung         `json:"hook"`            // Seccomp or Relay
+	Hook      Rung         `json:"hook"`            // what a program gets that asks for none
 	Socket    string       `json:"socket"`          // of the helper that makes sockets, or of the relay
+	Broker    string       `json:"broker"`          // socket for the preload library
 	Ports     string       `json:"ports,omitempty"` // socket by which ports are published; "" = not needed
 	Addrs     []netip.Addr `json:"addrs,omitempty"` // the session's own
 	Pod       string       `json:"pod"`
