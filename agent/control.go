@@ -59,6 +59,14 @@ func (a *Agent) control() http.Handler {
 		}
 		a.answer(w, files)
 	})
+	mux.HandleFunc("GET "+wire.PathMesh, func(w http.ResponseWriter, r *http.Request) {
+		mesh, err := a.mesh(r.Context(), r.URL.RawQuery == wire.MeshEnvoy)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusNotImplemented)
+			return
+		}
+		a.answer(w, mesh)
+	})
 	mux.HandleFunc("POST "+wire.PathStop, func(w http.ResponseWriter, r *http.Request) {
 		a.answer(w, struct{}{})
 		// The answer still has to cross the tunnel that the stop takes down.

@@ -53,15 +53,16 @@ var layers = map[string]layer{
 		ours: []string{"netstack/flow"},
 		why:  "decides on packets; it must be testable without a stack",
 	},
+	"netstack/fairqueue": {ours: []string{"netstack/flow"}, why: "orders packets of any form, for both ends"},
 	"netstack": {
-		ours: []string{"netstack/flow", "netstack/relay"}, third: []string{gvisor},
+		ours: []string{"netstack/flow", "netstack/relay", "netstack/fairqueue"}, third: []string{gvisor},
 		why: "knows nothing of Kubernetes, hooks or DNS",
 	},
 	"netstack/leaktest":      {why: "a test kit"},
 	"netstack/link/linktest": {why: "a test kit"},
 	"netstack/netstacktest":  {ours: []string{"netstack", "netstack/flow"}, third: []string{gvisor}, why: "a test kit"},
 	"netstack/wg": {
-		ours: []string{"netstack", "netstack/flow", "netstack/link"}, third: []string{wireguard},
+		ours: []string{"netstack", "netstack/fairqueue", "netstack/flow", "netstack/link"}, third: []string{wireguard},
 		why: "the only importer of wireguard-go",
 	},
 	"dnsproxy":              {ours: []string{"netstack/flow"}, third: []string{miekgDNS, xnet}, why: "never meets the hook"},
@@ -78,7 +79,7 @@ var layers = map[string]layer{
 	"agent/wire":            {why: "the contract between client and agent"},
 	"agent/image":           {why: "builds images without an engine"},
 	"agent": {
-		ours:  []string{"agent/wire", "netstack", "netstack/wg", "netstack/link", "netstack/relay", "netstack/flow"},
+		ours:  []string{"agent/wire", "netstack", "netstack/wg", "netstack/link", "netstack/relay", "netstack/fairqueue", "netstack/flow"},
 		linux: []string{xsys},
 		why:   "runs in other people's pods: nothing it does not need",
 	},

@@ -18,7 +18,7 @@ import (
 
 // Protocol is the version of everything in this package and of the link's
 // framing. Client and agent work together only if theirs are equal.
-const Protocol = 1
+const Protocol = 2
 
 // MTU is the largest IP packet on the link, in bytes: a multiple of 16 whose
 // WireGuard message (32 bytes more) still fits the 16-bit frame length.
@@ -46,9 +46,13 @@ var (
 const (
 	PathInfo  = "/v1/info"  // GET: Info
 	PathStats = "/v1/stats" // GET: Stats
+	PathMesh  = "/v1/mesh"  // GET: Mesh, found out now; with MeshEnvoy its Identity too
 	PathStop  = "/v1/stop"  // POST: the agent answers, then ends
 	PathFiles = "/v1/files" // GET ?root=PATH&have=VERSION: Files
 )
+
+// MeshEnvoy is the query of PathMesh for a pod whose proxy is an Envoy.
+const MeshEnvoy = "proxy=envoy"
 
 // Hello is the first line that an agent prints on standard output. The client
 // reads it through pods/log, so the API server vouches for it.
@@ -115,6 +119,30 @@ type Stats struct {
 	Echoes      uint64            `json:"echoes"`      // ICMP echo requests sent
 	Denied      map[string]uint64 `json:"denied"`      // refused by policy, by reason
 	Dropped     map[string]uint64 `json:"dropped"`     // packets dropped, by reason
+}
+
+// Mesh says how a connection left the pod just now, and as whom.
+type Mesh struct {
+	Path     Path     `json:"path"`
+	Identity Identity `json:"identity"`
+	UID      int      `json:"uid"` // of the agent
+	GID      int      `json:"gid"`
+}
+
+// Path is what became of a connection that the agent made as a probe.
+type Path struct {
+	To        netip.AddrPort `json:"to,omitzero"`       // where it was to go
+	Connected bool           `json:"connected"`         // connect() succeeded
+	Via       netip.AddrPort `json:"via,omitzero"`      // the listener in the pod that took it instead; zero = none did
+	Owner     *int64         `json:"owner,omitempty"`   // uid of who took it; nil = unknown
+	Problem   string         `json:"problem,omitempty"` // why it is not known
+}
+
+// Identity is what a proxy presents to its peers.
+type Identity struct {
+	ID      string    `json:"id,omitempty"`      // SPIFFE ID in its certificate; "" = unknown
+	Expires time.Time `json:"expires,omitzero"`  // of the certificate
+	Problem string    `json:"problem,omitempty"` // why it is unknown
 }
 
 // Decode reads one control message from r into v.

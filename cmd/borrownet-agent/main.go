@@ -13,7 +13,6 @@ import (
 	"net/netip"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"strings"
 	"syscall"
 	"time"
@@ -24,10 +23,6 @@ import (
 
 // version is set by the linker.
 var version = "devel"
-
-// memoryLimit keeps the agent small beside the application: they share the
-// pod's memory limit.
-const memoryLimit = 48 << 20 // bytes
 
 func main() {
 	if err := run(); err != nil {
@@ -54,8 +49,9 @@ func run() error {
 	}
 	log := slog.New(slog.NewJSONHandler(os.Stdout, &slog.HandlerOptions{Level: level}))
 
-	debug.SetMemoryLimit(memoryLimit)
-	if err := yieldToApplication(); err != nil {
+	memory := agent.MemoryBudget()
+	agent.LimitMemory(memory)
+	if err := agent.YieldToApplication(); err != nil {
 		log.Warn("oom_score_adj", "err", err)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
@@ -74,7 +70,8 @@ func run() error {
 		Volumes:   agent.Mounts{},
 		IdleTTL:   *idleTTL,
 		HardTTL:   *hardTTL,
-		Policy:    agent.Policy{HostIPs: hostIPs(os.Getenv("BORROWNET_HOST_IP"))},
+		Memory:    memory,
+		Policy:    agent.Policy{HostIPs: append(hostIPs(os.Getenv("BORROWNET_HOST_IP")), agent.Gateways()...)},
 		Logger:    log,
 	})
 	if err != nil {
@@ -88,12 +85,6 @@ func run() error {
 // termination bounds the clean end after SIGTERM: as process 1 of its
 // container the agent would otherwise delay the pod's deletion.
 const termination = 800 * time.Millisecond
-
-// yieldToApplication makes the kernel kill the agent before the application
-// when the pod runs out of memory (proc_pid_oom_score_adj(5)).
-func yieldToApplication() error {
-	return os.WriteFile("/proc/self/oom_score_adj", []byte("1000"), 0)
-}
 
 // podEnv leaves out the agent's own variables.
 func podEnv(env []string) []string {

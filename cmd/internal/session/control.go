@@ -63,6 +63,17 @@ func (c *control) files(ctx context.Context, root, have string) (out wire.Files,
 	return wire.DecodeFiles(resp.Body)
 }
 
+// mesh has the agent find out how connections leave the pod; envoy says that
+// its proxy is one.
+func (c *control) mesh(ctx context.Context, envoy bool) (wire.Mesh, error) {
+	path := wire.PathMesh
+	if envoy {
+		path += "?" + wire.MeshEnvoy
+	}
+	var out wire.Mesh
+	return out, c.call(ctx, http.MethodGet, path, &out)
+}
+
 // stop ends the agent.
 func (c *control) stop(ctx context.Context) error {
 	var out struct{}

@@ -99,7 +99,7 @@ type fakeCarrier struct{ io.ReadWriteCloser }
 
 func (fakeCarrier) Protocol() string { return kube.ProtocolSPDY }
 
-func (c *fakeCluster) Dial(ctx context.Context, _ *kube.Target, _ uint16) (kube.Carrier, error) {
+func (c *fakeCluster) Dial(ctx context.Context, _ *kube.Target, _ uint16, _ kube.Use) (kube.Carrier, error) {
 	c.mu.Lock()
 	cut, a := c.cut, c.agent
 	c.mu.Unlock()
@@ -233,11 +233,17 @@ type program struct {
 	client *netns.Client
 }
 
-func newProgram(t *testing.T, s *Session) program {
+// needNamespace skips the test if the machine allows the session no namespace.
+func needNamespace(t *testing.T, s *Session) {
 	t.Helper()
 	if s.hook != hook.Seccomp {
 		hooktest.Unavailable(t, "netns", s.note)
 	}
+}
+
+func newProgram(t *testing.T, s *Session) program {
+	t.Helper()
+	needNamespace(t, s)
 	c, err := netns.Dial(s.Place().Socket)
 	if err != nil {
 		t.Fatal(err)

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/borrownet/borrownet/agent/kube"
@@ -23,6 +24,7 @@ import (
 	"github.com/borrownet/borrownet/hook/netns"
 	"github.com/borrownet/borrownet/hook/supervisor"
 	"github.com/borrownet/borrownet/netstack"
+	"github.com/borrownet/borrownet/netstack/fairqueue"
 	"github.com/borrownet/borrownet/netstack/link"
 	"github.com/borrownet/borrownet/netstack/router"
 	"github.com/borrownet/borrownet/netstack/wg"
@@ -58,9 +60,8 @@ type Session struct {
 	stack   *netstack.Stack
 	names   *nameservers
 	fabric  *fabric
-	link    *link.Link
-	linkEnd chan error // the link's end, once
-	device  *wg.Device
+	tunnel  *wg.Tunnel
+	linkEnd chan error // the tunnel's end, once
 	control *control
 	info    wire.Info
 	dns     *dnsproxy.Proxy
@@ -75,7 +76,8 @@ type Session struct {
 	ports   *ports        // nil if hook is a relayed one
 	endHook func()        // ends the relay; nil unless hook is a relayed one
 
-	carrier lastCarrier
+	carriers [fairqueue.Lanes]lastCarrier
+	mesh     atomic.Pointer[Mesh] // as it was looked at last; nil = nothing is known
 
 	mu      sync.Mutex
 	state   State
@@ -197,16 +199,16 @@ func (s *Session) raiseLink(context.Context) error {
 	s.obs.Step("opening the tunnel")
 	id := link.Identity{Private: s.key.Private, Peer: s.peer}
 	rand.Read(id.Session[:]) // never fails
-	s.link = link.New(link.Config{Dial: s.dialer(id), OnState: s.linkState, Logger: s.log})
-	device, err := wg.New(wg.Config{
-		Private: s.key.Private, Peer: s.peer, MTU: wire.MTU, Packets: tunnelPort{s.fabric}, Link: s.link, Logger: s.log, Initiate: true,
+	tunnel, err := wg.NewTunnel(wg.TunnelConfig{
+		Private: s.key.Private, Peer: s.peer, MTU: wire.MTU, Packets: tunnelPort{s.fabric},
+		Dial: s.dialer(id), OnState: s.linkState, Logger: s.log,
 	})
 	if err != nil {
-		return errors.Join(fmt.Errorf("make WireGuard device: %w", err), s.link.Close())
+		return fmt.Errorf("make tunnel: %w", err)
 	}
-	s.device = device
-	s.wg.Go(func() { s.linkEnd <- s.link.Run(s.ctx) })
-	s.onClose(device.Close)
+	s.tunnel = tunnel
+	s.wg.Go(func() { s.linkEnd <- tunnel.Run(s.ctx) })
+	s.onClose(tunnel.Close)
 	return nil
 }
 
@@ -247,7 +249,7 @@ func (s *Session) meetAgent(ctx context.Context) error {
 
 // noDataPath explains why the agent did not answer.
 func (s *Session) noDataPath(err, cause error) error {
-	dial := s.carrier.lastError()
+	dial := s.carriers[fairqueue.Express].lastError()
 	for _, e := range []error{dial, cause} {
 		if k, ok := errors.AsType[*kube.Error](e); ok {
 			return k

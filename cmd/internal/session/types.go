@@ -68,6 +68,8 @@ type Agent struct {
 	Expires   time.Time `json:"expires,omitzero"`   // its hard end
 	Ping      string    `json:"ping,omitempty"`     // why ICMP echo does not work, or ""
 	TCPFlows  *int64    `json:"tcpFlows,omitempty"` // open now; nil when it does not answer
+	// Drops counts what the agent refused or dropped since its start, by reason.
+	Drops map[string]uint64 `json:"drops,omitempty"`
 }
 
 // Traffic counts the session's bytes and packets exactly.
@@ -87,7 +89,7 @@ type Status struct {
 	Hook      Rung           `json:"hook"`                     // never hook.Auto
 	HookNote  string         `json:"hookNote,omitempty"`       // why it is not a better one
 	Device    string         `json:"device,omitempty"`         // tun or veth; "" = none
-	Carrier   string         `json:"carrier,omitempty"`        // spdy or websocket; "" = none now
+	Carrier   string         `json:"carrier,omitempty"`        // of calls: channel, spdy or websocket; "" = none now
 	RoundTrip time.Duration  `json:"roundTripNanos,omitempty"` // of a control request just now; 0 = no answer
 	Redials   uint64         `json:"redials"`
 	Since     time.Time      `json:"since"`
@@ -95,11 +97,15 @@ type Status struct {
 	Agent     Agent          `json:"agent"`
 	Traffic   Traffic        `json:"traffic"`
 	DNS       dnsproxy.Stats `json:"dns"`
+	Mesh      *Mesh          `json:"mesh,omitempty"` // nil = the agent cannot tell
 
 	Local      []netip.Prefix  `json:"local,omitempty"`
 	LocalNames []string        `json:"localNames,omitempty"`
 	Publish    Publish         `json:"publish,omitzero"`
 	Ports      []PublishedPort `json:"ports,omitempty"` // of programs, on the laptop's loopback
+
+	// BulkCarrier is that of flows that send much; "" = none now, they use Carrier.
+	BulkCarrier string `json:"bulkCarrier,omitempty"`
 }
 
 // Place is what a program needs to run in a session.
