@@ -19,7 +19,6 @@ import (
 	"github.com/borrownet/borrownet/agent/kube"
 	"github.com/borrownet/borrownet/cmd/internal/fault"
 	"github.com/borrownet/borrownet/cmd/internal/rundir"
-	"github.com/borrownet/borrownet/hook"
 	"github.com/borrownet/borrownet/hook/hooktest"
 	"github.com/borrownet/borrownet/hook/netns"
 	"github.com/borrownet/borrownet/hook/supervisor"
@@ -236,7 +235,7 @@ type program struct {
 // needNamespace skips the test if the machine allows the session no namespace.
 func needNamespace(t *testing.T, s *Session) {
 	t.Helper()
-	if s.hook != hook.Seccomp {
+	if s.helper == nil {
 		hooktest.Unavailable(t, "netns", s.note)
 	}
 }
