@@ -45,6 +45,7 @@ type Config struct {
 	Hello     io.Writer    // gets the hello line; nil = discarded
 	Version   string       // of the agent, for people
 	Env       []string     // environment that the client may borrow
+	Volumes   Volumes      // files that the client may borrow; nil = none
 
 	IdleTTL  time.Duration // without a client the agent ends; 0 = DefaultIdleTTL
 	HardTTL  time.Duration // the agent ends in any case; 0 = DefaultHardTTL

@@ -71,7 +71,8 @@ var layers = map[string]layer{
 	"hook":                  {ours: []string{"netstack/flow", "hook/netns", "hook/supervisor"}, linux: []string{xsys}, why: "never meets DNS or Kubernetes"},
 	"hook/farend":           {linux: []string{xsys}, why: "acts on sockets; decides nothing"},
 	"hook/switchboard":      {ours: []string{"netstack/flow"}, linux: []string{xsys}, why: "the contract between run and daemon"},
-	"hook/supervisor":       {ours: []string{"hook/farend", "hook/switchboard", "netstack/flow"}, linux: []string{xsys}, tests: []string{"hook/netns"}, why: "small: when it dies, sockets fail"},
+	"hook/view":             {linux: []string{xsys}, why: "runs in the command's first process"},
+	"hook/supervisor":       {ours: []string{"hook/farend", "hook/switchboard", "hook/view", "netstack/flow"}, linux: []string{xsys}, tests: []string{"hook/netns"}, why: "small: when it dies, sockets fail"},
 	"hook/broker":           {ours: []string{"hook", "hook/farend", "hook/switchboard"}, linux: []string{xsys}, why: "the contract between library and daemon"},
 	"hook/hooktest":         {ours: []string{"hook/..."}, linux: []string{xsys}, why: "a test kit"},
 	"hook/netns":            {ours: []string{"netstack/flow"}, linux: []string{xsys, netlink}, why: "the helper holds capabilities"},
@@ -93,7 +94,7 @@ var layers = map[string]layer{
 		why: "composes packages; libraries stay behind their packages",
 	},
 	"cmd/borrownet": {
-		ours: []string{"cmd/internal/...", "agent/wire", "agent/kube", "dnsproxy", "hook", "hook/netns", "hook/supervisor", "hook/switchboard"}, third: []string{cobra, xterm}, linux: []string{xsys},
+		ours: []string{"cmd/internal/...", "agent/wire", "agent/kube", "dnsproxy", "hook", "hook/netns", "hook/supervisor", "hook/switchboard", "hook/view"}, third: []string{cobra, xterm}, linux: []string{xsys},
 		why: "flags and text only",
 	},
 	"cmd/borrownet-agent": {ours: []string{"agent", "agent/wire", "netstack/wg"}, why: "no logic"},

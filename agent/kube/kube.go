@@ -83,9 +83,11 @@ type Target struct {
 	Node      string       `json:"node"`
 	Workload  string       `json:"workload"` // TYPE/NAME the pod belongs to, e.g. deploy/api; empty for a bare pod
 	PodIPs    []netip.Addr `json:"podIPs"`
-	HostIP    netip.Addr   `json:"hostIP"` // zero if the node's address is unknown
+	Hostname  string       `json:"hostname"` // of the pod's processes
+	HostIP    netip.Addr   `json:"hostIP"`   // zero if the node's address is unknown
 	Mesh      Mesh         `json:"mesh"`
-	Env       Environment  `json:"env"` // of the container
+	Env       Environment  `json:"env"`    // of the container
+	Mounts    []Mount      `json:"mounts"` // of the container: identity and configuration
 }
 
 // AgentSpec is what an agent must be like.

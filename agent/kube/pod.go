@@ -168,7 +168,7 @@ func (c *Client) target(pod *corev1.Pod, container, workload string) (*Target, e
 	t := &Target{
 		Context: c.context, Namespace: pod.Namespace, Pod: pod.Name, UID: string(pod.UID),
 		Container: ct.Name, Node: pod.Spec.NodeName, Workload: workload,
-		Env: environmentOf(ct), Mesh: meshOf(pod),
+		Hostname: cmp.Or(pod.Spec.Hostname, pod.Name), Env: environmentOf(ct), Mounts: mountsOf(pod, ct), Mesh: meshOf(pod),
 	}
 	for _, ip := range pod.Status.PodIPs {
 		if a, err := netip.ParseAddr(ip.IP); err == nil {

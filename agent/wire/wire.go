@@ -27,6 +27,10 @@ const MTU = 65440
 // ControlPort is the TCP port of the control API on the agent's address.
 const ControlPort = 80
 
+// MaxFiles bounds an answer with files, in bytes: a Secret has 1 MiB at most, a
+// projected volume has several sources.
+const MaxFiles = 16 << 20
+
 // MaxMessage bounds one control message or hello line, in bytes.
 const MaxMessage = 1 << 20
 
@@ -44,6 +48,7 @@ const (
 	PathStats = "/v1/stats" // GET: Stats
 	PathMesh  = "/v1/mesh"  // GET: Mesh, found out now; with MeshEnvoy its Identity too
 	PathStop  = "/v1/stop"  // POST: the agent answers, then ends
+	PathFiles = "/v1/files" // GET ?root=PATH&have=VERSION: Files
 )
 
 // MeshEnvoy is the query of PathMesh for a pod whose proxy is an Envoy.
@@ -90,6 +95,19 @@ type Info struct {
 	Expires  time.Time    `json:"expires"` // hard end of the agent
 }
 
+// Files are all files of one volume of the pod.
+type Files struct {
+	Version string   `json:"version"`           // changes with the content
+	Files   []File   `json:"files,omitempty"`   // empty if the client has this version
+	Skipped []string `json:"skipped,omitempty"` // what could not be read, each with its reason
+}
+
+// File is one of them.
+type File struct {
+	Name string `json:"name"` // relative to the volume, with slashes
+	Data []byte `json:"data"`
+}
+
 // Stats are the agent's counters since its start.
 type Stats struct {
 	TCPFlows    int64             `json:"tcpFlows"`    // open now
@@ -128,8 +146,16 @@ type Identity struct {
 }
 
 // Decode reads one control message from r into v.
-func Decode(r io.Reader, v any) error {
-	d := json.NewDecoder(io.LimitReader(r, MaxMessage))
+func Decode(r io.Reader, v any) error { return decode(r, v, MaxMessage) }
+
+// DecodeFiles reads an answer with files from r.
+func DecodeFiles(r io.Reader) (Files, error) {
+	var f Files
+	return f, decode(r, &f, MaxFiles)
+}
+
+func decode(r io.Reader, v any, limit int64) error {
+	d := json.NewDecoder(io.LimitReader(r, limit))
 	if err := d.Decode(v); err != nil {
 		return fmt.Errorf("decode control message: %w", err)
 	}

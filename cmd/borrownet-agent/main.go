@@ -67,6 +67,7 @@ func run() error {
 		Hello:     os.Stdout,
 		Version:   version,
 		Env:       podEnv(os.Environ()),
+		Volumes:   agent.Mounts{},
 		IdleTTL:   *idleTTL,
 		HardTTL:   *hardTTL,
 		Memory:    memory,

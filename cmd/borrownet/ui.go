@@ -96,6 +96,11 @@ func plain(s string) string {
 // identity prints the line that says who one is now.
 func (u *ui) identity(st session.Status) {
 	u.say("session %s is ready: %s", st.Session, strings.Join(identity(st), ", "))
+	for _, f := range st.Files {
+		if f.Why != "" {
+			u.warn("files of the pod at "+f.Path+" ("+f.Volume+") are missing: "+f.Why, "")
+		}
+	}
 	switch {
 	case st.Hook.Relayed():
 		u.say("hook %s: programs keep this machine's sockets, what leaves it is relayed", hookText(st))
@@ -249,6 +254,7 @@ func statusRows(st session.Status) [][2]string {
 	if st.State != session.Lost {
 		rows = append(rows, [2]string{"round trip", roundTrip(st)})
 	}
+	rows = append(rows, fileRows(st.Files)...)
 	rows = append(rows,
 		[2]string{"bytes", fmt.Sprintf("%d in, %d out", st.Traffic.BytesIn, st.Traffic.BytesOut)},
 		[2]string{"flows", fmt.Sprint(st.Traffic.Flows)},
@@ -261,6 +267,19 @@ func statusRows(st session.Status) [][2]string {
 		[2]string{"ping", pingText(st.Agent.Ping)},
 		[2]string{"uptime", uptime(st)},
 		[2]string{"redials", fmt.Sprint(st.Redials)})
+	return rows
+}
+
+// fileRows are the pod's volumes, and what of them is missing.
+func fileRows(files []session.FileStatus) [][2]string {
+	var rows [][2]string
+	for _, f := range files {
+		text := f.Path + " (" + f.Volume + ")"
+		if f.Why != "" {
+			text += ", missing: " + f.Why
+		}
+		rows = append(rows, [2]string{"files", text})
+	}
 	return rows
 }
 

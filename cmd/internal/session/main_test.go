@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net/netip"
 	"os"
@@ -60,6 +61,17 @@ type fakeCluster struct {
 	cut      error // of Dial, if not nil
 	ended    bool  // the agent's container has terminated
 	attach   error // of Attach, if not nil
+	volumes  dirs  // of the pod
+}
+
+// dirs are volumes of a pod: directories of this machine by path.
+type dirs map[string]string
+
+func (d dirs) Open(path string) (*os.Root, error) {
+	if d[path] == "" {
+		return nil, fmt.Errorf("no volume is mounted at %s", path)
+	}
+	return os.OpenRoot(d[path])
 }
 
 func (c *fakeCluster) Attach(_ context.Context, _ *kube.Target, spec kube.AgentSpec, progress func(string)) (*kube.Agent, error) {
@@ -75,7 +87,7 @@ func (c *fakeCluster) Attach(_ context.Context, _ *kube.Target, spec kube.AgentS
 		if err != nil {
 			return nil, err
 		}
-		c.agent = agenttest.Start(c.t, agent.Config{ClientKey: key, Network: c.world, Env: []string{"GREETING=hello", "UNDECLARED=evil"}})
+		c.agent = agenttest.Start(c.t, agent.Config{ClientKey: key, Network: c.world, Env: []string{"GREETING=hello", "UNDECLARED=evil"}, Volumes: c.volumes})
 		c.key = spec.ClientKey
 		c.attached++
 	}

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -65,6 +66,7 @@ type Session struct {
 	info    wire.Info
 	dns     *dnsproxy.Proxy
 	locals  *locals
+	files   files
 	hook    Rung          // never hook.Auto
 	note    string        // why hook is not a better one
 	helper  *netns.Helper // nil if hook is a relayed one
@@ -101,6 +103,7 @@ func (o *Opening) Start(ctx context.Context, name string, obs Observer) (_ *Sess
 	steps := []func(context.Context) error{
 		func(ctx context.Context) error { return s.attach(ctx, o.opener.Keys) },
 		s.raiseStack, s.raiseLink, s.meetAgent, s.serveLocals,
+		func(ctx context.Context) error { return s.borrowFiles(ctx, o.opener) },
 		func(ctx context.Context) error { return s.openHook(ctx, o.opener) },
 	}
 	for _, step := range steps {
@@ -429,7 +432,10 @@ func (s *Session) Close() error {
 func (s *Session) Place() Place {
 	p := Place{
 		Session: s.name, Hook: s.hook, Socket: s.socket, Broker: s.broker, Ports: s.board, Addrs: onePerFamily(s.target.PodIPs),
-		Pod: s.target.Pod, Namespace: s.target.Namespace,
+		Pod: s.target.Pod, Namespace: s.target.Namespace, Hostname: s.target.Hostname, Files: s.files.binds(),
+	}
+	if s.files.dir != "" {
+		p.Scratch = filepath.Join(s.files.dir, "view")
 	}
 	for _, kv := range s.info.Env {
 		name, _, _ := strings.Cut(kv, "=")

@@ -8,6 +8,7 @@ import (
 	"github.com/borrownet/borrownet/cmd/internal/fault"
 	"github.com/borrownet/borrownet/dnsproxy"
 	"github.com/borrownet/borrownet/hook"
+	"github.com/borrownet/borrownet/hook/view"
 )
 
 // Request says what a person wants to borrow. It crosses the daemon's socket.
@@ -92,6 +93,7 @@ type Status struct {
 	RoundTrip time.Duration  `json:"roundTripNanos,omitempty"` // of a control request just now; 0 = no answer
 	Redials   uint64         `json:"redials"`
 	Since     time.Time      `json:"since"`
+	Files     []FileStatus   `json:"files,omitempty"`
 	Agent     Agent          `json:"agent"`
 	Traffic   Traffic        `json:"traffic"`
 	DNS       dnsproxy.Stats `json:"dns"`
@@ -116,5 +118,8 @@ type Place struct {
 	Addrs     []netip.Addr `json:"addrs,omitempty"` // the session's own
 	Pod       string       `json:"pod"`
 	Namespace string       `json:"namespace"`
-	Env       []string     `json:"env"` // the container's: names that its spec declares, values as the agent told
+	Hostname  string       `json:"hostname"`          // the pod's
+	Files     []view.Bind  `json:"files,omitempty"`   // copies of the pod's volumes, and where they belong
+	Scratch   string       `json:"scratch,omitempty"` // an empty directory beside them
+	Env       []string     `json:"env"`               // the container's: names that its spec declares, values as the agent told
 }
