@@ -14,8 +14,8 @@ import (
 	"github.com/borrownet/borrownet/cmd/internal/daemon"
 	"github.com/borrownet/borrownet/cmd/internal/fault"
 	"github.com/borrownet/borrownet/cmd/internal/launch"
+	"github.com/borrownet/borrownet/cmd/internal/nest"
 	"github.com/borrownet/borrownet/cmd/internal/session"
-	"github.com/borrownet/borrownet/hook/netns"
 	"github.com/borrownet/borrownet/hook/supervisor"
 	"github.com/borrownet/borrownet/hook/switchboard"
 )
@@ -62,7 +62,7 @@ func (a *app) runCommand(target targetFlags, argv []string, name string) error {
 	}
 	if outer := os.Getenv(launch.SessionVar); outer != "" {
 		if target.session != "" && target.session != outer || target.pod != "" {
-			return usage("this shell is borrowed already, by session "+outer, "leave it with exit first, or use another terminal")
+			return a.runInside(target, argv, name, outer)
 		}
 		return a.become(argv, os.Environ())
 	}
@@ -187,21 +187,18 @@ func enter(cfg *supervisor.Config, place session.Place) (done func(), err error)
 		cfg.Relay, err = switchboard.Dial(place.Socket)
 		return func() {}, err
 	}
-	sockets, err := netns.Dial(place.Socket)
+	id, way, err := nest.Enter(place)
 	if err != nil {
 		return nil, err
 	}
-	cfg.Sockets, cfg.Addrs = sockets, place.Addrs
-	board, err := switchboard.Dial(place.Ports)
+	tree := &supervisor.Tree{}
+	inner, err := nest.Listen(tree, cfg.Logger)
 	if err != nil {
-		return nil, errors.Join(err, sockets.Close())
+		return nil, errors.Join(err, way.Close())
 	}
-	attention, err := board.Attend(context.Background())
-	if err != nil {
-		return nil, errors.Join(err, sockets.Close())
-	}
-	cfg.Ports = board
-	return func() { attention.Close(); sockets.Close() }, nil
+	cfg.Identity, cfg.Tree = id, tree
+	cfg.Env = append(cfg.Env, inner.Env())
+	return func() { inner.Close(); way.Close() }, nil
 }
 
 // hookFault explains an error of the supervisor.

@@ -48,18 +48,15 @@ type Config struct {
 	// Stdin, Stdout and Stderr are the command's, nil means /dev/null. Other
 	// descriptors that this process inherited pass on under their numbers.
 	Stdin, Stdout, Stderr *os.File
-	// Sockets makes the sockets that trapped calls get, for the seccomp rung.
-	Sockets Sockets
-	// Ports publishes listeners of the seccomp rung. It may be nil: they are
-	// reachable inside the session then.
-	Ports Ports
-	// Addrs are the session's own addresses, for the seccomp rung.
-	Addrs []netip.Addr
+	// Identity says whose sockets trapped calls get, for the seccomp rung.
+	Identity
+	// Tree may be nil. It names parts of the tree that have another identity.
+	Tree *Tree
 	// AllowIOURing lets the command use io_uring on the seccomp rung. Sockets that
 	// it makes by IORING_OP_SOCKET are the laptop's own then.
 	AllowIOURing bool
 	// Relay carries the flows of programs, for the relay rung, where sockets are
-	// the laptop's own. One of Sockets and Relay is required.
+	// the laptop's own. One of Identity.Sockets and Relay is required.
 	Relay *switchboard.Client
 	// Logger may be nil: nothing is logged.
 	Logger *slog.Logger
@@ -161,9 +158,9 @@ type command struct {
 	pid    int
 	name   string
 	logger *slog.Logger
-	sup    *supervisor
-	loop   chan error // result of sup.run
-	exec   chan error // result of execve: nil or a *CommandError
+	sup    *supervisor // nil if an outer one answers
+	loop   chan error  // result of sup.run
+	exec   chan error  // result of execve: nil or a *CommandError
 
 	exited   bool // the command itself was reaped
 	status   unix.WaitStatus
@@ -175,7 +172,9 @@ func (c *command) wait(ctx context.Context, signals <-chan os.Signal) (exitCode 
 	done := ctx.Done()
 	var kill <-chan time.Time
 	for {
-		c.reap()
+		if none := c.reap(); none && c.sup == nil {
+			c.loopDone = true
+		}
 		if c.exited && (c.loopDone || ctx.Err() != nil) {
 			return c.exitCode()
 		}
@@ -204,7 +203,8 @@ func (c *command) wait(ctx context.Context, signals <-chan os.Signal) (exitCode 
 }
 
 // reap collects every child that has ended: the command, and orphans of its tree.
-func (c *command) reap() {
+// It reports whether none is left.
+func (c *command) reap() (none bool) {
 	for {
 		var ws unix.WaitStatus
 		pid, err := unix.Wait4(-1, &ws, unix.WNOHANG, nil)
@@ -212,7 +212,7 @@ func (c *command) reap() {
 		case err == unix.EINTR:
 			continue
 		case err != nil || pid <= 0:
-			return
+			return err == unix.ECHILD
 		case pid == c.pid && (ws.Exited() || ws.Signaled()):
 			c.exited, c.status = true, ws
 		}

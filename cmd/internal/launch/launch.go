@@ -15,6 +15,8 @@ const (
 	SessionVar   = "BORROWNET_SESSION"
 	PodVar       = "BORROWNET_POD"
 	NamespaceVar = "BORROWNET_NAMESPACE"
+	// HookVar names the socket of the run around, for runs inside it.
+	HookVar = "BORROWNET_HOOK"
 )
 
 // maxEnv bounds the variables that are taken from the pod, in bytes: execve(2)
@@ -60,7 +62,7 @@ func Env(laptop []string, place session.Place) (env, hidden []string) {
 	for _, kv := range laptop {
 		name, _, _ := strings.Cut(kv, "=")
 		switch {
-		case borrowed[name], name == SessionVar, name == PodVar, name == NamespaceVar:
+		case borrowed[name], name == SessionVar, name == PodVar, name == NamespaceVar, name == HookVar:
 		case slices.Contains(proxies, strings.ToLower(name)):
 			hidden = append(hidden, name)
 		default:

@@ -42,7 +42,7 @@ func hookMain(args []string) int {
 	defer sockets.Close()
 	cfg := supervisor.Config{
 		Shim: []string{hooktest.Self, "__exec"}, Argv: args[1:], Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
-		Sockets: sockets, Addrs: place.Addrs, Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)),
+		Identity: supervisor.Identity{Sockets: sockets, Addrs: place.Addrs}, Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)),
 	}
 	if place.Ports != "" {
 		board, err := switchboard.Dial(place.Ports)

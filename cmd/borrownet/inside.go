@@ -1,0 +1,62 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"strings"
+
+	"github.com/borrownet/borrownet/cmd/internal/daemon"
+	"github.com/borrownet/borrownet/cmd/internal/fault"
+	"github.com/borrownet/borrownet/cmd/internal/launch"
+	"github.com/borrownet/borrownet/cmd/internal/nest"
+	"github.com/borrownet/borrownet/cmd/internal/session"
+	"github.com/borrownet/borrownet/hook/supervisor"
+)
+
+// runInside runs argv in another session than the one this process is in.
+func (a *app) runInside(target targetFlags, argv []string, name, outer string) error {
+	around := os.Getenv(launch.HookVar)
+	if around == "" {
+		return usage("this shell is borrowed already, by session "+outer, "leave it with exit first, or use another terminal")
+	}
+	client, dir, err := a.client()
+	if err != nil {
+		return err
+	}
+	defer dir.Remove()
+	// A daemon that was started from here would be a program of the outer session.
+	if _, err := client.List(context.Background(), false); errors.Is(err, daemon.ErrNotRunning) {
+		return noSessions()
+	}
+	place, err := a.find(client, target, name)
+	if err != nil {
+		return err
+	}
+	if place.Hook == session.Relay {
+		return usage("session "+place.Session+" has hook relay, which is not to be had inside session "+outer, "leave this one with exit first, or use another terminal")
+	}
+	inner, err := nest.Join(around, place)
+	if err != nil {
+		return &fault.Error{Code: fault.Hook, Op: "use session", Object: place.Session, Reason: err.Error(), Hint: "borrownet status " + place.Session, Err: err}
+	}
+	env, hidden := launch.Env(os.Environ(), place)
+	if len(hidden) > 0 {
+		a.ui.detail("hidden from the command, which goes out through the pod: %s", strings.Join(hidden, " "))
+	}
+	code, err := supervisor.RunInside(context.Background(), supervisor.Config{
+		Argv: argv, Env: append(env, launch.HookVar+"="+around),
+		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Logger: a.logger(),
+	})
+	if lerr := inner.Leave(); lerr != nil {
+		a.ui.detail("session %s: %v", place.Session, lerr)
+	}
+	if _, ok := errors.AsType[*supervisor.CommandError](err); ok {
+		a.ui.fail(&fault.Error{Op: "run", Reason: err.Error()})
+		return exitError{code}
+	}
+	if err != nil {
+		return hookFault(err)
+	}
+	return exitError{code}
+}
