@@ -11,7 +11,7 @@ REF     ?= lab.local/borrownet-agent:1
 MESHED   = $(if $(filter 0,$(MESH)),,--mesh)
 export VERSION REF
 
-.PHONY: help build demo agent-image setup test test-fast test-race test-hook test-lab test-mesh lint fmt fuzz bench
+.PHONY: help build demo agent-image setup test test-fast test-race test-hook test-lab test-mesh lint fmt fuzz soak bench
 .PHONY: demo-cluster lab-build lab-up lab-down lab-run docs clean
 
 help: ## list the targets
@@ -55,6 +55,9 @@ fmt: ## gofmt everything
 
 fuzz: ## fuzz every parser, FUZZTIME each (default 20s)
 	@hack/fuzz.sh
+
+soak: ## the full storm of sockets under signals, stops and alarms
+	BORROWNET_SOAK=1 $(GO) test ./hook/supervisor -count=1 -timeout 30m -v -run TestSocketStorm
 
 bench: ## every figure next to raw port-forward, in the lab: a table and docs/benchmarks/results.json
 	@hack/bench.sh
