@@ -24,7 +24,8 @@ const hostileImage = "lab.local/hostile-agent:1"
 // SYNs, datagrams and pings from outside, with forged loopback and pod
 // addresses as source, towards the session and the laptop.
 func TestHostileAgentReachesNothing(t *testing.T) {
-	up(t, "web", "--agent-image", hostileImage)
+	// The laptop listens on the ports of the session's programs itself.
+	up(t, "web", "--agent-image", hostileImage, "--publish", "none")
 	t.Cleanup(func() { exec.Command("borrownet", "down", "--all", "--stop-agent").Run() })
 
 	// The laptop's own listeners, on the ports that the attacks go to.
