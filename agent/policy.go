@@ -3,6 +3,8 @@ package agent
 import (
 	"net/netip"
 	"slices"
+
+	"github.com/borrownet/borrownet/agent/wire"
 )
 
 // Policy says which destinations the agent refuses. The zero value refuses
@@ -10,6 +12,9 @@ import (
 // unspecified addresses.
 type Policy struct {
 	HostIPs []netip.Addr // the node's addresses, where the kubelet's ports are refused
+	// Localhost are TCP ports of the pod's loopback that are allowed, to the client
+	// itself, as wire.LoopbackAddr.
+	Localhost []uint16
 }
 
 // kubeletPorts answer on the node's address: the kubelet's API, its read-only
@@ -20,6 +25,10 @@ var kubeletPorts = []uint16{10248, 10249, 10250, 10255, 10256}
 func (p Policy) Refuses(dst netip.AddrPort) string {
 	ip := dst.Addr().Unmap()
 	switch {
+	case ip == wire.LoopbackAddr && slices.Contains(p.Localhost, dst.Port()):
+		return ""
+	case ip == wire.LoopbackAddr:
+		return "pod's loopback"
 	case !ip.IsValid() || ip.IsUnspecified():
 		return "unspecified address"
 	case ip.IsLoopback():

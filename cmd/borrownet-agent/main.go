@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -41,12 +42,17 @@ func run() error {
 		clientKey = flag.String("client-key", "", "the client's WireGuard public key, base64")
 		idleTTL   = flag.Duration("idle-ttl", agent.DefaultIdleTTL, "end after so long without a client")
 		hardTTL   = flag.Duration("hard-ttl", agent.DefaultHardTTL, "end after so long in any case")
+		localhost = flag.String("localhost", "", "comma-separated TCP ports of the pod's loopback that the client may reach")
 		verbose   = flag.Bool("v", false, "log every flow")
 	)
 	flag.Parse()
 	key, err := wg.ParsePublicKey(*clientKey)
 	if err != nil {
 		return fmt.Errorf("-client-key: %w", err)
+	}
+	ports, err := parsePorts(*localhost)
+	if err != nil {
+		return fmt.Errorf("-localhost: %w", err)
 	}
 	level := slog.LevelInfo
 	if *verbose {
@@ -73,7 +79,7 @@ func run() error {
 		Env:       podEnv(os.Environ()),
 		IdleTTL:   *idleTTL,
 		HardTTL:   *hardTTL,
-		Policy:    agent.Policy{HostIPs: hostIPs(os.Getenv("BORROWNET_HOST_IP"))},
+		Policy:    agent.Policy{HostIPs: hostIPs(os.Getenv("BORROWNET_HOST_IP")), Localhost: ports},
 		Logger:    log,
 	})
 	if err != nil {
@@ -113,4 +119,19 @@ func hostIPs(list string) []netip.Addr {
 		}
 	}
 	return ips
+}
+
+func parsePorts(list string) ([]uint16, error) {
+	if list == "" {
+		return nil, nil
+	}
+	var ports []uint16
+	for s := range strings.SplitSeq(list, ",") {
+		n, err := strconv.ParseUint(s, 10, 16)
+		if err != nil || n == 0 {
+			return nil, fmt.Errorf("%q is not a port", s)
+		}
+		ports = append(ports, uint16(n))
+	}
+	return ports, nil
 }

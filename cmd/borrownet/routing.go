@@ -20,11 +20,13 @@ const publishNone = "none"
 type routingFlags struct {
 	publish []string
 	local   []string
+	remote  []uint
 }
 
 func (r *routingFlags) add(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringSliceVar(&r.publish, "publish", nil, "`HOST:PORT` publishes a program's PORT as port HOST of this machine's loopback (default: every port under its own number), none publishes nothing; may be repeated")
+	f.UintSliceVar(&r.remote, "remote-localhost", nil, "`PORT` of localhost that is the pod's own for programs; may be repeated")
 	f.StringSliceVar(&r.local, "local", nil, "`CIDR` or address that programs reach by this machine's own network; may be repeated")
 }
 
@@ -36,6 +38,13 @@ func (r *routingFlags) apply(req *session.Request, file settings.Settings, name 
 	}
 	if req.Local, err = parseLocal(append(file.Local, r.local...)); err != nil {
 		return usage(err.Error(), name+" --local 192.0.2.0/24")
+	}
+	req.RemoteLocalhost = file.RemoteLocalhost
+	for _, port := range r.remote {
+		if port == 0 || port > 65535 {
+			return usage(fmt.Sprintf("--remote-localhost %d: not a port number", port), name+" --remote-localhost 9901")
+		}
+		req.RemoteLocalhost = append(req.RemoteLocalhost, uint16(port))
 	}
 	return nil
 }
@@ -112,6 +121,15 @@ func localText(st session.Status) string {
 	var parts []string
 	for _, p := range st.Local {
 		parts = append(parts, p.String())
+	}
+	return strings.Join(parts, " ")
+}
+
+// remoteText lists the ports of localhost that are the pod's for status.
+func remoteText(st session.Status) string {
+	var parts []string
+	for _, p := range st.RemoteLocalhost {
+		parts = append(parts, "localhost:"+strconv.Itoa(int(p)))
 	}
 	return strings.Join(parts, " ")
 }

@@ -190,6 +190,7 @@ func statusRows(st session.Status) [][2]string {
 		[2]string{"flows", fmt.Sprint(st.Traffic.Flows)},
 		[2]string{"ports", portsText(st)},
 		[2]string{"local", localText(st)},
+		[2]string{"remote", remoteText(st)},
 		[2]string{"drops", drops(st.Traffic.Drops)},
 		[2]string{"agent", agentText(st)},
 		[2]string{"ping", pingText(st.Agent.Ping)},

@@ -91,6 +91,9 @@ func (s *supervisor) connectInet6(n *notification, fd int, dst netip.AddrPort) v
 	if at, err := s.home.contains(int(n.Pid), f.domain); !at {
 		return leave(err)
 	}
+	if toLaptop && f.stream() && slices.Contains(who.Remote, dst.Port()) {
+		return fail(unix.ECONNREFUSED, nil) // localhost is tried as 127.0.0.1 next
+	}
 	sockets := who.Sockets
 	if toLaptop {
 		sockets = laptopSockets{}

@@ -21,6 +21,8 @@ type Identity struct {
 	Ports Ports
 	// Addrs are the session's own addresses.
 	Addrs []netip.Addr
+	// Remote are ports of localhost that are the pod's. They are reached by IPv4.
+	Remote []uint16
 	// Mark is an entry of the environment that every process of a subtree has
 	// unless it takes pains not to. See Tree.Add.
 	Mark string

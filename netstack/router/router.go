@@ -54,6 +54,8 @@ type Config struct {
 	Session []netip.Addr
 	// Client is the address of the client's netstack, Agent the control address of the agent.
 	Client, Agent netip.Addr
+	// Remote stands for the pod's loopback; only the client's netstack reaches it. The zero Addr is nobody.
+	Remote netip.Addr
 	// Nameservers are those of the laptop's resolv.conf: port 53 there is answered by the client's netstack.
 	Nameservers []netip.Addr
 	// Local are destinations that the client's netstack gets instead of the tunnel: those of the laptop's own network.
@@ -68,6 +70,7 @@ type Config struct {
 type Router struct {
 	session       []netip.Addr
 	client, agent netip.Addr
+	remote        netip.Addr
 	nameservers   []netip.Addr
 	local         []netip.Prefix
 	log           *slog.Logger
@@ -85,6 +88,7 @@ func New(cfg Config) *Router {
 		session:     plain(cfg.Session),
 		client:      cfg.Client.Unmap(),
 		agent:       cfg.Agent.Unmap(),
+		remote:      cfg.Remote,
 		nameservers: plain(cfg.Nameservers),
 		local:       slices.Clone(cfg.Local),
 		log:         cfg.Logger,

@@ -38,7 +38,7 @@ const (
 // Enter opens the way into the session at place, which has a namespace. Close the
 // result when nobody needs its sockets any more.
 func Enter(place session.Place) (supervisor.Identity, io.Closer, error) {
-	id := supervisor.Identity{Addrs: place.Addrs, Mark: launch.SessionVar + "=" + place.Session}
+	id := supervisor.Identity{Addrs: place.Addrs, Remote: place.Remote, Mark: launch.SessionVar + "=" + place.Session}
 	sockets, err := netns.Dial(place.Socket)
 	if err != nil {
 		return id, nil, err

@@ -75,7 +75,7 @@ func (c *fakeCluster) Attach(_ context.Context, _ *kube.Target, spec kube.AgentS
 		if err != nil {
 			return nil, err
 		}
-		c.agent = agenttest.Start(c.t, agent.Config{ClientKey: key, Network: c.world, Env: []string{"GREETING=hello"}})
+		c.agent = agenttest.Start(c.t, agent.Config{ClientKey: key, Network: c.world, Policy: agent.Policy{Localhost: spec.Localhost}, Env: []string{"GREETING=hello"}})
 		c.key = spec.ClientKey
 		c.attached++
 	}

@@ -433,6 +433,54 @@ func TestLocalByPolicy(t *testing.T) {
 	}
 }
 
+// TestRemoteLocalhost: a port of localhost that was asked for is the pod's, and no
+// other; programs cannot go around that.
+func TestRemoteLocalhost(t *testing.T) {
+	admin := netip.MustParseAddrPort("127.0.0.1:9901")
+	l := newLab(t)
+	l.cluster.world.TCP[admin] = func(c net.Conn) {
+		defer c.Close()
+		io.WriteString(c, "the pod's own")
+	}
+	l.cluster.world.TCP[netip.MustParseAddrPort("127.0.0.1:9902")] = l.cluster.world.TCP[admin]
+	o := l.opening()
+	o.req.RemoteLocalhost = []uint16{9901, 9903}
+	s, err := o.Start(t.Context(), "api", l.observer())
+	if err != nil {
+		if errors.Is(err, errors.ErrUnsupported) {
+			hooktest.Unavailable(t, "netns", err)
+		}
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for _, tt := range []struct{ at, want string }{
+		{"127.0.0.1:9901", "the pod's own"},
+		{"localhost:9901", "the pod's own"}, // ::1 is refused, 127.0.0.1 tried next
+		{"127.0.0.1:9902", "ECONNREFUSED"},  // the laptop's, where nobody listens
+		{"127.0.0.1:9903", "ECONNREFUSED"},  // the pod's, where nobody listens
+		{"192.0.0.3:9901", "drop"},
+	} {
+		p := newProgram(t, s)
+		if tt.want == "drop" {
+			if f, err := p.connect(netip.MustParseAddrPort(tt.at), unix.SOCK_STREAM|unix.SOCK_NONBLOCK); err == nil {
+				f.Close()
+				t.Errorf("%s is open to programs", tt.at)
+			}
+			eventually(t, "the packet to be dropped", func() bool { return s.fabric.drops()["session/control"] > 0 })
+			continue
+		}
+		if got := hook(t, s, hooktest.Self, "__app", "talk", tt.at).line(); got != tt.want {
+			t.Errorf("%s: got %q, want %q", tt.at, got, tt.want)
+		}
+	}
+	o = l.opening()
+	o.req.RemoteLocalhost, o.req.Hook = []uint16{9901}, Relay
+	if s, err := o.Start(t.Context(), "api", l.observer()); err == nil {
+		s.Close()
+		t.Error("the relay rung promises what it cannot do")
+	}
+}
+
 // ownAddress is an address of this machine that is not loopback.
 func ownAddress(t *testing.T) netip.Addr {
 	t.Helper()

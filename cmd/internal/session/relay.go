@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/borrownet/borrownet/agent/wire"
+	"github.com/borrownet/borrownet/cmd/internal/fault"
 	"github.com/borrownet/borrownet/hook/switchboard"
 	"github.com/borrownet/borrownet/netstack/relay"
 )
@@ -21,6 +22,10 @@ const dialLimit = 130 * time.Second
 
 // serveRelay serves programs whose sockets are the laptop's own.
 func (s *Session) serveRelay(o *Opener) error {
+	if len(s.req.RemoteLocalhost) > 0 {
+		return &fault.Error{Code: fault.Hook, Op: "make localhost ports the pod's", Reason: "that needs hook seccomp, and this session has hook relay",
+			Hint: "leave --remote-localhost out, or borrownet doctor"}
+	}
 	s.obs.Step("opening the relay")
 	name := socketName()
 	ln, err := o.Dir.Listen(name)

@@ -170,7 +170,8 @@ func (s *Session) raiseStack(context.Context) error {
 	laptop := laptopResolver(s.log)
 	s.stack = stack
 	s.fabric = newFabric(router.New(router.Config{
-		Session: s.target.PodIPs, Client: wire.ClientAddr, Agent: wire.AgentAddr, Nameservers: laptop.Nameservers, Local: s.req.Local, Logger: s.log,
+		Session: s.target.PodIPs, Client: wire.ClientAddr, Agent: wire.AgentAddr, Remote: wire.LoopbackAddr,
+		Nameservers: laptop.Nameservers, Local: s.req.Local, Logger: s.log,
 	}), stack, s.log)
 	s.fabric.pumpStack()
 	s.onClose(func() error {
@@ -181,7 +182,7 @@ func (s *Session) raiseStack(context.Context) error {
 		return err
 	})
 	s.locals = &locals{
-		ctx: s.ctx, stack: stack, nameservers: addrPorts(laptop.Nameservers, 53), local: s.req.Local, queries: make(chan struct{}, maxQueries),
+		ctx: s.ctx, stack: stack, nameservers: addrPorts(laptop.Nameservers, 53), local: s.req.Local, remote: s.req.RemoteLocalhost, queries: make(chan struct{}, maxQueries),
 		udp: newUDPTable(stack, s.hasUDPPort),
 	}
 	return nil
@@ -398,7 +399,7 @@ func (s *Session) Close() error {
 // Place returns what a program needs to run in the session.
 func (s *Session) Place() Place {
 	return Place{
-		Session: s.name, Hook: s.hook, Socket: s.socket, Ports: s.board, Addrs: onePerFamily(s.target.PodIPs),
+		Remote: s.req.RemoteLocalhost, Session: s.name, Hook: s.hook, Socket: s.socket, Ports: s.board, Addrs: onePerFamily(s.target.PodIPs),
 		Pod: s.target.Pod, Namespace: s.target.Namespace, Env: s.info.Env,
 	}
 }

@@ -22,7 +22,7 @@ func (s *Session) Status(ctx context.Context, measure bool) Status {
 		Container: s.target.Container, Node: s.target.Node, PodIPs: s.target.PodIPs,
 	}
 	out.Hook, out.HookNote, out.Since = s.hook, s.note, s.since
-	out.Local, out.Publish, out.Ports = s.req.Local, s.req.Publish, s.ports.list()
+	out.RemoteLocalhost, out.Local, out.Publish, out.Ports = s.req.RemoteLocalhost, s.req.Local, s.req.Publish, s.ports.list()
 	if s.helper != nil {
 		out.Device = s.helper.Kind()
 	}

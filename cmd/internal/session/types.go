@@ -17,6 +17,8 @@ type Request struct {
 	Image     string     `json:"image"`
 	Hook      Rung       `json:"hook,omitempty"` // "" = Auto
 	Publish   Publish    `json:"publish,omitzero"`
+	// RemoteLocalhost are TCP ports of localhost that are the pod's for programs.
+	RemoteLocalhost []uint16 `json:"remoteLocalhost,omitempty"`
 	// Local are destinations in the laptop's own network: not through the pod.
 	Local   []netip.Prefix `json:"local,omitempty"`
 	IdleTTL time.Duration  `json:"idleTTL"`
@@ -93,18 +95,20 @@ type Status struct {
 	Agent     Agent         `json:"agent"`
 	Traffic   Traffic       `json:"traffic"`
 
-	Local   []netip.Prefix  `json:"local,omitempty"`
-	Publish Publish         `json:"publish,omitzero"`
-	Ports   []PublishedPort `json:"ports,omitempty"` // of programs, on the laptop's loopback
+	RemoteLocalhost []uint16        `json:"remoteLocalhost,omitempty"`
+	Local           []netip.Prefix  `json:"local,omitempty"`
+	Publish         Publish         `json:"publish,omitzero"`
+	Ports           []PublishedPort `json:"ports,omitempty"` // of programs, on the laptop's loopback
 }
 
 // Place is what a program needs to run in a session.
 type Place struct {
 	Session   string       `json:"session"`
-	Hook      Rung         `json:"hook"`            // Seccomp or Relay
-	Socket    string       `json:"socket"`          // of the helper that makes sockets, or of the relay
-	Ports     string       `json:"ports,omitempty"` // socket by which ports are published; "" = not needed
-	Addrs     []netip.Addr `json:"addrs,omitempty"` // the session's own
+	Hook      Rung         `json:"hook"`             // Seccomp or Relay
+	Socket    string       `json:"socket"`           // of the helper that makes sockets, or of the relay
+	Ports     string       `json:"ports,omitempty"`  // socket by which ports are published; "" = not needed
+	Addrs     []netip.Addr `json:"addrs,omitempty"`  // the session's own
+	Remote    []uint16     `json:"remote,omitempty"` // ports of localhost that are the pod's
 	Pod       string       `json:"pod"`
 	Namespace string       `json:"namespace"`
 	Env       []string     `json:"env"` // the pod's, as the agent told

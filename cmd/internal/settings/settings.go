@@ -24,8 +24,9 @@ const maxSize = 1 << 20
 type Settings struct {
 	AgentImage string `json:"agentImage"`
 	// Publish and Local are values of the flags of these names, which add to them.
-	Publish []string `json:"publish"`
-	Local   []string `json:"local"`
+	Publish         []string `json:"publish"`
+	Local           []string `json:"local"`
+	RemoteLocalhost []uint16 `json:"remoteLocalhost"`
 }
 
 // Read reads the file at path. A missing file says nothing.
@@ -41,7 +42,7 @@ func Read(path string) (Settings, error) {
 	if err != nil {
 		return Settings{}, &fault.Error{
 			Code: fault.Usage, Op: "read", Object: path, Reason: err.Error(), Err: err,
-			Hint: "what it may say: agentImage: REGISTRY/borrownet-agent:TAG; publish: [\"18080:8080\"]; local: [192.0.2.0/24]",
+			Hint: "what it may say: agentImage: REGISTRY/borrownet-agent:TAG; publish: [\"18080:8080\"]; local: [192.0.2.0/24]; remoteLocalhost: [15000]",
 		}
 	}
 	return s, nil
