@@ -9,9 +9,10 @@ BUILD   := CGO_ENABLED=0 $(GO) build -buildvcs=false -trimpath -ldflags '$(LDFLA
 REF     ?= lab.local/borrownet-agent:1
 # The labs to play with have a mesh. The test tiers say themselves what they need.
 MESHED   = $(if $(filter 0,$(MESH)),,--mesh)
+WITHFLUX = $(if $(FLUX),--flux)
 export VERSION REF
 
-.PHONY: help build demo agent-image setup test test-fast test-race test-hook test-lab test-mesh lint fmt fuzz soak bench
+.PHONY: help build agent-binaries demo agent-image setup test test-fast test-race test-hook test-lab test-mesh newcomer lint fmt fuzz soak bench
 .PHONY: demo-cluster lab-build lab-up lab-down lab-run docs clean
 
 help: ## list the targets
@@ -19,6 +20,10 @@ help: ## list the targets
 
 build: ## bin/borrownet and bin/borrownet-agent, static
 	$(BUILD) -o bin/ ./cmd/borrownet ./cmd/borrownet-agent
+
+agent-binaries: ## bin/borrownet-agent-linux-{amd64,arm64}: what --agent-image target sends to nodes of either kind
+	GOARCH=amd64 $(BUILD) -o bin/borrownet-agent-linux-amd64 ./cmd/borrownet-agent
+	GOARCH=arm64 $(BUILD) -o bin/borrownet-agent-linux-arm64 ./cmd/borrownet-agent
 
 demo: ## the whole job on a built-in cluster: no root, no cluster, under a minute (ARGS=--keep leaves it up)
 	@hack/demo.sh $(ARGS)
@@ -47,6 +52,9 @@ test-lab: ## end to end in a real Kubernetes on this machine (needs root; compil
 test-mesh: ## end to end in a real Istio mesh (needs root; compiles Kubernetes and Istio once)
 	@hack/test.sh -tiers mesh
 
+newcomer: ## make demo and make test in clean clones, as everybody who may try them, with times (needs root; an hour)
+	@hack/newcomer.sh
+
 lint: ## gofmt, go vet, staticcheck, shellcheck
 	@hack/lint.sh
 
@@ -59,8 +67,8 @@ fuzz: ## fuzz every parser, FUZZTIME each (default 20s)
 soak: ## the full storm of sockets under signals, stops and alarms
 	BORROWNET_SOAK=1 $(GO) test ./hook/supervisor -count=1 -timeout 30m -v -run TestSocketStorm
 
-bench: ## every figure next to raw port-forward, in the lab: a table and docs/benchmarks/results.json
-	@hack/bench.sh
+bench: ## every figure next to raw port-forward, in the lab: a table and docs/benchmarks/results.json (ARGS='-run live')
+	@hack/bench.sh $(if $(filter 1,$(MESH)),--mesh) $(ARGS)
 
 demo-cluster: ## the whole story on a real Kubernetes with a mesh: the lab (MESH=0: without), or your cluster if KUBECONFIG is set
 	@hack/demo-cluster.sh $(MESHED)
@@ -68,14 +76,14 @@ demo-cluster: ## the whole story on a real Kubernetes with a mesh: the lab (MESH
 lab-build: ## compile the lab (Kubernetes, Istio, images) into its cache (MESH=0: without Istio)
 	@hack/lab-build.sh $(MESHED)
 
-lab-up: ## start a single-node Kubernetes with a mesh to play with; prints how to enter its laptop (MESH=0: no mesh)
-	@hack/lab-up.sh $(MESHED)
+lab-up: ## start a single-node Kubernetes with a mesh to play with; prints how to enter its laptop (MESH=0: no mesh, FLUX=1: with Flux)
+	@hack/lab-up.sh $(MESHED) $(WITHFLUX)
 
 lab-down: ## stop the lab that lab-up started
 	@hack/lab-down.sh
 
 lab-run: ## run CMD='…' as an unprivileged user on the laptop of the lab that is up, else of a fresh one (MESH=0: no mesh)
-	@hack/lab-run.sh $(MESHED)
+	@hack/lab-run.sh $(MESHED) $(WITHFLUX)
 
 docs: build ## regenerate docs/cli from the program's own help
 	@hack/docs-cli.sh

@@ -1,10 +1,14 @@
 #!/usr/bin/env bash
-# usage: [ROUNDS=5] [SECONDS_EACH=3] hack/bench.sh
+# usage: [ROUNDS=5] [SECONDS_EACH=3] hack/bench.sh [--mesh] [-run GROUP] [FLAG…]
 #        hack/bench.sh -go [PACKAGE…]
 #
 # Measures borrownet beside raw kubectl port-forward on the lab's laptop, in one run: prints
-# the table and writes docs/benchmarks/results.json. -go runs the Go benchmarks instead,
-# six times each with memory figures, in the format that benchstat reads.
+# the table and writes docs/benchmarks/results.json. FLAGs are those of integration/bench.
+#
+#   -run GROUP   measures one group of rows only (up, link, live) and writes GROUP.json
+#   --mesh       in a lab with Istio; writes results-mesh.json or GROUP-mesh.json
+#   -go          runs the Go benchmarks instead, six times each with memory figures, in
+#                the format that benchstat reads
 set -euo pipefail
 case "${1-}" in -h | --help) sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"; exit 0 ;; esac
 cd "$(dirname "$0")/.."
@@ -15,12 +19,29 @@ if [ "${1-}" = -go ]; then
   exec "$GO" test -run '^$' -bench "${BENCH:-.}" -benchmem -count "${COUNT:-6}" "${@:-./...}"
 fi
 
-hack/e2e-build.sh
+lab=() flags=() name=results
+while [ $# -gt 0 ]; do
+  case $1 in
+    --mesh) lab=(--mesh) ;;
+    -run) name=${2-} && flags+=(-run "$name") && shift ;;
+    *) flags+=("$1") ;;
+  esac
+  shift
+done
+result=$name${lab:+-mesh}.json
+
+hack/e2e-build.sh "${lab[@]}"
 mkdir -p docs/benchmarks
 commit=$(git describe --always --dirty 2>/dev/null || echo unknown)
 # The laptop's user cannot write into the checkout: the results come back on standard output.
 # shellcheck disable=SC2016
-hack/lab-run.sh --fresh sh -c '"$1" -rounds "$2" -seconds "$3" -commit "$4" -o /tmp/results.json && echo "== results" && cat /tmp/results.json' \
-  bench "$PWD/bin/bench" "${ROUNDS:-5}" "${SECONDS_EACH:-3}" "$commit" |
+hack/lab-run.sh --fresh "${lab[@]}" sh -c '"$@" -o /tmp/results.json && echo "== results" && cat /tmp/results.json' \
+  bench "$PWD/bin/bench" -rounds "${ROUNDS:-5}" -seconds "${SECONDS_EACH:-3}" -commit "$commit" "${flags[@]}" |
   awk '/^== results$/ { on = 1; next } on { print > "bin/results.json"; next } { print; fflush() }'
-mv bin/results.json docs/benchmarks/results.json
+mv bin/results.json "docs/benchmarks/$result"
+echo "docs/benchmarks/$result is written"
+# The pages that show its table.
+{ grep -lF "<!-- begin: $result -->" docs/*.md || true; } | while read -r page; do
+  bin/bench page "docs/benchmarks/$result" "$page"
+  echo "$page is up to date"
+done

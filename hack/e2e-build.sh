@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# usage: hack/e2e-build.sh [--mesh]
+# usage: hack/e2e-build.sh [--mesh] [--flux]
 #
 # Builds what runs in the lab: borrownet, the agent's image, the image of an agent that
 # attacks its client, the end-to-end tests, the sample app that calls, and the bench, all
-# into bin/. With --mesh the lab has Istio too.
+# into bin/. With --mesh and --flux the lab has Istio and Flux too.
 set -euo pipefail
 case "${1-}" in -h | --help) sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"; exit 0 ;; esac
 cd "$(dirname "$0")/.."

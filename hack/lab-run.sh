@@ -1,22 +1,22 @@
 #!/usr/bin/env bash
-# usage: hack/lab-run.sh [--fresh] [--mesh] [--no-tun] [--image FILE]… [--] COMMAND…
+# usage: hack/lab-run.sh [--fresh] [--mesh] [--flux] [--no-tun] [--image FILE]… [--] COMMAND…
 #        CMD='shell command' hack/lab-run.sh [FLAG]…
 #
 # Runs a command on the laptop of the lab, as its unprivileged user: in the lab that
 # hack/lab-up.sh started, as it is, else in one that is started for it and taken down
-# afterwards. With --mesh the latter has Istio. The exit code is the command's, 125 if the
+# afterwards. With --mesh the latter has Istio, with --flux Flux. The exit code is the command's, 125 if the
 # lab itself failed.
 set -euo pipefail
 case "${1-}" in -h | --help) sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"; exit 0 ;; esac
 root=$(cd "$(dirname "$0")/.." && pwd)
 
 # What is for the lab and what is the command.
-flags=() mesh=() fresh=''
+flags=() build=() fresh=''
 while [ $# -gt 0 ]; do
   case $1 in
     --) shift && break ;;
     --image | --checkout) flags+=("$1" "${2-}") && shift ;;
-    --mesh) mesh=("$1") ;;
+    --mesh | --flux) build+=("$1") ;;
     --fresh) flags+=("$1") fresh=1 ;;
     -*) flags+=("$1") ;;
     *) break ;;
@@ -31,7 +31,7 @@ if [ $# -eq 0 ]; then
   set -- bash -c "$CMD"
 fi
 if [ -z "$fresh" ] && "$root/bin/lab" status >/dev/null 2>&1; then
-  mesh=() # nothing has to be compiled for a lab that is up
+  build=() # nothing has to be compiled for a lab that is up
 fi
-(cd "$root" && hack/lab-build.sh "${mesh[@]}")
-exec "$root/bin/lab" run --checkout "$root" "${mesh[@]}" "${flags[@]}" -- "$@"
+(cd "$root" && hack/lab-build.sh "${build[@]}")
+exec "$root/bin/lab" run --checkout "$root" "${build[@]}" "${flags[@]}" -- "$@"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# usage: hack/lab-up.sh [--mesh] [--image FILE]…
+# usage: hack/lab-up.sh [--mesh] [--flux] [--image FILE]…
 #
 # Builds the lab if need be, starts it and leaves it running. Prints how to enter its laptop.
 set -euo pipefail
@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 
 build=()
 for arg; do
-  [ "$arg" != --mesh ] || build=(--mesh)
+  case $arg in --mesh | --flux) build+=("$arg") ;; esac
 done
 hack/lab-build.sh "${build[@]}"
 exec bin/lab up "$@"

@@ -12,7 +12,7 @@
 #   confined    the same under the filter
 #
 # `make demo` runs cold, warm, and where neither HOME nor the clone can be written to, without a network.
-# `make test` runs cold, warm, and with BORROWNET_REQUIRE=all; the first two must succeed and name
+# `make test` runs cold, warm, and with BORROWNET_REQUIRE=all (root: race); the first two must succeed and name
 # what they left out, the last one must fail. None may leave a process (which is what keeps a namespace
 # here), and the demo no file. PLACE.log has what they said.
 set -euo pipefail
@@ -93,13 +93,12 @@ try_demo() {
   local NET="" home="" kept
   for name in cold warm; do
     run "make demo, $name" make demo
-    [ "$code" = 0 ] || { wrong "make demo, $name" "exit code $code"; return; }
-    said "make demo, $name" "$(sed -n 's/^build: /ok: build /p' "$log" | tail -1)"
+    [ "$code" = 0 ] || { wrong "make demo, $name" "exit code $code"; return 0; }
+    said "make demo, $name" "$(sed -n 's/^build: /build: /p' "$log" | tail -1)"
   done
   home=/nonexistent
   run "make demo, nothing writable" sh -c 'chmod -R a-w . && make demo'
-  [ "$code" = 0 ] || wrong "make demo, nothing writable" "exit code $code"
-  [ "$code" != 0 ] || said "make demo, nothing writable"
+  if [ "$code" = 0 ]; then said "make demo, nothing writable"; else wrong "make demo, nothing writable" "exit code $code"; fi
   chmod -R u+w "$dir/clone"
   kept=$(find "$dir/tmp" "$dir/home" -mindepth 1 -not -path '*/go-build*' -not -path '*/.config*' -not -path '*/.cache')
   [ -z "$kept" ] || wrong "make demo" "it leaves $kept"
@@ -110,14 +109,21 @@ try_tests() {
   rm -rf "$dir/home/.cache"
   for name in cold warm; do
     run "make test, $name" make test
-    [ "$code" = 0 ] || wrong "make test, $name" "exit code $code"
-    said "make test, $name" "$(tail -2 "$log" | head -1)"
+    if [ "$code" = 0 ]; then said "make test, $name" "$(tail -2 "$log" | head -1)"; else wrong "make test, $name" "exit code $code"; fi
   done
   grep -q '^not proven here' "$log" || wrong "make test" "it does not name what it left out"
-  run "make test, all required" env BORROWNET_REQUIRE=all make test
-  if [ "$code" = 1 ] || [ "$code" = 2 ]; then said "make test, all required" "ok: fails"; else wrong "make test, all required" "exit code $code"; fi
+  # Of root everything required would be Kubernetes too, which takes long: there only the race detector is.
+  local required=all
+  [ "$place" != root ] || required=race
+  run "make test, $required required" env BORROWNET_REQUIRE=$required make test
+  if [ "$code" = 2 ] && grep -q '^required: ' "$log"; then
+    said "make test, $required required" "fails, as it must"
+  else
+    wrong "make test, $required required" "exit code $code"
+  fi
 }
 
+printf 'on %s cores, load %s\n' "$(nproc)" "$(cut -d' ' -f1-3 /proc/loadavg)"
 for place in "$@"; do
   here "$place"
   try_demo

@@ -3,6 +3,7 @@
 #
 # Runs the test tiers in order, fast ones first, with one summary line each.
 # The last line is always "N passed, N failed, N skipped", also when interrupted.
+# Runs through hack/scratch.sh, so neither HOME nor the checkout need be writable.
 #
 #   BORROWNET_REQUIRE=all       whatever is skipped or left out is a failure (CI)
 #   BORROWNET_REQUIRE=lab,hook  the same for these tiers only
@@ -11,6 +12,8 @@ set -euo pipefail
 case "${1-}" in -h | --help) sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"; exit 0 ;; esac
 cd "$(dirname "$0")/.."
 
-${GO:-go} build -o bin/tiers ./hack/tiers
+[ -n "${BORROWNET_OUT-}" ] || exec hack/scratch.sh hack/test.sh "$@"
+
+${GO:-go} build -o "$BORROWNET_OUT/tiers" ./hack/tiers
 # exec, so that a signal to this process reaches the runner and the summary is printed.
-exec bin/tiers "$@"
+exec "$BORROWNET_OUT/tiers" "$@"

@@ -294,10 +294,12 @@ func TestDemoIsInterrupted(t *testing.T) {
 			if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
 				t.Fatal(err)
 			}
-			io.Copy(io.Discard, out)
+			rest, _ := io.ReadAll(out)
 			cmd.Wait()
-			if code := cmd.ProcessState.ExitCode(); code != 130 {
-				t.Errorf("interrupted at %q: exit code %d", at, code)
+			// On a busy machine it may be through before the signal is sent.
+			through := strings.Contains(string(rest), "that was all")
+			if code := cmd.ProcessState.ExitCode(); code != 130 && !(code == 0 && through) {
+				t.Errorf("interrupted at %q: exit code %d\n%s", at, code, rest)
 			}
 			p.clean()
 		}
@@ -381,6 +383,14 @@ func TestDemoWorksAsACluster(t *testing.T) {
 			if said, code := p.call(tt.args...); !strings.Contains(said, tt.want) || tt.fail != (code != 0) {
 				t.Errorf("%s: exit code %d, %s", tt.name, code, said)
 			}
+		}
+		p.environment(t)
+		if said := p.must("explain", "api"); !regexp.MustCompile(`(?m)^all else +the pod: from 192\.0\.2\.10 `).MatchString(said) ||
+			p.confined && !strings.Contains(said, "why not seccomp: ") {
+			t.Errorf("explain:\n%s", said)
+		}
+		if said := p.must("doctor", "--context", "demo", "--pod", "api"); !strings.Contains(said, "pod shop/api-") || !strings.Contains(said, " 0 failures") {
+			t.Errorf("doctor:\n%s", said)
 		}
 		p.must("down")
 		if said := p.must("up", "--pod", "api", "--context", "demo", "-d"); !strings.Contains(said, "(reused)") {

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // failsWith runs `borrownet up` and wants a failure that says all of want,
@@ -302,7 +304,7 @@ spec:
 		t.Errorf("dry run, want exit code %d: %v", r.code, dry)
 	}
 	if after := specOf(t, "shop", orders.Metadata.Name); after != before {
-		t.Errorf("the refused attach changed the pod:\n%s\n%s", before, after)
+		t.Errorf("the refused attach changed the pod (-before +after):\n%s", cmp.Diff(before, after))
 	}
 }
 

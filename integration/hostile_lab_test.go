@@ -24,7 +24,7 @@ const hostileImage = "lab.local/hostile-agent:1"
 // SYNs, datagrams and pings from outside, with forged loopback and pod
 // addresses as source, towards the session and the laptop.
 func TestHostileAgentReachesNothing(t *testing.T) {
-	// The laptop listens on the ports of the session's programs itself.
+	// Unpublished, a program of the session may have the laptop's ports too.
 	up(t, "web", "--agent-image", hostileImage, "--publish", "none")
 	t.Cleanup(func() { exec.Command("borrownet", "down", "--all", "--stop-agent").Run() })
 

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // variant is one way for a pod to be in a mesh. Its name is that of its pod, container
@@ -193,10 +195,7 @@ func namesOfTheMesh(t *testing.T) {
 // podSecurityBlamesThePod raises the level of a namespace whose pods violate it.
 func podSecurityBlamesThePod(t *testing.T) {
 	kubectl(t, "label", "namespace", lenient, "--overwrite", enforce+"=restricted")
-	spec := func() string {
-		return kubectl(t, "-n", lenient, "get", "pod", "init", "-o", "jsonpath={.metadata.generation} {.spec}")
-	}
-	before := spec()
+	before := specOf(t, lenient, "init")
 	// Another key than that of the agent that is parked there: else it would be taken again.
 	argv := []string{"-n", lenient, "--pod", "init", "--session", "fresh", "--idle-ttl", "14m"}
 	r := failsWith(t, command{argv: argv}, `the pod itself violates PodSecurity "restricted:latest" of namespace `+lenient, "by its own istio-init",
@@ -206,6 +205,6 @@ func podSecurityBlamesThePod(t *testing.T) {
 		t.Errorf("dry run, want exit code %d: %v", r.code, dry)
 	}
 	if after := specOf(t, lenient, "init"); after != before {
-		t.Errorf("the refused attach changed the pod:\n%s\n%s", before, after)
+		t.Errorf("the refused attach changed the pod (-before +after):\n%s", cmp.Diff(before, after))
 	}
 }

@@ -25,6 +25,8 @@ const (
 // user, who may change or read nothing else in it.
 func yard(t *testing.T, namespace, labels string) {
 	t.Helper()
+	// Another test's namespace of this name may be on its way out.
+	kubectl(t, "delete", "namespace", namespace, "--ignore-not-found", "--timeout=50s")
 	var many strings.Builder // as many variables as a pod may have: what CEL may cost is bounded
 	for i := range 200 {
 		fmt.Fprintf(&many, "    - {name: VAR_%d, value: '%d'}\n", i, i)
@@ -135,10 +137,10 @@ finally:
     proxy.terminate()
 `
 
-// agentContainer returns the container that `up` would add, for tests to spoil.
-func agentContainer(t *testing.T, namespace string) object {
+// plannedContainer returns what `up` with more arguments would add, for tests to spoil.
+func plannedContainer(t *testing.T, namespace string, more ...string) object {
 	t.Helper()
-	r := mustBorrownet(t, "up", "--dry-run", "-n", namespace, "--pod", "app")
+	r := mustBorrownet(t, append([]string{"up", "--dry-run", "-n", namespace, "--pod", "app"}, more...)...)
 	var pod struct {
 		Spec struct {
 			EphemeralContainers []object `json:"ephemeralContainers"`
@@ -156,7 +158,7 @@ func agentContainer(t *testing.T, namespace string) object {
 func TestPolicyAdmitsOnlyTheAgent(t *testing.T) {
 	yard(t, guarded, "borrownet.dev/agent-only: \"true\"")
 	yard(t, unguarded, "")
-	good := agentContainer(t, guarded)
+	good := plannedContainer(t, guarded)
 	admit(t, "--registry", agentRepo)
 	warnings := kubectl(t, "get", "validatingadmissionpolicy", policyOf, "-o", "jsonpath={.status.typeChecking.expressionWarnings}")
 	if warnings != "" && warnings != "[]" {

@@ -139,7 +139,7 @@ func TestBorrowedShell(t *testing.T) {
 		"CGO_ENABLED=0 go build -o static . && ./static static",
 		"node -e \"fetch('http://orders/node').then(r => r.text()).then(console.log)\"",
 	} {
-		out := term.enter(line, 2*time.Minute)
+		out := term.enter(line, 5*time.Minute) // the first compiles net/http
 		if m := remote.FindStringSubmatch(out); m == nil || !api.has(m[1]) {
 			t.Errorf("%s: orders did not see one of the pod's addresses %v:\n%s", line, api.Status.PodIPs, out)
 		}

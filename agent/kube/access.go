@@ -19,6 +19,7 @@ type Access struct {
 	Group    string  `json:"group"`
 	Resource string  `json:"resource"` // resource or resource/subresource
 	Feature  Feature `json:"feature"`  // what needs it; empty = everything
+	With     Feature `json:"with"`     // needed only together with this one; empty = always
 	Allowed  bool    `json:"allowed"`
 	Why      string  `json:"why"` // the authorizer's reason, often empty
 }
@@ -31,15 +32,16 @@ type Feature string
 
 // The features.
 const (
-	Workloads Feature = "workloads" // targets named as deploy/x, svc/x or by a bare name
-	WebSocket Feature = "websocket" // port-forwards where a proxy before the API server lets no SPDY pass
-	Events    Feature = "events"    // telling an image that is slow to come from a slow node
+	Workloads     Feature = "workloads"    // targets named as deploy/x, svc/x or by a bare name
+	TargetAsImage Feature = "target-image" // agents started from the target's own image
+	WebSocket     Feature = "websocket"    // where a proxy before the API server lets no SPDY pass
+	Events        Feature = "events"       // telling an image that is slow to come from a slow node
 )
 
 // permissions are what borrownet needs, and nothing that it can do without:
 // workloads are not read, since pods say whom they belong to. Kubernetes
-// before 1.35 authorizes a WebSocket port-forward as get, later ones as create
-// as well; SPDY is create.
+// before 1.35 authorizes a WebSocket as get, later ones as create as well; SPDY
+// is create.
 func permissions() []Access {
 	return []Access{
 		{Verb: "get", Resource: "pods"},
@@ -49,7 +51,9 @@ func permissions() []Access {
 		{Verb: "create", Resource: "pods/portforward"},
 		{Verb: "list", Resource: "pods", Feature: Workloads},
 		{Verb: "get", Resource: "services", Feature: Workloads},
+		{Verb: "create", Resource: "pods/attach", Feature: TargetAsImage},
 		{Verb: "get", Resource: "pods/portforward", Feature: WebSocket},
+		{Verb: "get", Resource: "pods/attach", Feature: TargetAsImage, With: WebSocket},
 		{Verb: "list", Resource: "events", Feature: Events},
 	}
 }
@@ -69,8 +73,8 @@ func (c *Client) CheckAccess(ctx context.Context, namespace string) ([]Access, e
 
 // requireAccess fails if the user lacks a permission that attaching needs.
 // Where the question itself is not allowed, the answer shows later.
-func (c *Client) requireAccess(ctx context.Context, namespace string) error {
-	answers, err := c.reviewAll(ctx, namespace, needed())
+func (c *Client) requireAccess(ctx context.Context, namespace string, spec AgentSpec) error {
+	answers, err := c.reviewAll(ctx, namespace, needed(spec))
 	if err != nil {
 		if ctx.Err() != nil {
 			return err
@@ -81,9 +85,19 @@ func (c *Client) requireAccess(ctx context.Context, namespace string) error {
 	return c.lacking(ctx, namespace, answers)
 }
 
-// needed are the permissions without which nothing works.
-func needed() []Access {
-	return slices.DeleteFunc(permissions(), func(p Access) bool { return p.Feature != "" })
+// needed are the permissions without which no agent of spec can be placed.
+func needed(spec AgentSpec) []Access {
+	var features []Feature
+	if spec.Image == TargetImage {
+		features = append(features, TargetAsImage)
+	}
+	return slices.DeleteFunc(permissions(), func(p Access) bool { return !p.neededFor(features) })
+}
+
+// neededFor reports whether borrownet needs the permission to do what features say.
+func (a Access) neededFor(features []Feature) bool {
+	has := func(f Feature) bool { return f == "" || slices.Contains(features, f) }
+	return has(a.Feature) && has(a.With)
 }
 
 // lacking explains the permissions among answers that the user has not, or
@@ -103,12 +117,12 @@ func (c *Client) lacking(ctx context.Context, namespace string, answers []Access
 	e := &Error{Op: "attach to", Object: "pods in namespace " + namespace,
 		Reason: fmt.Sprintf("you may not %s in namespace %s (RBAC)", strings.Join(all, ", "), namespace)}
 	first := missing[0]
-	_, e.Hint = c.missing(c.whoami(ctx), namespace, grant{first.Verb, first.Group, first.Resource})
+	_, e.Hint = c.missing(c.User(ctx), namespace, grant{first.Verb, first.Group, first.Resource})
 	return e
 }
 
-// whoami returns the name that the API server knows the user by, or "".
-func (c *Client) whoami(ctx context.Context) string {
+// User returns the name that the API server knows the user by, or "".
+func (c *Client) User(ctx context.Context) string {
 	body, err := json.Marshal(authenticationv1.SelfSubjectReview{
 		TypeMeta: metav1.TypeMeta{APIVersion: "authentication.k8s.io/v1", Kind: "SelfSubjectReview"},
 	})

@@ -23,7 +23,8 @@ type attachment struct {
 	target   *Target
 	spec     AgentSpec
 	progress func(string)
-	placed   bool // the pod has an agent with the client's key, or may have
+	image    string // of the agent's container
+	placed   bool   // the pod has an agent with the client's key, or may have
 }
 
 // Attach makes an agent that fits spec run in the target and returns its
@@ -74,6 +75,7 @@ func (a *attachment) run(ctx context.Context) (*Agent, error) {
 	if err != nil {
 		return nil, err
 	}
+	a.image = want.Image
 	for _, text := range []string{note, proxyTrouble(pod)} {
 		if text != "" {
 			a.progress(text)
@@ -124,7 +126,7 @@ func statusOf(pod *corev1.Pod, name string) *corev1.ContainerStatus {
 // add puts want on the pod and returns the pod as it is then.
 func (a *attachment) add(ctx context.Context, pod *corev1.Pod, want *corev1.EphemeralContainer) (*corev1.Pod, error) {
 	a.progress("asking the cluster whether the agent is allowed")
-	if err := a.requireAccess(ctx, a.target.Namespace); err != nil {
+	if err := a.requireAccess(ctx, a.target.Namespace, a.spec); err != nil {
 		return nil, err
 	}
 	if _, err := a.patch(ctx, pod, want, true); err != nil {
@@ -191,12 +193,16 @@ func (c *Client) patch(ctx context.Context, pod *corev1.Pod, want *corev1.Epheme
 
 // await waits until the agent in container name runs and has said hello.
 func (a *attachment) await(ctx context.Context, pod *corev1.Pod, name string, reused bool) (*Agent, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, a.spec.PullTimeout+startTimeout, errSlow)
+	limit := a.spec.PullTimeout + startTimeout
+	if a.fromTarget() {
+		limit += sendTimeout
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, errSlow)
 	defer cancel()
 	if err := a.awaitRunning(ctx, pod, name); err != nil {
 		return nil, err
 	}
-	hello, err := a.readHello(ctx, a.target, name)
+	hello, err := a.greeting(ctx, name, reused)
 	switch {
 	case err == nil:
 		return &Agent{Container: name, Hello: hello, Reused: reused}, nil
@@ -205,8 +211,12 @@ func (a *attachment) await(ctx context.Context, pod *corev1.Pod, name string, re
 	case errors.Is(err, errSlow):
 		return nil, a.slow(pod, name)
 	case errors.Is(err, errOtherProtocol):
-		return nil, &Error{Op: "attach to", Object: a.object(), Reason: err.Error(), Err: err,
+		e := &Error{Op: "attach to", Object: a.object(), Reason: err.Error(), Err: err,
 			Hint: "use an agent image of this client's version: --agent-image REF"}
+		if a.fromTarget() {
+			e.Hint = "put the borrownet-agent that was built with this client beside it"
+		}
+		return nil, e
 	}
 	return nil, err
 }
@@ -224,7 +234,7 @@ func (a *attachment) silent(ctx context.Context, name string, reused bool) error
 		return a.ended(ctx, name, s.State.Terminated)
 	}
 	return &Error{Op: "attach to", Object: a.object(),
-		Reason: fmt.Sprintf("container %s runs image %q but does not speak like an agent", name, a.spec.Image),
+		Reason: fmt.Sprintf("container %s runs image %q but does not speak like an agent", name, a.image),
 		Hint:   "is that the image of borrownet's agent? " + a.kubectl(a.target.Namespace, "logs "+a.target.Pod+" -c "+name)}
 }
 
@@ -232,6 +242,6 @@ func (a *attachment) silent(ctx context.Context, name string, reused bool) error
 func (c *Client) Hello(ctx context.Context, t *Target, container string) (wire.Hello, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, c.timeout, errSlow)
 	defer cancel()
-	h, err := c.readHello(ctx, t, container)
+	h, err := c.readHello(ctx, t, container, helloTimeout, nil)
 	return h, c.explain("read the greeting of", "agent "+container+" in pod "+t.Namespace+"/"+t.Pod, err)
 }

@@ -86,8 +86,8 @@ func mayFallBack(ctx context.Context, err error) bool {
 	return true
 }
 
-// carrier is one port-forwarded TCP connection: a data stream and an error
-// stream on a SPDY connection that nothing else uses.
+// carrier is one port-forwarded TCP connection, or a container's standard input:
+// a data stream and an error stream on a SPDY connection that nothing else uses.
 type carrier struct {
 	protocol string
 	object   string // for messages
@@ -112,30 +112,42 @@ func (c *Client) dial(ctx context.Context, t *Target, port uint16, protocol stri
 	var err error
 	switch protocol {
 	case ProtocolSPDY:
-		rwc, err = c.upgradeSPDY(ctx, t)
+		rwc, err = c.upgradeSPDY(ctx, forwardRequest("create", t), protocolV1)
 	case ProtocolWebSocket:
-		rwc, err = c.upgradeWebSocket(ctx, t)
+		rwc, err = c.upgradeWebSocket(ctx, forwardRequest("get", t), tunnelPrefix+protocolV1)
 	default:
 		return nil, fmt.Errorf("unknown port-forward protocol %q", protocol)
 	}
 	if err != nil {
 		return nil, err
 	}
-	conn := newFrameConn(rwc)
-	spdy, err := spdystream.NewConnection(conn, false)
-	if err != nil {
-		conn.Close()
+	headers := http.Header{}
+	headers.Set(corev1.PortHeader, strconv.Itoa(int(port)))
+	headers.Set(corev1.PortForwardRequestIDHeader, "0")
+	return open(ctx, rwc, &carrier{protocol: protocol, object: "pod " + t.Namespace + "/" + t.Pod, port: port}, streams{corev1.StreamTypeData, headers})
+}
+
+// streams are what a connection carries besides its error stream.
+type streams struct {
+	data    string      // type of the data stream
+	headers http.Header // of all streams, besides their types
+}
+
+// open makes f the two streams on the connection rwc, which it closes if that
+// fails.
+func open(ctx context.Context, rwc io.ReadWriteCloser, f *carrier, want streams) (*carrier, error) {
+	f.conn = newFrameConn(rwc)
+	f.closed, f.served, f.errDone = make(chan struct{}), make(chan struct{}), make(chan struct{})
+	var err error
+	if f.spdy, err = spdystream.NewConnection(f.conn, false); err != nil {
+		f.conn.Close()
 		return nil, fmt.Errorf("start SPDY: %w", err)
-	}
-	f := &carrier{
-		protocol: protocol, object: "pod " + t.Namespace + "/" + t.Pod, port: port,
-		conn: conn, spdy: spdy, closed: make(chan struct{}), served: make(chan struct{}), errDone: make(chan struct{}),
 	}
 	f.wg.Go(func() {
 		defer close(f.served)
-		spdy.Serve(refuseStream)
+		f.spdy.Serve(refuseStream)
 	})
-	if err := f.openStreams(ctx); err != nil {
+	if err := f.openStreams(ctx, want); err != nil {
 		f.Close()
 		return nil, contextCause(ctx, err)
 	}
@@ -147,24 +159,22 @@ func (c *Client) dial(ctx context.Context, t *Target, port uint16, protocol stri
 func refuseStream(s *spdystream.Stream) { _ = s.Refuse() }
 
 // openStreams opens both streams at once and waits for the answers.
-func (f *carrier) openStreams(ctx context.Context) error {
+func (f *carrier) openStreams(ctx context.Context, want streams) error {
 	stop := context.AfterFunc(ctx, func() { f.conn.Close() }) // unblocks writes
 	defer stop()
-	headers := http.Header{}
-	headers.Set(corev1.PortHeader, strconv.Itoa(int(f.port)))
-	headers.Set(corev1.PortForwardRequestIDHeader, "0")
+	headers := want.headers.Clone()
 	headers.Set(corev1.StreamType, corev1.StreamTypeError)
 	var err error
 	if f.errs, err = f.spdy.CreateStream(headers.Clone(), nil, false); err != nil {
 		return fmt.Errorf("open error stream: %w", err)
 	}
-	headers.Set(corev1.StreamType, corev1.StreamTypeData)
+	headers.Set(corev1.StreamType, want.data)
 	if f.data, err = f.spdy.CreateStream(headers, nil, false); err != nil {
 		return fmt.Errorf("open data stream: %w", err)
 	}
 	for _, s := range []*spdystream.Stream{f.errs, f.data} {
 		if err := f.awaitReply(ctx, s); err != nil {
-			return fmt.Errorf("open port-forward stream: %w", err)
+			return fmt.Errorf("open stream: %w", err)
 		}
 	}
 	if err := f.errs.Close(); err != nil { // we never write there

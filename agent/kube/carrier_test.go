@@ -310,7 +310,7 @@ func TestDialStreamRefused(t *testing.T) {
 	newForwarder(f).silent = true
 	c := f.client()
 	_, err := c.Dial(context.Background(), target(), 40000)
-	if err == nil || !strings.Contains(err.Error(), "open port-forward stream") {
+	if err == nil || !strings.Contains(err.Error(), "open stream") {
 		t.Errorf("error %v", err)
 	}
 	c.Close()

@@ -84,11 +84,13 @@ type Target struct {
 	Workload  string       `json:"workload"` // TYPE/NAME the pod belongs to, e.g. deploy/api; empty for a bare pod
 	PodIPs    []netip.Addr `json:"podIPs"`
 	HostIP    netip.Addr   `json:"hostIP"` // zero if the node's address is unknown
+	Env       Environment  `json:"env"`    // of the container
 }
 
 // AgentSpec is what an agent must be like.
 type AgentSpec struct {
-	Image       string
+	Image       string        // TargetImage, or a reference
+	Binaries    []Binary      // what may be sent if Image is TargetImage, one for each architecture
 	ClientKey   string        // the client's WireGuard public key, base64
 	IdleTTL     time.Duration // 0 = 15 min
 	HardTTL     time.Duration // 0 = 8 h

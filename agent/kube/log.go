@@ -25,12 +25,13 @@ var (
 const helloTimeout = 15 * time.Second
 
 // readHello follows the output of an agent up to its greeting. errNoHello
-// means that the output ended, or went on for too long, without one.
-func (c *Client) readHello(ctx context.Context, t *Target, container string) (wire.Hello, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, helloTimeout, errNoHello)
+// means that the output ended, or went on for longer than limit, without one.
+// other, which may be nil, gets the lines before it.
+func (c *Client) readHello(ctx context.Context, t *Target, container string, limit time.Duration, other func(line string)) (wire.Hello, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, errNoHello)
 	defer cancel()
 	for {
-		h, err := c.scanHello(ctx, t, container)
+		h, err := c.scanHello(ctx, t, container, url.Values{"follow": {"true"}}, other)
 		switch {
 		case errors.Is(context.Cause(ctx), errNoHello):
 			return h, errNoHello
@@ -51,8 +52,9 @@ func notYet(err error) bool {
 		strings.Contains(status.ErrStatus.Message, "waiting to start")
 }
 
-func (c *Client) scanHello(ctx context.Context, t *Target, container string) (wire.Hello, error) {
-	body, err := c.openLog(ctx, t, container, url.Values{"follow": {"true"}})
+// scanHello reads a container's output until there is a greeting.
+func (c *Client) scanHello(ctx context.Context, t *Target, container string, query url.Values, other func(line string)) (wire.Hello, error) {
+	body, err := c.openLog(ctx, t, container, query)
 	if err != nil {
 		return wire.Hello{}, err
 	}
@@ -66,6 +68,9 @@ func (c *Client) scanHello(ctx context.Context, t *Target, container string) (wi
 		}
 		if !errors.Is(err, wire.ErrNotHello) {
 			return h, fmt.Errorf("%w: %w", errOtherProtocol, err)
+		}
+		if other != nil {
+			other(lines.Text())
 		}
 	}
 	if err := lines.Err(); err != nil && ctx.Err() != nil {

@@ -12,6 +12,7 @@ import (
 // plan is what Attach would do to a target.
 type plan struct {
 	target  *Target
+	spec    AgentSpec
 	want    *corev1.EphemeralContainer
 	reuses  string   // name of the agent that is there and fits, or empty
 	notes   []string // what the user should know
@@ -34,7 +35,7 @@ func (c *Client) Plan(ctx context.Context, t *Target, spec AgentSpec) ([]byte, e
 	if err != nil {
 		return nil, err
 	}
-	p := &plan{target: t}
+	p := &plan{target: t, spec: spec}
 	var note string
 	if p.want, note, err = c.build(ctx, pod, t.Container, spec); err != nil {
 		return nil, c.explain("attach to", object, err)
@@ -66,7 +67,9 @@ func (c *Client) Plan(ctx context.Context, t *Target, spec AgentSpec) ([]byte, e
 
 // needed are the permissions that the plan takes.
 func (p *plan) needed() []Access {
-	return slices.DeleteFunc(needed(), func(a Access) bool { return a.Verb == "patch" && p.reuses != "" })
+	return slices.DeleteFunc(needed(p.spec), func(a Access) bool {
+		return p.reuses != "" && (a.Verb == "patch" || a.Feature == TargetAsImage)
+	})
 }
 
 // may reports whether no review says that the user may not use a verb.
@@ -100,6 +103,9 @@ func (p *plan) text() ([]byte, error) {
 		comment("patch of pods/ephemeralcontainers, field manager %s; refused by the API server in a dry run", FieldManager)
 	default:
 		comment("patch of pods/ephemeralcontainers, field manager %s; accepted by the API server in a dry run", FieldManager)
+	}
+	if p.spec.Image == TargetImage && p.reuses == "" {
+		comment("then the agent's program is sent through pods/attach and checked in the container before it is executed")
 	}
 	for _, note := range p.notes {
 		comment("%s", oneLine(note))

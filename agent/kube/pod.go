@@ -165,6 +165,7 @@ func (c *Client) target(pod *corev1.Pod, container, workload string) (*Target, e
 	t := &Target{
 		Context: c.context, Namespace: pod.Namespace, Pod: pod.Name, UID: string(pod.UID),
 		Container: ct.Name, Node: pod.Spec.NodeName, Workload: workload,
+		Env: environmentOf(ct),
 	}
 	for _, ip := range pod.Status.PodIPs {
 		if a, err := netip.ParseAddr(ip.IP); err == nil {

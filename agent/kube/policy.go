@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -19,13 +21,14 @@ const (
 	DefaultPolicyMaxTTL = 24 * time.Hour
 )
 
-// PolicyConfig says which agents a policy admits, and where. Images or
-// Registries must name something.
+// PolicyConfig says which agents a policy admits, and where. Images,
+// Registries or Binaries must name something.
 type PolicyConfig struct {
 	Name       string        // of policy and binding; empty = DefaultPolicyName
 	Label      string        // KEY=VALUE of the namespaces that it holds in; empty = DefaultPolicyLabel
 	Images     []string      // REF@sha256:DIGEST: admitted under whatever name has the digest
 	Registries []string      // registry, directory or repository below which every image is admitted
+	Binaries   []Binary      // admitted in the image of a container of the pod, sent by the client
 	MaxTTL     time.Duration // longest --hard-ttl; 0 = DefaultPolicyMaxTTL
 }
 
@@ -76,7 +79,7 @@ func Policy(cfg PolicyConfig) ([]byte, error) {
 			Variables: policyVariables(),
 		},
 	}
-	for _, r := range policyRules(image, cfg.MaxTTL) {
+	for _, r := range policyRules(image, cfg) {
 		policy.Spec.Validations = append(policy.Spec.Validations, admissionv1.Validation{
 			Expression: "variables.added.all(c, " + r.expression + ")",
 			Message:    "only borrownet's agent may be added: " + r.message,
@@ -127,7 +130,8 @@ var (
 	imagePrefix = regexp.MustCompile(`^[a-zA-Z0-9][\w.:/-]*$`)
 )
 
-// imageRule returns the condition on c.image.
+// imageRule returns the condition on c.image. A container with a command is one
+// that the client sends the agent's program to.
 func imageRule(cfg PolicyConfig) (string, error) {
 	var any []string
 	for _, image := range cfg.Images {
@@ -149,10 +153,53 @@ func imageRule(cfg PolicyConfig) (string, error) {
 			any = append(any, "c.image == '"+prefix+"'", "c.image.startsWith('"+prefix+":')", "c.image.startsWith('"+prefix+"@')")
 		}
 	}
-	if len(any) == 0 {
-		return "", errors.New("no image is named: a policy without one would admit every image")
+	rule := strings.Join(any, " || ")
+	if len(cfg.Binaries) == 0 {
+		if rule == "" {
+			return "", errors.New("no image is named: a policy without one would admit every image")
+		}
+		return rule, nil
 	}
-	return strings.Join(any, " || "), nil
+	for _, b := range cfg.Binaries {
+		if !patternBinary.MatchString(b.String()) {
+			return "", fmt.Errorf("%q is not a program's ARCH:SIZE:SHA256", b)
+		}
+	}
+	if rule == "" {
+		rule = "false"
+	}
+	return "has(c.command) ? variables.containers.exists(t, t.image == c.image) : (" + rule + ")", nil
+}
+
+// programRule returns the condition on what c executes and with which input.
+func programRule(cfg PolicyConfig) policyRule {
+	lit := func(s string) string { return "'" + s + "'" }
+	args := func(first int) string {
+		at := func(i int) string { return fmt.Sprintf("c.args[%d]", first+i) }
+		return fmt.Sprintf("has(c.args) && c.args.size() == %d", first+6) +
+			" && " + at(0) + " == '--client-key' && " + at(1) + ".matches(" + lit(patternKey) + ")" +
+			" && " + at(2) + " == '--idle-ttl' && " + at(3) + ".matches(" + lit(patternDuration) + ")" +
+			" && " + at(4) + " == '--hard-ttl' && " + at(5) + ".matches(" + lit(patternDuration) + ")" +
+			" && duration(" + at(5) + ") <= duration(" + lit(cfg.MaxTTL.String()) + ")"
+	}
+	r := policyRule{"!has(c.command) && !has(c.workingDir) && " + args(0),
+		"its arguments are --client-key, --idle-ttl and --hard-ttl, the last at most " + cfg.MaxTTL.String() + ", and it has no command"}
+	if len(cfg.Binaries) == 0 {
+		return r
+	}
+	var words, known []string
+	for _, word := range receiver() {
+		words = append(words, strconv.Quote(word)) // CEL has Go's escapes
+	}
+	for _, b := range cfg.Binaries {
+		known = append(known, lit(b.String()))
+	}
+	slices.Sort(known)
+	return policyRule{"!has(c.workingDir) && (has(c.command) ? c.command == [" + strings.Join(words, ", ") + "]" +
+		" && " + args(1) + " && c.args[0].split(',').all(b, b in [" + strings.Join(known, ", ") + "])" +
+		" && has(c.stdin) && c.stdin && has(c.stdinOnce) && c.stdinOnce" +
+		" : " + args(0) + ")",
+		r.message + ", or the command that starts one of the programs that the policy names once it is checked"}
 }
 
 // policyVariables are computed once for a request. What is there already can
@@ -183,19 +230,21 @@ const (
 
 // policyRules says in CEL what newContainer does. The two must change together:
 // the lab's tests hold one against the other. A message states the rule.
-func policyRules(image string, maxTTL time.Duration) []policyRule {
+func policyRules(image string, cfg PolicyConfig) []policyRule {
 	lit := func(s string) string { return "'" + s + "'" }
+	// A container that is sent its program needs what others do not get.
+	unlessSent := func(condition string) string {
+		if len(cfg.Binaries) == 0 {
+			return condition
+		}
+		return "(has(c.command) || " + condition + ")"
+	}
 	return []policyRule{
 		{"c.name.startsWith(" + lit(agentPrefix) + ")", "its name begins with " + agentPrefix},
 		{image, "its image is one that the policy names"},
-		{"!has(c.command) && !has(c.workingDir) && has(c.args) && c.args.size() == 6" +
-			" && c.args[0] == '--client-key' && c.args[1].matches(" + lit(patternKey) + ")" +
-			" && c.args[2] == '--idle-ttl' && c.args[3].matches(" + lit(patternDuration) + ")" +
-			" && c.args[4] == '--hard-ttl' && c.args[5].matches(" + lit(patternDuration) + ")" +
-			" && duration(c.args[5]) <= duration(" + lit(maxTTL.String()) + ")",
-			"its arguments are --client-key, --idle-ttl and --hard-ttl, the last at most " + maxTTL.String() + ", and it has no command"},
+		programRule(cfg),
 		{"!has(c.targetContainerName) && !has(c.volumeDevices) && !has(c.lifecycle)" +
-			" && (!has(c.stdin) || !c.stdin) && (!has(c.tty) || !c.tty)",
+			" && " + unlessSent("(!has(c.stdin) || !c.stdin)") + " && (!has(c.tty) || !c.tty)",
 			"it shares no process namespace, has no terminal, standard input or devices"},
 		{"has(c.env) && c.env.all(e, !e.name.startsWith(" + lit(envPrefix) + ")" +
 			" || e.name == " + lit(envSpec) + " && has(e.value) && e.value.matches(" + lit(patternSpec) + ")" +
@@ -217,7 +266,7 @@ func policyRules(image string, maxTTL time.Duration) []policyRule {
 			"it drops ALL capabilities and adds at most " + string(netRaw)},
 		{"has(c.securityContext) && has(c.securityContext.runAsNonRoot) && c.securityContext.runAsNonRoot" +
 			" && (!has(c.securityContext.runAsUser) || c.securityContext.runAsUser > 0)" +
-			" && has(c.securityContext.readOnlyRootFilesystem) && c.securityContext.readOnlyRootFilesystem" +
+			" && " + unlessSent("has(c.securityContext.readOnlyRootFilesystem) && c.securityContext.readOnlyRootFilesystem") +
 			" && has(c.securityContext.seccompProfile) && c.securityContext.seccompProfile.type == 'RuntimeDefault'" +
 			" && (!has(c.securityContext.procMount) || c.securityContext.procMount == 'Default')" +
 			" && !has(c.securityContext.seLinuxOptions) && !has(c.securityContext.appArmorProfile) && !has(c.securityContext.windowsOptions)",

@@ -13,7 +13,8 @@ const digest = "sha256:05b657f6f6ae33f835cf7fa38b2bfbfe6a09575ab08b7bb7103b540c7
 
 func TestPolicyGolden(t *testing.T) {
 	for name, cfg := range map[string]PolicyConfig{
-		"policy.yaml": {Images: []string{"registry.example.org/borrownet-agent:1@" + digest}},
+		"policy.yaml":        {Images: []string{"registry.example.org/borrownet-agent:1@" + digest}},
+		"policy-target.yaml": {Images: []string{"registry.example.org/borrownet-agent@" + digest}, Binaries: binaries()},
 		"policy-registry.yaml": {Registries: []string{"registry.example.org/team/borrownet-agent", "mirror.example.org/"},
 			Name: "agents", Label: "example.org/agents=only", MaxTTL: time.Hour},
 	} {
@@ -37,6 +38,7 @@ func TestPolicyRefusesInput(t *testing.T) {
 		{"quote", PolicyConfig{Images: []string{"a'b@" + digest}}, "not pinned"},
 		{"registry-quote", PolicyConfig{Registries: []string{"x') || ('"}}, "neither a registry"},
 		{"registry-scheme", PolicyConfig{Registries: []string{"https://registry.example.org"}}, "neither a registry"},
+		{"program", PolicyConfig{Binaries: []Binary{{Arch: "x') || ('", Size: 1, SHA256: strings.Repeat("0", 64)}}}, "ARCH:SIZE:SHA256"},
 		{"label", PolicyConfig{Images: good, Label: "x"}, "KEY=VALUE"},
 		{"name", PolicyConfig{Images: good, Name: "No"}, "no name of a policy"},
 		{"ttl", PolicyConfig{Images: good, MaxTTL: time.Millisecond}, "shorter"},

@@ -36,6 +36,7 @@ type request struct {
 	query       url.Values
 	contentType string // of body
 	body        []byte
+	path        string // of what is no resource; empty = made of the fields above
 }
 
 // full is the resource as RBAC rules write it.
@@ -57,6 +58,9 @@ func (r request) method() string {
 }
 
 func (r request) url(base *url.URL) *url.URL {
+	if r.path != "" {
+		return base.JoinPath(r.path)
+	}
 	version := r.version
 	if version == "" {
 		version = "v1"

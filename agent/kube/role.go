@@ -72,7 +72,7 @@ func RBAC(cfg RoleConfig) ([]byte, error) {
 func rules(features []Feature) []rbacv1.PolicyRule {
 	var out []rbacv1.PolicyRule
 	for _, p := range permissions() {
-		if p.Feature != "" && !slices.Contains(features, p.Feature) {
+		if !p.neededFor(features) {
 			continue
 		}
 		i := slices.IndexFunc(out, func(r rbacv1.PolicyRule) bool { return r.APIGroups[0] == p.Group && r.Resources[0] == p.Resource })

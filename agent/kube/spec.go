@@ -47,6 +47,10 @@ func (s AgentSpec) complete() (AgentSpec, error) {
 		return fail("no agent image is named", "give --agent-image REF or set BORROWNET_AGENT_IMAGE")
 	case strings.TrimSpace(s.Image) != s.Image:
 		return fail(fmt.Sprintf("image %q has spaces around it", s.Image), "give --agent-image REF")
+	case s.Image == TargetImage && len(s.Binaries) == 0:
+		return fail("there is no binary of the agent to send", "")
+	case slices.ContainsFunc(s.Binaries, func(b Binary) bool { return !patternBinary.MatchString(b.String()) }):
+		return fail("a binary of the agent has no architecture, size or SHA-256", "")
 	case err != nil || len(key) != 32:
 		return fail("the client's key is no WireGuard public key", "")
 	case s.IdleTTL < time.Second || s.HardTTL < time.Second || s.PullTimeout < time.Second:
@@ -116,6 +120,9 @@ func newContainer(from *corev1.Container, spec AgentSpec, id identity) *corev1.E
 	}}
 	if len(spec.Localhost) > 0 {
 		ec.Args = append(ec.Args, "--localhost", joinPorts(spec.Localhost))
+	}
+	if spec.Image == TargetImage {
+		useTargetImage(ec, from.Image, spec.Binaries)
 	}
 	ec.Env = append(ec.Env, corev1.EnvVar{Name: envSpec, Value: fingerprint(ec, from.Name)})
 	return ec

@@ -20,6 +20,14 @@ func spec() AgentSpec {
 	return AgentSpec{Image: "registry.example.org/borrownet-agent:1", ClientKey: clientKey, PullTimeout: 5 * time.Second}
 }
 
+// binaries are agents for two architectures.
+func binaries() []Binary {
+	return []Binary{
+		{Arch: "arm64", Path: "/bin/borrownet-agent-linux-arm64", Size: 9100000, SHA256: strings.Repeat("ab", 32)},
+		{Arch: "amd64", Path: "/bin/borrownet-agent", Size: 9800000, SHA256: strings.Repeat("01", 32)},
+	}
+}
+
 func id(n int64) *int64 { return &n }
 
 func golden(t *testing.T, name string, got []byte) {
@@ -63,6 +71,9 @@ func TestContainerGolden(t *testing.T) {
 		{"localhost", &corev1.Container{Name: "app"}, identity{uid: id(10001), gid: id(10001)}, func(s *AgentSpec) { s.Localhost = []uint16{15000, 9901, 15000} }},
 		{"mirror", &corev1.Container{Name: "app"}, identity{}, func(s *AgentSpec) {
 			s.NetRaw, s.IdleTTL, s.HardTTL = true, 5*time.Second, time.Hour
+		}},
+		{"target", &corev1.Container{Name: "app", Image: "registry.example.org/app:1"}, identity{uid: id(10001)}, func(s *AgentSpec) {
+			s.Image, s.Binaries = TargetImage, binaries()
 		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -227,6 +238,10 @@ func TestServes(t *testing.T) {
 		{"more-power", netRawToo, nil, true},
 		{"less-power", nil, netRawToo, false},
 		{"image", nil, func(_ *corev1.Container, s *AgentSpec, _ *identity) { s.Image += "2" }, false},
+		{"program", func(_ *corev1.Container, s *AgentSpec, _ *identity) { s.Image, s.Binaries = TargetImage, binaries() },
+			func(_ *corev1.Container, s *AgentSpec, _ *identity) {
+				s.Image, s.Binaries = TargetImage, binaries()[:1]
+			}, false},
 		{"client", nil, func(_ *corev1.Container, s *AgentSpec, _ *identity) { s.ClientKey = "AA" + s.ClientKey[2:] }, false},
 		{"ttl", nil, func(_ *corev1.Container, s *AgentSpec, _ *identity) { s.IdleTTL = time.Minute }, false},
 		{"container", nil, func(c *corev1.Container, _ *AgentSpec, _ *identity) { c.Name = "other" }, false},
@@ -263,6 +278,7 @@ func TestSpecComplete(t *testing.T) {
 		want string
 	}{
 		{"no-image", func(s *AgentSpec) { s.Image = "" }, "no agent image"},
+		{"digest", func(s *AgentSpec) { s.Image, s.Binaries = TargetImage, []Binary{{Arch: "amd64", Size: 1, SHA256: "x"}} }, "SHA-256"},
 		{"spaces", func(s *AgentSpec) { s.Image += " " }, "spaces"},
 		{"key", func(s *AgentSpec) { s.ClientKey = "x" }, "public key"},
 		{"ttl", func(s *AgentSpec) { s.IdleTTL = time.Millisecond }, "shorter"},

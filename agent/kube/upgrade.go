@@ -21,16 +21,15 @@ func forwardRequest(verb string, t *Target) request {
 	return request{verb: verb, resource: "pods", namespace: t.Namespace, name: t.Pod, subresource: "portforward"}
 }
 
-// upgradeSPDY opens a port-forward connection by an HTTP/1.1 upgrade.
-func (c *Client) upgradeSPDY(ctx context.Context, t *Target) (io.ReadWriteCloser, error) {
-	r := forwardRequest("create", t)
+// upgradeSPDY opens a connection for SPDY streams by an HTTP/1.1 upgrade.
+func (c *Client) upgradeSPDY(ctx context.Context, r request, protocol string) (io.ReadWriteCloser, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, r.url(c.base).String(), nil)
 	if err != nil {
 		return nil, &requestError{r, err}
 	}
 	req.Header.Set("Connection", "Upgrade")
 	req.Header.Set("Upgrade", "SPDY/3.1")
-	req.Header.Set(headerProtocol, protocolV1)
+	req.Header.Set(headerProtocol, protocol)
 	resp, err := c.upgrade.RoundTrip(req)
 	if err != nil {
 		return nil, &requestError{r, contextCause(ctx, err)}
@@ -47,10 +46,9 @@ func (c *Client) upgradeSPDY(ctx context.Context, t *Target) (io.ReadWriteCloser
 	return conn, nil
 }
 
-// upgradeWebSocket opens a port-forward connection whose SPDY frames travel in
-// WebSocket messages.
-func (c *Client) upgradeWebSocket(ctx context.Context, t *Target) (io.ReadWriteCloser, error) {
-	r := forwardRequest("get", t)
+// upgradeWebSocket opens a WebSocket with a sub-protocol. In that of a
+// port-forward the frames of SPDY travel in binary messages.
+func (c *Client) upgradeWebSocket(ctx context.Context, r request, protocol string) (*messageConn, error) {
 	config, err := c.config.TransportConfig()
 	if err != nil {
 		return nil, &requestError{r, err}
@@ -67,7 +65,7 @@ func (c *Client) upgradeWebSocket(ctx context.Context, t *Target) (io.ReadWriteC
 	if ws.dialer.Proxy == nil {
 		ws.dialer.Proxy = utilnet.NewProxierWithNoProxyCIDR(http.ProxyFromEnvironment)
 	}
-	ws.dialer.Subprotocols = []string{tunnelPrefix + protocolV1}
+	ws.dialer.Subprotocols = []string{protocol}
 	ws.dialer.ReadBufferSize, ws.dialer.WriteBufferSize = 32<<10, 32<<10
 	authorized, err := transport.HTTPWrappersForConfig(config, ws)
 	if err != nil {
@@ -85,9 +83,9 @@ func (c *Client) upgradeWebSocket(ctx context.Context, t *Target) (io.ReadWriteC
 	if ws.conn == nil {
 		return nil, &requestError{r, statusError(r, resp)}
 	}
-	if got := ws.conn.Subprotocol(); got != tunnelPrefix+protocolV1 {
+	if got := ws.conn.Subprotocol(); got != protocol {
 		ws.conn.Close()
-		return nil, &requestError{r, fmt.Errorf("server chose WebSocket protocol %q, which is no port-forward", got)}
+		return nil, &requestError{r, fmt.Errorf("server chose WebSocket protocol %q instead of %q", got, protocol)}
 	}
 	return &messageConn{conn: ws.conn}, nil
 }

@@ -8,8 +8,8 @@ import (
 
 func (a *app) rbac() *cobra.Command {
 	var (
-		cfg                          kube.RoleConfig
-		workloads, websocket, events bool
+		cfg                                       kube.RoleConfig
+		workloads, targetImage, websocket, events bool
 	)
 	cmd := &cobra.Command{
 		Use: "rbac [-n NAMESPACE]", Short: "print the rights that borrownet needs", Long: rbacLong, Example: rbacExample, Args: noArgs,
@@ -17,7 +17,7 @@ func (a *app) rbac() *cobra.Command {
 			for _, f := range []struct {
 				on      bool
 				feature kube.Feature
-			}{{workloads, kube.Workloads}, {websocket, kube.WebSocket}, {events, kube.Events}} {
+			}{{workloads, kube.Workloads}, {targetImage, kube.TargetAsImage}, {websocket, kube.WebSocket}, {events, kube.Events}} {
 				if f.on {
 					cfg.Features = append(cfg.Features, f.feature)
 				}
@@ -34,17 +34,27 @@ func (a *app) rbac() *cobra.Command {
 	f.StringVar(&cfg.Name, "name", "borrownet", "`NAME` of Role and RoleBinding")
 	f.StringArrayVar(&cfg.Subjects, "subject", nil, "`WHO` gets the rights: user:NAME, group:NAME or serviceaccount:NAMESPACE/NAME; may be repeated")
 	f.BoolVar(&workloads, "workloads", false, "targets may be named as deploy/x, svc/x or by a bare name, not only as a pod")
-	f.BoolVar(&websocket, "websocket", false, "port-forwards may use WebSocket, where a proxy before the API server lets no SPDY pass")
+	f.BoolVar(&targetImage, "target-image", false, "--agent-image target works: the agent may be sent into a pod")
+	f.BoolVar(&websocket, "websocket", false, "WebSocket may be used, where a proxy before the API server lets no SPDY pass")
 	f.BoolVar(&events, "events", false, "a slow registry can be told from a slow node")
 	return cmd
 }
 
 func (a *app) policy() *cobra.Command {
-	var cfg kube.PolicyConfig
+	var (
+		cfg         kube.PolicyConfig
+		targetImage bool
+	)
 	cmd := &cobra.Command{
-		Use: "policy --image REF@sha256:DIGEST | --registry PREFIX", Short: "print an admission policy that lets only the agent in",
+		Use: "policy --image REF@sha256:DIGEST | --registry PREFIX | --target-image", Short: "print an admission policy that lets only the agent in",
 		Long: policyLong, Example: policyExample, Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if targetImage {
+				var err error
+				if cfg.Binaries, err = carried(); err != nil {
+					return err
+				}
+			}
 			text, err := kube.Policy(cfg)
 			if err != nil {
 				return usage(err.Error(), cmd.CommandPath()+" --image REGISTRY/borrownet-agent@sha256:DIGEST, as `make agent-image` prints it")
@@ -55,6 +65,7 @@ func (a *app) policy() *cobra.Command {
 	f := cmd.Flags()
 	f.StringArrayVar(&cfg.Images, "image", nil, "`REF@sha256:DIGEST` of an image to admit, under any name with that digest; may be repeated")
 	f.StringArrayVar(&cfg.Registries, "registry", nil, "`PREFIX`: admit every image of a registry, directory or repository; may be repeated")
+	f.BoolVar(&targetImage, "target-image", false, "admit --agent-image target with the agents that are beside this borrownet, checked in the pod by their SHA-256")
 	f.StringVar(&cfg.Label, "label", kube.DefaultPolicyLabel, "`KEY=VALUE` of the namespaces that the policy holds in")
 	f.StringVar(&cfg.Name, "name", kube.DefaultPolicyName, "`NAME` of policy and binding")
 	f.DurationVar(&cfg.MaxTTL, "max-ttl", kube.DefaultPolicyMaxTTL, "longest `TIME` that an agent may ask for with --hard-ttl")

@@ -12,7 +12,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/borrownet/borrownet/agent/kube"
+	"github.com/borrownet/borrownet/cmd/internal/bundle"
 	"github.com/borrownet/borrownet/cmd/internal/demo"
+	"github.com/borrownet/borrownet/cmd/internal/fault"
 	"github.com/borrownet/borrownet/cmd/internal/session"
 	"github.com/borrownet/borrownet/cmd/internal/settings"
 )
@@ -33,7 +35,7 @@ func (t *targetFlags) add(cmd *cobra.Command) {
 	f.StringVar(&t.pod, "pod", "", "`TARGET` to borrow: pod, TYPE/NAME or bare name")
 	f.StringVarP(&t.container, "container", "c", "", "`NAME` of the container whose environment is borrowed (default: the pod's default container)")
 	f.StringVar(&t.session, "session", "", "`NAME` of the session (default: that of the workload or pod)")
-	f.StringVar(&t.image, "agent-image", "", "`IMAGE` of the agent")
+	f.StringVar(&t.image, "agent-image", "", "`IMAGE` of the agent; target = that of the borrowed container, and the agent is sent into it")
 	f.StringVar(&t.hook, "hook", string(session.Auto), "`RUNG` by which programs enter the session: auto, seccomp or relay")
 	f.DurationVar(&t.idleTTL, "idle-ttl", 15*time.Minute, "`TIME` after which an agent without a client leaves")
 	f.DurationVar(&t.hardTTL, "hard-ttl", 8*time.Hour, "`TIME` after which an agent leaves in any case")
@@ -82,10 +84,16 @@ func (t *targetFlags) request(name string) (session.Request, error) {
 		return session.Request{}, usage(fmt.Sprintf("--idle-ttl %v is longer than --hard-ttl %v", t.idleTTL, t.hardTTL), name+" --pod "+t.pod+" --hard-ttl "+t.idleTTL.String())
 	}
 	var image string
+	var binaries []kube.Binary
 	if !selectsDemo(t.kube) { // the demo's agents need none, and a cluster of that name refuses to do without
 		var err error
 		if image, err = t.agentImage(name); err != nil {
 			return session.Request{}, err
+		}
+		if image == kube.TargetImage {
+			if binaries, err = carried(); err != nil {
+				return session.Request{}, err
+			}
 		}
 	}
 	k, err := absolute(t.kube)
@@ -93,7 +101,7 @@ func (t *targetFlags) request(name string) (session.Request, error) {
 		return session.Request{}, err
 	}
 	req := session.Request{
-		Name: t.session, Ref: t.pod, Container: t.container, Kube: k, Image: image, Hook: session.Rung(t.hook), IdleTTL: t.idleTTL, HardTTL: t.hardTTL,
+		Name: t.session, Ref: t.pod, Container: t.container, Kube: k, Image: image, Binaries: binaries, Hook: session.Rung(t.hook), IdleTTL: t.idleTTL, HardTTL: t.hardTTL,
 	}
 	file, err := settings.Read(settings.Name)
 	if err != nil {
@@ -134,13 +142,28 @@ func (t *targetFlags) agentImage(name string) (string, error) {
 		return "", usage("no agent image is named", "a demo is running, to use it add --context "+demo.Context)
 	}
 	if image == "" {
-		return "", usage("no agent image is named",
-			"build one with `make agent-image`, push it to a registry that the cluster reads, then: "+name+" --pod "+t.pod+" --agent-image REGISTRY/borrownet-agent:TAG")
+		return "", usage("no agent image is named, and none is published",
+			"without an image: "+name+" --pod "+t.pod+" --agent-image target (sends the agent into the pod, past image policy)\n"+
+				"with one: make agent-image, push it to a registry that the cluster reads, then "+name+" --pod "+t.pod+" --agent-image REGISTRY/borrownet-agent:TAG")
 	}
 	if len(image) > 512 || !imageName.MatchString(image) {
 		return "", usage(fmt.Sprintf("%s: %q is not the name of an image", from, image), name+" --pod "+t.pod+" --agent-image REGISTRY/borrownet-agent:TAG")
 	}
 	return image, nil
+}
+
+// carried returns the agents that --agent-image target may send.
+func carried() ([]kube.Binary, error) {
+	binaries, err := bundle.Find()
+	if err != nil {
+		return nil, &fault.Error{Code: fault.Agent, Op: "find", Object: "the agent's program", Reason: err.Error(), Err: err,
+			Hint: "build it again beside the client: make build"}
+	}
+	if len(binaries) == 0 {
+		return nil, &fault.Error{Code: fault.Agent, Op: "find", Object: "the agent's program", Reason: "there is no borrownet-agent beside this borrownet",
+			Hint: "make build makes both in bin/; install them into the same directory"}
+	}
+	return binaries, nil
 }
 
 // absolute makes every path in f independent of the working directory, which the

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"os"
-	"strings"
 
 	"github.com/borrownet/borrownet/cmd/internal/daemon"
 	"github.com/borrownet/borrownet/cmd/internal/fault"
@@ -14,9 +13,9 @@ import (
 	"github.com/borrownet/borrownet/hook/supervisor"
 )
 
-// runInside runs argv in another session than the one this process is in.
-func (a *app) runInside(target targetFlags, argv []string, name, outer string) error {
-	around := os.Getenv(launch.HookVar)
+// runInside runs a program in another session than the one this process is in.
+func (a *app) runInside(target targetFlags, p program, name string) error {
+	outer, around := os.Getenv(launch.SessionVar), os.Getenv(launch.HookVar)
 	if around == "" {
 		return usage("this shell is borrowed already, by session "+outer, "leave it with exit first, or use another terminal")
 	}
@@ -40,12 +39,13 @@ func (a *app) runInside(target targetFlags, argv []string, name, outer string) e
 	if err != nil {
 		return &fault.Error{Code: fault.Hook, Op: "use session", Object: place.Session, Reason: err.Error(), Hint: "borrownet status " + place.Session, Err: err}
 	}
-	env, hidden := launch.Env(os.Environ(), place)
-	if len(hidden) > 0 {
-		a.ui.detail("hidden from the command, which goes out through the pod: %s", strings.Join(hidden, " "))
+	env := launch.Compose(os.Environ(), place, p.rules)
+	a.report(env)
+	if err := p.flags.save(env.Borrowed); err != nil {
+		return errors.Join(err, inner.Leave())
 	}
 	code, err := supervisor.RunInside(context.Background(), supervisor.Config{
-		Argv: argv, Env: append(env, launch.HookVar+"="+around),
+		Argv: p.argv, Env: append(env.Env, launch.HookVar+"="+around),
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Logger: a.logger(),
 	})
 	if lerr := inner.Leave(); lerr != nil {

@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
-	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -28,16 +27,20 @@ const (
 )
 
 func (a *app) run() *cobra.Command {
-	var target targetFlags
+	var (
+		target targetFlags
+		env    envFlags
+	)
 	cmd := &cobra.Command{
 		Use: "run [--session NAME | --pod TARGET] -- COMMAND [ARG...]", Short: "run a command as the pod", Long: runLong, Example: runExample,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, argv []string) error {
-			return a.ours(a.runCommand(target, argv, cmd.CommandPath()))
+			return a.ours(a.runCommand(target, env, argv, cmd.CommandPath()))
 		},
 	}
 	target.add(cmd)
 	a.allowIOURing(cmd)
+	env.add(cmd)
 	cmd.Flags().SetInterspersed(false) // flags after the command's name are the command's
 	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return a.ours(usage(err.Error(), cmd.CommandPath()+" --help"))
@@ -56,15 +59,22 @@ func (a *app) ours(err error) error {
 	return exitError{exitOurs}
 }
 
-func (a *app) runCommand(target targetFlags, argv []string, name string) error {
+func (a *app) runCommand(target targetFlags, env envFlags, argv []string, name string) error {
 	if len(argv) == 0 {
 		return usage("no command is given", name+" -- COMMAND")
 	}
+	rules, err := env.rules(name)
+	if err != nil {
+		return err
+	}
 	if outer := os.Getenv(launch.SessionVar); outer != "" {
 		if target.session != "" && target.session != outer || target.pod != "" {
-			return a.runInside(target, argv, name, outer)
+			return a.runInside(target, program{argv: argv, flags: env, rules: rules}, name)
 		}
-		return a.become(argv, os.Environ())
+		if err := env.nested(outer); err != nil {
+			return err
+		}
+		return a.become(argv, launch.Adjust(os.Environ(), rules))
 	}
 	if !target.rungKnown() {
 		return target.rungMistake(name)
@@ -81,7 +91,7 @@ func (a *app) runCommand(target targetFlags, argv []string, name string) error {
 	if err != nil {
 		return err
 	}
-	code, err := a.supervise(context.Background(), place, argv, nil)
+	code, err := a.supervise(context.Background(), place, program{argv: argv, flags: env, rules: rules})
 	if err != nil {
 		return err
 	}
@@ -150,15 +160,24 @@ func (a *app) place(client *daemon.Client, name string) (session.Place, error) {
 	return place, err
 }
 
-// supervise runs argv in the session at place and returns its exit code. extra
-// is added to its environment. When ctx is done argv is ended.
-func (a *app) supervise(ctx context.Context, place session.Place, argv, extra []string) (int, error) {
-	env, hidden := launch.Env(os.Environ(), place)
-	if len(hidden) > 0 {
-		a.ui.detail("hidden from the command, which goes out through the pod: %s", strings.Join(hidden, " "))
+// program is what runs in a session.
+type program struct {
+	argv  []string
+	flags envFlags
+	rules launch.Rules // of flags
+	extra []string     // added to its environment
+}
+
+// supervise runs a program in the session at place and returns its exit code.
+// When ctx is done it is ended.
+func (a *app) supervise(ctx context.Context, place session.Place, p program) (int, error) {
+	env := launch.Compose(os.Environ(), place, p.rules)
+	a.report(env)
+	if err := p.flags.save(env.Borrowed); err != nil {
+		return exitOurs, err
 	}
 	cfg := supervisor.Config{
-		Shim: []string{selfPath(), verbExec}, Argv: argv, Env: append(env, extra...),
+		Shim: []string{selfPath(), verbExec}, Argv: p.argv, Env: append(env.Env, p.extra...),
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Logger: a.logger(), AllowIOURing: a.ioURing,
 	}
 	if a.ioURing && place.Hook == session.Relay {

@@ -2,12 +2,15 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"strconv"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/borrownet/borrownet/hook/supervisor"
 )
 
 // TestMain makes the test binary the program under test.
@@ -36,6 +39,13 @@ func TestScript(t *testing.T) {
 			env.Setenv("KUBECONFIG", "/nonexistent/kubeconfig")
 			env.Setenv("HOME", env.WorkDir)
 			return nil
+		},
+		// "hook": programs can be supervised here.
+		Condition: func(cond string) (bool, error) {
+			if cond != "hook" {
+				return false, fmt.Errorf("unknown condition %q", cond)
+			}
+			return supervisor.Probe() == nil, nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exitcode": exitCode},
 	})

@@ -15,18 +15,26 @@ import (
 )
 
 func (a *app) shell() *cobra.Command {
-	var name string
+	var (
+		name string
+		env  envFlags
+	)
 	cmd := &cobra.Command{
 		Use: "shell [--session NAME]", Short: "open a shell as the pod", Long: shellLong, Args: noArgs,
-		RunE: func(*cobra.Command, []string) error { return a.ours(a.openShell(name)) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.ours(a.openShell(name, env, cmd.CommandPath())) },
 	}
+	env.add(cmd)
 	cmd.Flags().StringVar(&name, "session", "", "`NAME` of the session (default: the only one there is)")
 	a.allowIOURing(cmd)
 	a.completeSessions(cmd)
 	return cmd
 }
 
-func (a *app) openShell(name string) error {
+func (a *app) openShell(name string, env envFlags, command string) error {
+	rules, err := env.rules(command)
+	if err != nil {
+		return err
+	}
 	if outer := os.Getenv(launch.SessionVar); outer != "" {
 		return usage("this shell is borrowed already, by session "+outer, "leave it with exit first, or use another terminal")
 	}
@@ -43,7 +51,7 @@ func (a *app) openShell(name string) error {
 	if err != nil {
 		return err
 	}
-	code, err := a.runShell(place, dir.String())
+	code, err := a.runShell(place, dir.String(), program{flags: env, rules: rules})
 	if err != nil {
 		return err
 	}
@@ -53,18 +61,19 @@ func (a *app) openShell(name string) error {
 // runShell runs the person's shell in the session at place. dir is where its
 // start-up files may be. What the shell leaves running in the background is
 // waited for, because its connections need this process.
-func (a *app) runShell(place session.Place, dir string) (int, error) {
+func (a *app) runShell(place session.Place, dir string, p program) (int, error) {
 	sh, err := newShell(place, dir)
 	if err != nil {
 		return exitOurs, err
 	}
 	defer sh.Close()
-	return a.supervise(context.Background(), place, sh.Argv, sh.Env)
+	p.argv, p.extra = sh.Argv, sh.Env
+	return a.supervise(context.Background(), place, p)
 }
 
 // runOwnShell is runShell for a session that ends with the shell: what is left
 // running then has no network any more, so nothing is waited for.
-func (a *app) runOwnShell(place session.Place, dir string) error {
+func (a *app) runOwnShell(place session.Place, dir string, p program) error {
 	sh, err := newShell(place, dir)
 	if err != nil {
 		return err
@@ -77,7 +86,8 @@ func (a *app) runOwnShell(place session.Place, dir string) error {
 			cancel()
 		}
 	})
-	_, err = a.supervise(ctx, place, sh.Argv, sh.Env)
+	p.argv, p.extra = sh.Argv, sh.Env
+	_, err = a.supervise(ctx, place, p)
 	cancel()
 	err = errors.Join(err, sh.Close())
 	wg.Wait()

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/borrownet/borrownet/cmd/internal/daemon"
+	"github.com/borrownet/borrownet/cmd/internal/doctor"
 	"github.com/borrownet/borrownet/cmd/internal/encode"
 	"github.com/borrownet/borrownet/cmd/internal/fault"
 	"github.com/borrownet/borrownet/cmd/internal/session"
@@ -232,6 +233,27 @@ func pingText(why string) string {
 		return ""
 	}
 	return "not possible in this pod: " + why
+}
+
+// checks prints what doctor found: a line each, and below it what to do.
+func (u *ui) checks(list []doctor.Check) error {
+	var b strings.Builder
+	counts := map[doctor.State]int{}
+	for _, c := range list {
+		counts[c.State]++
+		fmt.Fprintf(&b, "%-4s  %-12s %s\n", c.State, c.Name, line(c.Found))
+		for i, text := range strings.Split(strings.TrimSpace(c.Hint), "\n") {
+			switch {
+			case text == "" && i == 0:
+			case i == 0:
+				fmt.Fprintf(&b, "      hint: %s\n", text)
+			default:
+				fmt.Fprintf(&b, "            %s\n", text)
+			}
+		}
+	}
+	fmt.Fprintf(&b, "%d ok, %d warnings, %d failures\n", counts[doctor.OK], counts[doctor.Warn], counts[doctor.Fail])
+	return u.print(plain(b.String()))
 }
 
 // encode prints v for another program.

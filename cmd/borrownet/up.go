@@ -20,6 +20,7 @@ import (
 func (a *app) up() *cobra.Command {
 	var (
 		target         targetFlags
+		env            envFlags
 		detach, dryRun bool
 	)
 	cmd := &cobra.Command{
@@ -29,14 +30,19 @@ func (a *app) up() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			rules, err := env.rules(cmd.CommandPath())
+			if err != nil {
+				return err
+			}
 			if dryRun {
 				return a.plan(req)
 			}
-			return a.borrow(req, detach)
+			return a.borrow(req, detach, program{flags: env, rules: rules})
 		},
 	}
 	target.add(cmd)
 	a.allowIOURing(cmd)
+	env.add(cmd)
 	cmd.Flags().BoolVarP(&detach, "detach", "d", false, "return when the session is ready")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "print what would change, and which rights are missing; change nothing")
 	return cmd
@@ -59,8 +65,9 @@ func (a *app) plan(req session.Request) error {
 	return fault.From(err)
 }
 
-// borrow sets a session up and stays with it unless detached.
-func (a *app) borrow(req session.Request, detach bool) error {
+// borrow sets a session up and stays with it unless detached. shell is how the
+// sub-shell is to be.
+func (a *app) borrow(req session.Request, detach bool, shell program) error {
 	if err := usable(req.Ref, detach); err != nil {
 		return err
 	}
@@ -77,16 +84,31 @@ func (a *app) borrow(req session.Request, detach bool) error {
 	}
 	defer hold.Close()
 	name := hold.Status.Session
+	if shell.flags.out != "" && (detach || !interactive()) {
+		if err := a.saveEnvironment(client, name, shell); err != nil {
+			return errors.Join(err, a.takeDown(client, name))
+		}
+	}
 	if detach {
 		a.ui.say("next: borrownet run --session %s -- COMMAND, and at the end: borrownet down %s", name, name)
 		return nil
 	}
 	if interactive() {
 		stop() // from now on signals are the shell's
-		return a.subshell(client, dir.String(), hold)
+		return a.subshell(client, dir.String(), hold, shell)
 	}
 	a.ui.say("next: borrownet run --session %s -- COMMAND; SIGINT or SIGTERM ends the session", name)
 	return a.attend(ctx, client, hold)
+}
+
+// saveEnvironment writes the session's environment where --env-out says, if no
+// shell does.
+func (a *app) saveEnvironment(client *daemon.Client, name string, shell program) error {
+	place, err := a.place(client, name)
+	if err != nil {
+		return err
+	}
+	return shell.flags.save(launch.Compose(os.Environ(), place, shell.rules).Borrowed)
 }
 
 // usable reports why a new session would be of no use to this terminal or
@@ -161,7 +183,7 @@ func (a *app) follow(hold *daemon.Hold) error {
 }
 
 // subshell runs the person's shell in the session and ends the session with it.
-func (a *app) subshell(client *daemon.Client, dir string, hold *daemon.Hold) error {
+func (a *app) subshell(client *daemon.Client, dir string, hold *daemon.Hold, shell program) error {
 	name := hold.Status.Session
 	go func() { // ends with hold.Close
 		if _, err := hold.Watch(func(ev daemon.StateEvent) {
@@ -190,7 +212,7 @@ func (a *app) subshell(client *daemon.Client, dir string, hold *daemon.Hold) err
 		case <-left:
 		}
 	}()
-	err = a.runOwnShell(place, dir)
+	err = a.runOwnShell(place, dir, shell)
 	return errors.Join(err, a.takeDown(client, name))
 }
 

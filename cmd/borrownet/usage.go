@@ -27,7 +27,12 @@ The end of a session parks the agent: it leaves by itself after --idle-ttl, and
 until then the next "up" takes it again. "borrownet down --stop-agent" ends it.
 
 The agent's image is named by --agent-image, else $BORROWNET_AGENT_IMAGE, else
-agentImage in borrownet.yaml in the working directory.
+agentImage in borrownet.yaml in the working directory. None is published. The word
+"target" needs none: the agent's container gets the image of the borrowed one, which
+is on the node already, and the agent's program, which is beside this one, is sent
+into it and checked there before it is executed. That sidesteps what the cluster's
+policies say about images. It needs a shell, sha256sum and a writable directory in
+the image, and the right to create pods/attach.
 
 With --dry-run nothing changes anywhere: the API server is asked which rights you
 have and what it would do, every object that would change is printed as YAML, and
@@ -35,13 +40,19 @@ the exit code is what "up" without it would fail with.`
 
 const upExample = `  borrownet up --pod api -n shop
   borrownet up --pod deploy/api -c app -d --session mine
+  borrownet up --pod api --agent-image target
   borrownet up --pod api --dry-run`
 
 const runLong = `Run a command as the pod. Its sockets, and those of all it starts, are in the
 pod's network; loopback stays this machine's, and what it listens on can be reached
-there ("borrownet status" lists the ports). It has the pod's environment, without
-what describes the machine (PATH, HOME and the like). http_proxy and its kin of
-this machine are hidden from it: it goes out through the pod (-v says which).
+there ("borrownet status" lists the ports).
+
+It has the environment that the container declares, without what describes a machine
+or a language's runtime (PATH, HOME, JAVA_HOME, ...), what makes a program run code of
+who set it (LD_*, BASH_ENV, NODE_OPTIONS, PYTHON*, GIT_*, ...) and proxies; --pod-env
+takes one of these all the same. Over it come --env-file, then --env. Of this machine
+its own proxies and cloud identity (AWS_PROFILE, ~/.aws, GOOGLE_APPLICATION_CREDENTIALS,
+AZURE_*) are hidden; -v says all names. --env-out writes the pod's environment to a file.
 
 The only session there is is taken, else name one with --session. With --pod a
 session of that target is taken or set up first, as by "borrownet up -d"; it stays
@@ -53,6 +64,7 @@ could not be executed, 127 if it was not found.`
 
 const runExample = `  borrownet run -- curl http://orders
   borrownet run --session api -- go test ./...
+  borrownet run --env LOG_LEVEL=debug --unset SENTRY_DSN -- ./server
   borrownet run --pod deploy/api -n shop -- ./server`
 
 const shellLong = `Open your shell in a session that is up, with a marked prompt. Leaving the shell
@@ -105,34 +117,34 @@ Why it matters: who may add ephemeral containers may otherwise read every Secret
 the namespace, because the environment of such a container may name any of them.
 
 --registry trusts everyone who can push below PREFIX: an image there can do what it
-likes with what the agent has. Prefer --image.`
+likes with what the agent has. Prefer --image. --target-image admits agents that the
+client sends into the image of a container of the pod ("up --agent-image target"); they
+are those beside this borrownet, so print the policy with the release that is used.`
 
 const policyExample = `  borrownet policy --image registry.example.org/borrownet-agent@sha256:DIGEST | kubectl apply -f -
   kubectl label namespace shop borrownet.dev/agent-only=true`
 
-const exitCodesLong = `Exit codes of every command but run and shell:
+const doctorLong = `Look for what would keep borrownet from working: on this machine, in the kubeconfig,
+and, as far as it lets itself be asked, in the cluster. Nothing is changed anywhere.
+Each thing that was looked at is ok, a warning (borrownet works, but less well than it
+could) or a failure, with what to do about it.
 
-    0   it worked
-    1   anything not listed here
-    2   a mistake on the command line or in borrownet.yaml
+With --pod the target is looked for, and the API server judges the agent's container
+in a dry run, as by "borrownet up --dry-run". With --offline no cluster is asked.
 
-   10   the cluster: kubeconfig, API server, credentials, permissions to look
-   11   the target: no such namespace, pod or container, or it does not run
-   12   the agent could not be placed: permissions, policy, image
+The exit code is 0 if nothing failed, else what a command would fail with because of
+the first failure; "borrownet explain CODE" says more.`
 
-   20   this machine: runtime directory, daemon
-   21   this machine: namespaces, packet device, seccomp
+const doctorExample = `  borrownet doctor
+  borrownet doctor --offline
+  borrownet doctor --pod deploy/api -n shop -o json`
 
-   30   no such session
-   31   a session of that name exists
-   32   the session is lost: its agent is gone for good
-   33   no way to the agent at the moment
+const explainLong = `Say where the connections of a session's programs go, and by which rung of the hook
+they enter it and why: of the session NAME, or of all. With a number, say what that
+exit code means and what to look at.`
 
-  130   interrupted
-
-run and shell return the exit code of the command; 128+n if signal n ended it,
-125 if borrownet itself failed, 126 if the command could not be executed, 127 if it
-was not found.`
+const explainExample = `  borrownet explain
+  borrownet explain 12`
 
 const usageTemplate = `usage:{{if .Runnable}}
   {{.UseLine}}{{end}}{{if .HasAvailableSubCommands}}
@@ -157,7 +169,7 @@ const helpTemplate = `{{with (or .Long .Short)}}{{. | trimTrailingWhitespaces}}
 
 // exitCodes is a help topic.
 func exitCodes() *cobra.Command {
-	return &cobra.Command{Use: "exit-codes", Short: "exit codes and what they mean (a help topic)", Long: exitCodesLong}
+	return &cobra.Command{Use: "exit-codes", Short: "exit codes and what they mean (a help topic)", Long: exitCodesText()}
 }
 
 // help returns the help command. Cobra's own does not fail on unknown topics.

@@ -17,16 +17,20 @@ func missingLab(ctx context.Context) string {
 	return "Kubernetes is not compiled yet, which takes about ten minutes on two cores"
 }
 
-// missingMesh says that Kubernetes or Istio is not compiled yet.
+// missingMesh says that Kubernetes, Istio or Flux is not compiled yet.
 func missingMesh(ctx context.Context) string {
-	if exec.CommandContext(ctx, "hack/lab-build.sh", "--mesh", "--built").Run() == nil {
+	if exec.CommandContext(ctx, "hack/lab-build.sh", append(slices.Clone(meshFlags), "--built")...).Run() == nil {
 		return ""
 	}
-	return "Kubernetes or Istio is not compiled yet, which takes ten to twenty-five minutes on two cores"
+	return "Kubernetes, Istio or Flux is not compiled yet, which takes ten to thirty minutes on two cores"
 }
 
-// meshBuild is labBuild with Istio.
-var meshBuild = step{name: "build", kind: prepare, argv: append(slices.Clone(labBuild.argv), "--mesh")}
+// meshFlags are what the lab of the mesh tier has more than others. Flux is in it since
+// it costs seconds there, and sees the pods with what Istio adds to them.
+var meshFlags = []string{"--mesh", "--flux"}
+
+// meshBuild is labBuild with Istio and Flux.
+var meshBuild = step{name: "build", kind: prepare, argv: append(slices.Clone(labBuild.argv), meshFlags...)}
 
 // onLaptop is a command on the laptop of a lab that is started for it.
 func onLaptop(flags []string, command ...string) []string {
@@ -38,11 +42,11 @@ func onLaptop(flags []string, command ...string) []string {
 // main job, datagrams, and that nothing stays.
 const closedTUN = "^(TestProgramsCallServicesAsThePod|TestUnconnectedUDP|TestIPv6|TestNothingStaysOnTheLaptop)$"
 
-// meshTests are the tests that need a mesh; meshed are those that run in one: they and
-// what a sidecar could break.
+// meshTests are the tests that need a mesh or Flux; meshed are those that run in such a
+// lab: they and what a sidecar could break.
 const (
-	meshTests = "^TestMesh"
-	meshed    = meshTests + "|^(TestLaptopIsOutside|TestNothingOfTheClusterChanges|TestParkedAgentIsTakenAgain|TestStopAgent|" +
+	meshTests = "^Test(Mesh|Flux)"
+	meshed    = meshTests + "|^(TestLaptopIsOutside|TestNothingOfTheClusterChanges|TestPodsNetworkIsLeftAlone|TestParkedAgentIsTakenAgain|TestStopAgent|" +
 		"TestHalfClose|TestGigabyteEachWay|Test500ConnectionsAtOnce|TestUnconnectedUDP|TestProtocolsAsInThePod|TestNamesAsInThePod)$"
 )
 
@@ -53,6 +57,11 @@ const e2eTests = "bin/integration.test"
 func labSteps(context.Context) ([]step, error) {
 	return []step{
 		labBuild,
+		{
+			// Of a module of its own, and as root: it starts and ends labs.
+			name: "the lab itself", kind: goTest,
+			argv: []string{goCmd(), "test", "-C", "integration/lab", "-json", "-count=1", "-timeout", "10m", "."},
+		},
 		{
 			name: "lab", kind: testBinary, pkg: module + "/integration",
 			argv: onLaptop(nil, e2eTests, "-test.v=test2json", "-test.timeout=40m", "-test.skip", meshTests),
@@ -70,7 +79,7 @@ func meshSteps(context.Context) ([]step, error) {
 		meshBuild,
 		{
 			name: "lab with a mesh", kind: testBinary, pkg: module + "/integration(mesh)",
-			argv: onLaptop([]string{"--mesh"}, e2eTests, "-test.v=test2json", "-test.timeout=20m", "-test.run", meshed),
+			argv: onLaptop(meshFlags, e2eTests, "-test.v=test2json", "-test.timeout=20m", "-test.run", meshed),
 		},
 	}, nil
 }
@@ -79,6 +88,6 @@ func meshSteps(context.Context) ([]step, error) {
 func benchSteps(context.Context) ([]step, error) {
 	return []step{
 		labBuild,
-		{name: "bench", kind: report, argv: onLaptop(nil, "bin/bench", "-rounds", "1", "-seconds", "1")},
+		{name: "bench", kind: report, argv: onLaptop(nil, "bin/bench", "-rounds", "1", "-seconds", "1", "-pairs", "1", "-max-pairs", "1", "-window", "1s")},
 	}, nil
 }

@@ -15,6 +15,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"syscall"
 )
@@ -67,7 +68,15 @@ func logDir() string {
 	if dir := os.Getenv("BORROWNET_TEST_LOGS"); dir != "" {
 		return dir
 	}
-	return "bin/test-logs"
+	return filepath.Join(outDir(), "test-logs")
+}
+
+// outDir is where programs are built.
+func outDir() string {
+	if dir := os.Getenv("BORROWNET_OUT"); dir != "" {
+		return dir
+	}
+	return "bin"
 }
 
 // choose returns the named tiers in their usual order; an empty list names all.

@@ -67,15 +67,20 @@ func (t *tier) line() string {
 }
 
 func (r *runner) runTier(ctx context.Context, t *tier) {
+	unprepared := func(err error) {
+		res := result{name: "prepare", outcome: failed, output: err.Error()}
+		t.results.add(res)
+		r.printTest(res)
+	}
 	log, err := r.openLog(t.name)
 	if err != nil {
-		t.results.add(result{name: t.name, outcome: failed, output: err.Error()})
+		unprepared(err)
 		return
 	}
 	defer log.Close()
 	steps, err := t.steps(ctx)
 	if err != nil {
-		t.results.add(result{name: t.name + ": prepare", outcome: failed, output: err.Error()})
+		unprepared(err)
 		return
 	}
 	for _, s := range steps {
@@ -97,6 +102,12 @@ func (r *runner) openLog(name string) (*os.File, error) {
 
 // runStep runs one command and adds its results; it reports whether nothing failed.
 func (r *runner) runStep(ctx context.Context, t *tier, s step, log io.Writer) bool {
+	if s.skip != "" {
+		res := result{name: s.name, outcome: skipped, output: s.skip}
+		t.results.add(res)
+		r.printTest(res)
+		return true
+	}
 	c := newCollector(t.results)
 	c.onEnd = r.printPackage
 	var failures int

@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -65,6 +67,9 @@ func TestRunner(t *testing.T) {
 		{"not-built-but-required", "lab", []*tier{unbuilt()}, 0, "1 passed, 0 failed, 0 skipped", ""},
 		{"check", "", []*tier{script("fast", step{kind: check, argv: []string{"true"}})}, 0, "1 passed, 0 failed, 0 skipped", ""},
 		{"prepare-fails-ends-the-tier", "", []*tier{script("fast", step{kind: prepare, argv: []string{"exit 3"}}, step{kind: check, argv: []string{"true"}})}, 1, "0 passed, 1 failed, 0 skipped", "exit status 3"},
+		{"cannot-prepare", "", []*tier{{name: "fast", steps: func(context.Context) ([]step, error) { return nil, errors.New("go list: no module") }}}, 1,
+			"0 passed, 1 failed, 0 skipped", "FAIL prepare\n    go list: no module\n"},
+		{"step-skipped", "", []*tier{script("hook", step{kind: check, skip: "no privilege", argv: []string{"false"}})}, 0, "0 passed, 0 failed, 1 skipped", "skipped hook: step: no privilege"},
 		{"left-out", "", []*tier{leftOut()}, 0, "0 passed, 0 failed, 0 skipped", "left out: no mounts here"},
 		{"left-out-required", "all", []*tier{leftOut()}, 1, "0 passed, 1 failed, 0 skipped", "left out: no mounts here"},
 		{"compiled-test", "", []*tier{script("hook", step{kind: testBinary, pkg: "p", argv: []string{`printf '=== RUN   TestA\n--- PASS: TestA (0.00s)\nPASS\n'`}})}, 0, "1 passed, 0 failed, 0 skipped", ""},
@@ -112,5 +117,28 @@ func TestChoose(t *testing.T) {
 	}
 	if _, err := choose(tiers(), "fats"); err == nil || !strings.Contains(err.Error(), "fats") {
 		t.Errorf("unknown tier: %v", err)
+	}
+}
+
+// TestSkippedProofs: a promise whose test was skipped is named, with the reason, and
+// one whose test has passed is not.
+func TestSkippedProofs(t *testing.T) {
+	t.Chdir(t.TempDir())
+	if err := os.Mkdir("docs", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	rows := "| promise | tier | proof |\n| it skips | fast | `cmd/p:TestB/some_case`, `cmd/p:TestA` |\n| it holds | fast | `cmd/p:TestA` |\n"
+	if err := os.WriteFile(proofFile, []byte(rows), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	const p = module + "/cmd/p"
+	_, lines := runTiers(t.Context(), t, "", script("fast", step{kind: goTest, argv: []string{events(
+		`{"Action":"pass","Package":"`+p+`","Test":"TestA"}`,
+		`{"Action":"output","Package":"`+p+`","Test":"TestB/root","Output":"    b_test.go:1: needs musl: none here\n"}`,
+		`{"Action":"skip","Package":"`+p+`","Test":"TestB/root"}`)}}))
+	out := strings.Join(lines, "\n")
+	want := "not proven in full here, for lack of what skipped tests need; where it is there, `make fast` does:\n  - it skips (needs musl: none here)\n"
+	if !strings.Contains(out, want) || strings.Contains(out, "it holds") {
+		t.Errorf("got\n%s", out)
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -40,6 +42,7 @@ func (r *runner) summary(ctx context.Context) int {
 		}
 	}
 	r.printSkips()
+	r.printInPart()
 	r.printLeftOut()
 	demanded := 0
 	for _, t := range r.tiers {
@@ -92,26 +95,73 @@ func (r *runner) printLeftOut() {
 		}
 		fmt.Fprintf(r.out, "not proven here, `%s` does:\n", t.prove)
 		for _, p := range promises {
-			fmt.Fprintf(r.out, "  - %s\n", p)
+			fmt.Fprintf(r.out, "  - %s\n", p.text)
 		}
 	}
 }
 
+// printInPart names every promise of a tier that ran one of whose proofs was skipped.
+func (r *runner) printInPart() {
+	for _, t := range r.tiers {
+		if !t.ran || t.leftOut != "" {
+			continue
+		}
+		promises, err := promisesOf(t.name)
+		if err != nil {
+			continue // said where a tier was left out
+		}
+		head := fmt.Sprintf("not proven in full here, for lack of what skipped tests need; where it is there, `%s` does:\n", t.prove)
+		for _, p := range promises {
+			if why := p.skips(t.results.named(skipped)); len(why) > 0 {
+				fmt.Fprintf(r.out, "%s  - %s (%s)\n", head, p.text, strings.Join(why, "; "))
+				head = ""
+			}
+		}
+	}
+}
+
+// promise is a row of docs/proof.md: "| promise | tier | proof |".
+type promise struct {
+	text   string
+	proofs []string // "package/dir:TestName"
+}
+
+var (
+	proofName   = regexp.MustCompile("`([^`:]+:(?:Test|Fuzz|Benchmark)[A-Za-z0-9_]*)")
+	skippedName = regexp.MustCompile(`^([^.(]*)(?:\([^)]*\))?\.((?:Test|Fuzz|Benchmark)[A-Za-z0-9_]*)`)
+)
+
+// skips returns why proofs of the promise were skipped, each reason once.
+func (p promise) skips(list []result) []string {
+	var why []string
+	for _, res := range list {
+		m := skippedName.FindStringSubmatch(res.name)
+		if m != nil && slices.Contains(p.proofs, m[1]+":"+m[2]) && !slices.Contains(why, res.reason()) {
+			why = append(why, res.reason())
+		}
+	}
+	return why
+}
+
 // promisesOf returns the promises of docs/proof.md that the named tier alone proves.
-// A row is "| promise | tier | proof |".
-func promisesOf(tier string) ([]string, error) {
+func promisesOf(tier string) ([]promise, error) {
 	f, err := os.Open(proofFile)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	var list []string
+	var list []promise
 	lines := bufio.NewScanner(f)
 	for lines.Scan() {
 		cells := strings.Split(strings.Trim(lines.Text(), "| "), "|")
-		if len(cells) == 3 && strings.TrimSpace(cells[1]) == tier {
-			list = append(list, strings.TrimSpace(cells[0]))
+		if len(cells) != 3 || strings.TrimSpace(cells[1]) != tier {
+			continue
 		}
+		p := promise{text: strings.TrimSpace(cells[0])}
+		for _, m := range proofName.FindAllStringSubmatch(cells[2], -1) {
+			p.proofs = append(p.proofs, m[1])
+		}
+		list = append(list, p)
 	}
 	return list, lines.Err()
 }

@@ -2,9 +2,12 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -37,6 +40,7 @@ type step struct {
 	env  []string // added to our own
 	kind kind
 	pkg  string // of testBinary steps
+	skip string // why it cannot be run, or ""; counts as one test that was skipped
 }
 
 // kind says what a step's standard output is.
@@ -49,6 +53,10 @@ const (
 	goTest                 // events of `go test -json`
 	testBinary             // -test.v=test2json output of a compiled test
 )
+
+// testTimeout ends the tests of a package that hang: the slowest take a minute, and ten
+// times that on a machine that is busy.
+const testTimeout = "20m"
 
 // tiers returns all tiers in the order they are run.
 func tiers() []*tier {
@@ -65,7 +73,7 @@ func tiers() []*tier {
 			steps: func(context.Context) ([]step, error) {
 				return []step{{
 					name: "go test -race", kind: goTest, env: []string{"CGO_ENABLED=1"},
-					argv: []string{goCmd(), "test", "-json", "-race", "-timeout", "10m", "./netstack/...", "./agent/...", "./dnsproxy/...", "./hook/...", "./cmd/..."},
+					argv: []string{goCmd(), "test", "-json", "-race", "-timeout", testTimeout, "./netstack/...", "./agent/...", "./dnsproxy/...", "./hook/...", "./cmd/..."},
 				}}, nil
 			},
 		},
@@ -74,12 +82,7 @@ func tiers() []*tier {
 			warm: 0.5, cold: 1, prove: "make test-hook",
 			probe: probeHook,
 			// As root these tests run again as an unprivileged user, by themselves.
-			steps: func(context.Context) ([]step, error) {
-				return []step{{
-					name: "go test ./hook", kind: goTest,
-					argv: []string{goCmd(), "test", "-json", "-count=1", "-timeout", "10m", "./hook/..."},
-				}}, nil
-			},
+			steps: hookSteps,
 		},
 		{
 			name: "lab", about: "end to end in a real single-node Kubernetes, from a laptop namespace",
@@ -89,8 +92,8 @@ func tiers() []*tier {
 			steps:   labSteps,
 		},
 		{
-			name: "mesh", about: "end to end in a lab whose namespace is in a STRICT Istio mesh",
-			warm: 4, cold: 25, prove: "sudo make test-mesh",
+			name: "mesh", about: "end to end in a lab whose namespace is in a STRICT Istio mesh and kept by Flux",
+			warm: 5, cold: 30, prove: "sudo make test-mesh",
 			probe:   probeMesh,
 			missing: missingMesh,
 			steps:   meshSteps,
@@ -118,22 +121,59 @@ func fastSteps(ctx context.Context) ([]step, error) {
 	if err != nil {
 		return nil, err
 	}
-	argv := []string{goCmd(), "test", "-json", "-timeout", "4m"}
-	for _, p := range packages {
-		if !strings.Contains(p, "/hook") {
-			argv = append(argv, p)
-		}
-	}
+	packages = slices.DeleteFunc(packages, func(p string) bool { return strings.HasPrefix(p, module+"/hook") })
 	steps := []step{
 		{name: "go vet", kind: check, argv: []string{goCmd(), "vet", "./..."}},
-		{name: "go test", kind: goTest, argv: argv},
+		{name: "go test", kind: goTest, argv: append([]string{goCmd(), "test", "-json", "-timeout", testTimeout}, packages...)},
 	}
-	if benched := withBenchmarks(packages); len(benched) > 0 {
-		// Once, so that none rots; figures are for `go test -bench`.
-		run := []string{goCmd(), "test", "-json", "-run", "^$", "-bench", ".", "-benchtime", "1x", "-timeout", "5m"}
-		steps = append(steps, step{name: "go test -bench", kind: goTest, argv: append(run, benched...)})
+	return append(steps, benchStep(packages)...), nil
+}
+
+// hookSteps tests the hook's packages, always anew: they depend on the machine.
+func hookSteps(ctx context.Context) ([]step, error) {
+	packages, err := goList(ctx, "./hook/...")
+	if err != nil {
+		return nil, err
 	}
-	return steps, nil
+	test := step{
+		name: "go test ./hook", kind: goTest,
+		argv: []string{goCmd(), "test", "-json", "-count=1", "-timeout", testTimeout, "./hook/..."},
+	}
+	confined, err := containerSteps(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return slices.Concat([]step{test}, benchStep(packages), confined), nil
+}
+
+// containerSteps run the tests of the hook and of the commands, and the demo, once more
+// without any capability and under a filter like that of a container engine. The relay's
+// tests do that by themselves.
+func containerSteps(ctx context.Context) ([]step, error) {
+	confine := filepath.Join(outDir(), "confine")
+	if out, err := exec.CommandContext(ctx, goCmd(), "build", "-o", confine, "./hack/confine").CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("build %s: %w: %s", confine, err, out)
+	}
+	why := ""
+	if out, err := exec.CommandContext(ctx, confine, "-filter", goCmd(), "list", "./hack/confine").CombinedOutput(); err != nil {
+		// Root without capabilities cannot read a checkout in somebody's home.
+		why = fmt.Sprintf("cannot confine the tests: %v: %s", err, out)
+	}
+	test := []string{confine, "-filter", goCmd(), "test", "-json", "-count=1", "-timeout", testTimeout}
+	return []step{
+		{name: "in a container", kind: goTest, skip: why, argv: slices.Concat(test, []string{"-skip", "^TestRelay", "./hook/...", "./cmd/..."})},
+		{name: "demo in a container", kind: goTest, skip: why, argv: slices.Concat(test, []string{"-run", "^TestDemo$", "./integration"})},
+	}, nil
+}
+
+// benchStep runs each benchmark once, so that none rots; figures are for `go test -bench`.
+func benchStep(packages []string) []step {
+	benched := withBenchmarks(packages)
+	if len(benched) == 0 {
+		return nil
+	}
+	run := []string{goCmd(), "test", "-json", "-run", "^$", "-bench", ".", "-benchtime", "1x", "-timeout", testTimeout}
+	return []step{{name: "go test -bench", kind: goTest, argv: append(run, benched...)}}
 }
 
 // withBenchmarks returns the packages whose tests hold a benchmark.
@@ -153,5 +193,8 @@ func withBenchmarks(packages []string) []string {
 
 func goList(ctx context.Context, pattern string) ([]string, error) {
 	out, err := exec.CommandContext(ctx, goCmd(), "list", pattern).Output()
+	if exit, is := errors.AsType[*exec.ExitError](err); is {
+		err = fmt.Errorf("go list %s: %w: %s", pattern, err, exit.Stderr)
+	}
 	return strings.Fields(string(out)), err
 }

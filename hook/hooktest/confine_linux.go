@@ -35,7 +35,7 @@ func Confine(t *testing.T, uid int, pattern string) {
 	if out, err := probe.CombinedOutput(); err != nil {
 		Unavailable(t, "setuid", fmt.Sprintf("%v %s", err, bytes.TrimSpace(out)))
 	}
-	args := []string{VerbConfine, strconv.Itoa(uid), Self, "-test.run=" + pattern, "-test.timeout=4m", "-test.v"}
+	args := []string{VerbConfine, strconv.Itoa(uid), Self, "-test.run=" + pattern, "-test.timeout=15m", "-test.v"}
 	if testing.Short() {
 		args = append(args, "-test.short")
 	}

@@ -32,4 +32,14 @@ var bars = []bar{
 	{"hook.untrapped", "ns", "< 40", below(40)},
 	{"hook.run-true", "ms", "< 60", below(60)},
 	{"mem.daemon.idle", "MiB", "< 60", below(60)},
+	{"live.p50", "%", "within ± 10", nil},
+	{"live.p99", "%", "within ± 25", nil},
+	{"live.failed", "requests", "none", func(r Row) bool { return r.Max == 0 }},
+	{"live.moved", "MB/s", "≥ 19", func(r Row) bool { return r.Min >= 19 }},
+	{"live.latency.p50", "ms", "", nil},
+	{"live.latency.p99", "ms", "", nil},
 }
+
+// noise has the rows of paired differences, in percent, and how far from nothing their
+// medians may be. Whether such a row is held is judged with its control's.
+var noise = map[string]float64{"live.p50": 10, "live.p99": 25}

@@ -17,22 +17,65 @@ import (
 // The servers' ports of integration/apps/ledger.
 var ports = []string{"7000", "7001", "7002"} // echo, sink, source
 
-// collect takes every sample.
-func (s samples) collect(rounds int, seconds float64) error {
-	if err := s.collectUp(rounds); err != nil {
-		return err
+// options say how much is measured.
+type options struct {
+	group   string // or "" for all
+	rounds  int
+	seconds float64 // of each bulk transfer
+	// Rows of pairs: how many at least, at most, and how long a half is.
+	pairs, maxPairs int
+	window          time.Duration
+}
+
+// groups are what can be measured alone, in the order they are measured.
+var groups = []struct {
+	name    string
+	collect func(samples, options) error
+}{
+	{"up", samples.collectUp},
+	{"link", samples.collectSession},
+	{"live", samples.collectLive},
+}
+
+func groupNames() string {
+	var names []string
+	for _, g := range groups {
+		names = append(names, g.name)
 	}
+	return strings.Join(names, ", ")
+}
+
+// collect takes every sample.
+func (s samples) collect(o options) error {
+	found := false
+	for _, g := range groups {
+		if o.group != "" && o.group != g.name {
+			continue
+		}
+		found = true
+		if err := g.collect(s, o); err != nil {
+			return fmt.Errorf("measure %s: %w", g.name, err)
+		}
+	}
+	if !found {
+		return fmt.Errorf("no group of rows is called %q; there are %s", o.group, groupNames())
+	}
+	return nil
+}
+
+// collectSession measures what one session does: its link, its hook and its memory.
+func (s samples) collectSession(o options) error {
 	defer borrownet("down", "--all", "--stop-agent")
 	if _, err := borrownet("up", "-d", "-n", "shop", "--pod", "api"); err != nil {
 		return err
 	}
-	for round := range rounds {
-		fmt.Fprintf(os.Stderr, "round %d of %d\n", round+1, rounds)
-		if err := s.collectLinks(seconds); err != nil {
+	for round := range o.rounds {
+		fmt.Fprintf(os.Stderr, "round %d of %d\n", round+1, o.rounds)
+		if err := s.collectLinks(o.seconds); err != nil {
 			return err
 		}
 	}
-	for range 10 * rounds {
+	for range 10 * o.rounds {
 		start := time.Now()
 		if _, err := borrownet("run", "--", "true"); err != nil {
 			return err
@@ -49,8 +92,8 @@ func (s samples) collect(rounds int, seconds float64) error {
 
 // collectUp times the first up, with the image on the node, and the second,
 // which takes the parked agent again.
-func (s samples) collectUp(rounds int) error {
-	for range rounds {
+func (s samples) collectUp(o options) error {
+	for range o.rounds {
 		if _, err := borrownet("down", "--all", "--stop-agent"); err != nil {
 			return err
 		}

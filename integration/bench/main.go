@@ -5,8 +5,13 @@
 // (integration/apps/ledger); subjects take turns, so that the machine's other
 // work meets all of them. Ratios are to raw-spdy of the same row.
 //
-//	bench [-rounds N] [-seconds S] [-o results.json]
+// Rows of a kind, "within noise", are of pairs: with and without borrownet in turn. See
+// live.go and noise.go.
+//
+//	bench [-run GROUP] [-rounds N] [-seconds S] [-o results.json]
 //	bench measure ECHO SINK SOURCE SECONDS   (one subject; run by bench itself)
+//	bench pump SINK SOURCE RATE              (load on a session; run by bench itself)
+//	bench page RESULTS.json PAGE.md          (puts the table into a page, between comments)
 package main
 
 import (
@@ -33,8 +38,11 @@ type Row struct {
 	N       int      `json:"n"`
 	Ratio   *float64 `json:"ratio,omitempty"`    // to raw-spdy
 	RatioWS *float64 `json:"ratio_ws,omitempty"` // to raw-ws
+	Low     *float64 `json:"low,omitempty"`      // 95 % interval of the median, where it is
+	High    *float64 `json:"high,omitempty"`     // what the bar is about
 	Bar     string   `json:"bar,omitempty"`
 	Held    *bool    `json:"held,omitempty"`
+	Verdict verdict  `json:"verdict,omitempty"`
 }
 
 // Results is the whole file.
@@ -53,19 +61,31 @@ func main() {
 }
 
 func run(args []string) error {
-	if len(args) > 0 && args[0] == "measure" {
-		return measure(args[1:])
+	if len(args) > 0 {
+		switch args[0] {
+		case "measure":
+			return measure(args[1:])
+		case "pump":
+			return pump(args[1:])
+		case "page":
+			return page(args[1:])
+		}
 	}
+	var o options
 	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
-	rounds := fs.Int("rounds", 5, "how often each subject takes its turn")
-	seconds := fs.Float64("seconds", 3, "length of each bulk transfer")
+	fs.StringVar(&o.group, "run", "", "measure one group of rows only: "+groupNames())
+	fs.IntVar(&o.rounds, "rounds", 5, "how often each subject takes its turn")
+	fs.Float64Var(&o.seconds, "seconds", 3, "length of each bulk transfer")
+	fs.IntVar(&o.pairs, "pairs", 10, "the fewest pairs of a row \"within noise\"")
+	fs.IntVar(&o.maxPairs, "max-pairs", 60, "the most pairs, if fewer do not decide")
+	fs.DurationVar(&o.window, "window", 5*time.Second, "length of each half of a pair")
 	out := fs.String("o", "", "write the results as JSON to this file")
 	commit := fs.String("commit", "unknown", "what is measured")
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
 	s := samples{}
-	if err := s.collect(*rounds, *seconds); err != nil {
+	if err := s.collect(o); err != nil {
 		return err
 	}
 	res := Results{
@@ -128,7 +148,7 @@ func median(values []float64) float64 {
 func (s samples) rows() []Row {
 	var rows []Row
 	for _, b := range bars {
-		for _, subject := range []string{"borrownet", "raw-spdy", "raw-ws"} {
+		for _, subject := range []string{"borrownet", "raw-spdy", "raw-ws", "direct", "control"} {
 			v := s[key{b.id, subject}]
 			if len(v) == 0 {
 				continue
@@ -139,10 +159,24 @@ func (s samples) rows() []Row {
 				held := b.held(r)
 				r.Bar, r.Held = b.text, &held
 			}
+			if _, ok := noise[b.id]; ok {
+				low, high := interval(v)
+				r.Low, r.High = &low, &high
+				if subject == "borrownet" {
+					r.Bar, r.Verdict = b.text, s.judge(b.id)
+					held := r.Verdict == withinNoise
+					r.Held = &held
+				}
+			}
 			rows = append(rows, r)
 		}
 	}
 	return rows
+}
+
+// judge judges a row of paired differences.
+func (s samples) judge(id string) verdict {
+	return judge(s[key{id, "borrownet"}], s[key{id, "control"}], noise[id])
 }
 
 func (s samples) ratio(r Row, to string) *float64 {
@@ -157,16 +191,31 @@ func (s samples) ratio(r Row, to string) *float64 {
 func print(res Results) error {
 	fmt.Printf("%s, %s, commit %s\n\n", res.Machine, res.Date, res.Commit)
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "row\tsubject\tmedian\tmin\tmax\tunit\tn\t× spdy\t× ws\tbar\theld")
+	fmt.Fprintln(w, "row\tsubject\tmedian\tmin\tmax\tunit\tn\t× spdy\t× ws\t95 % interval\tbar\theld")
 	for _, r := range res.Rows {
-		held := ""
-		if r.Held != nil {
-			held = map[bool]string{true: "yes", false: "NO"}[*r.Held]
-		}
-		fmt.Fprintf(w, "%s\t%s\t%.3g\t%.3g\t%.3g\t%s\t%d\t%s\t%s\t%s\t%s\n",
-			r.ID, r.Subject, r.Value, r.Min, r.Max, r.Unit, r.N, times(r.Ratio), times(r.RatioWS), r.Bar, held)
+		fmt.Fprintf(w, "%s\t%s\t%.3g\t%.3g\t%.3g\t%s\t%d\t%s\t%s\t%s\t%s\t%s\n",
+			r.ID, r.Subject, r.Value, r.Min, r.Max, r.Unit, r.N, times(r.Ratio), times(r.RatioWS), r.interval(), r.Bar, r.held())
 	}
 	return w.Flush()
+}
+
+// held says whether the row reaches its bar, if it has one.
+func (r Row) held() string {
+	if r.Held == nil {
+		return ""
+	}
+	text := map[bool]string{true: "yes", false: "NO"}[*r.Held]
+	if r.Verdict != "" {
+		text += ", " + string(r.Verdict)
+	}
+	return text
+}
+
+func (r Row) interval() string {
+	if r.Low == nil {
+		return ""
+	}
+	return fmt.Sprintf("%.1f to %.1f", *r.Low, *r.High)
 }
 
 func times(q *float64) string {

@@ -182,9 +182,14 @@ func (w *World) Targets() []*kube.Target {
 }
 
 func (w *World) target(p *pod, container string) *kube.Target {
-	return &kube.Target{
+	t := &kube.Target{
 		Context: Context, Namespace: Namespace, Pod: p.name, UID: p.uid, Container: container, Node: Node, Workload: p.workload, PodIPs: p.addrs,
 	}
+	for _, kv := range p.env {
+		name, _, _ := strings.Cut(kv, "=")
+		t.Env.Names = append(t.Env.Names, name)
+	}
+	return t
 }
 
 // pod returns the pod with a uid, or nil.

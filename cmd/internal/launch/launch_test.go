@@ -6,47 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"github.com/google/go-cmp/cmp"
-
-	"github.com/borrownet/borrownet/cmd/internal/session"
 )
-
-func TestEnv(t *testing.T) {
-	place := session.Place{Session: "api", Pod: "api-1", Namespace: "shop", Env: []string{
-		"GREETING=hello", "PATH=/pod/bin", "HOME=/", "KUBERNETES_SERVICE_HOST=192.0.2.1", "HTTP_PROXY=http://pod.example.org",
-		"LD_PRELOAD=/evil.so", "BASH_ENV=/evil", "XDG_DATA_HOME=/x", "LC_ALL=C", "GIT_SSH_COMMAND=evil", "BORROWNET_SESSION=evil",
-		"BASH_FUNC_ls%%=() { evil; }", "novalue", "NUL=a\x00b", "GREETING=twice", "DB=pod",
-	}}
-	laptop := []string{"PATH=/bin", "HOME=/home/u", "DB=laptop", "https_proxy=http://laptop.example.org", "NO_PROXY=x", "HTTP_PROXY=y", "BORROWNET_POD=old"}
-	env, hidden := Env(laptop, place)
-	want := []string{
-		"PATH=/bin", "HOME=/home/u",
-		"GREETING=hello", "KUBERNETES_SERVICE_HOST=192.0.2.1", "HTTP_PROXY=http://pod.example.org", "DB=pod",
-		"BORROWNET_SESSION=api", "BORROWNET_POD=api-1", "BORROWNET_NAMESPACE=shop",
-	}
-	if diff := cmp.Diff(want, env); diff != "" {
-		t.Errorf("environment (-want +got)\n%s", diff)
-	}
-	if diff := cmp.Diff([]string{"https_proxy", "NO_PROXY"}, hidden); diff != "" {
-		t.Errorf("hidden (-want +got)\n%s", diff)
-	}
-}
-
-func TestEnvIsBounded(t *testing.T) {
-	place := session.Place{}
-	for range 8 {
-		place.Env = append(place.Env, "V"+strings.Repeat("x", len(place.Env))+"="+strings.Repeat("y", 100<<10))
-	}
-	env, _ := Env(nil, place)
-	size := 0
-	for _, kv := range env {
-		size += len(kv)
-	}
-	if size > maxEnv+1024 {
-		t.Errorf("%d bytes", size)
-	}
-}
 
 // TestShells starts every shell that this machine has: the person's own
 // start-up file is read, the prompt is marked, and no file stays.

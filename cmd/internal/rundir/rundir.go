@@ -97,19 +97,31 @@ func (d *Dir) String() string { return d.path }
 // Path returns the path of the file name in the directory.
 func (d *Dir) Path(name string) string { return filepath.Join(d.path, name) }
 
-// Sweep removes what earlier daemons and shells left: every file but locks and
-// those that keep reports. Only the holder of both locks may call it.
-func (d *Dir) Sweep(keep func(name string) bool) error {
+// Stale returns the names of what earlier daemons and shells left: every file but
+// locks and those that keep reports.
+func (d *Dir) Stale(keep func(name string) bool) ([]string, error) {
 	entries, err := os.ReadDir(d.path)
 	if err != nil {
-		return fmt.Errorf("sweep runtime directory: %w", err)
+		return nil, fmt.Errorf("read runtime directory: %w", err)
+	}
+	var names []string
+	for _, e := range entries {
+		if !strings.HasSuffix(e.Name(), ".lock") && !keep(e.Name()) {
+			names = append(names, e.Name())
+		}
+	}
+	return names, nil
+}
+
+// Sweep removes what is stale. Only the holder of both locks may call it.
+func (d *Dir) Sweep(keep func(name string) bool) error {
+	names, err := d.Stale(keep)
+	if err != nil {
+		return err
 	}
 	var errs []error
-	for _, e := range entries {
-		if strings.HasSuffix(e.Name(), ".lock") || keep(e.Name()) {
-			continue
-		}
-		errs = append(errs, os.RemoveAll(d.Path(e.Name())))
+	for _, name := range names {
+		errs = append(errs, os.RemoveAll(d.Path(name)))
 	}
 	return errors.Join(errs...)
 }

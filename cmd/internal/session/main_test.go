@@ -75,7 +75,7 @@ func (c *fakeCluster) Attach(_ context.Context, _ *kube.Target, spec kube.AgentS
 		if err != nil {
 			return nil, err
 		}
-		c.agent = agenttest.Start(c.t, agent.Config{ClientKey: key, Network: c.world, Policy: agent.Policy{Localhost: spec.Localhost}, Env: []string{"GREETING=hello"}})
+		c.agent = agenttest.Start(c.t, agent.Config{ClientKey: key, Network: c.world, Policy: agent.Policy{Localhost: spec.Localhost}, Env: []string{"GREETING=hello", "UNDECLARED=evil"}})
 		c.key = spec.ClientKey
 		c.attached++
 	}
@@ -176,8 +176,9 @@ func newLab(t *testing.T) *lab {
 func (l *lab) opening() *Opening {
 	return &Opening{
 		opener: l.opener, cluster: l.cluster, log: logger(l.t),
-		req:    Request{Ref: "api", IdleTTL: time.Minute, HardTTL: time.Hour},
-		target: &kube.Target{Context: "test", Namespace: "shop", Pod: "api-1", UID: "u1", Container: "app", Node: "n1", Workload: "deploy/api", PodIPs: l.cluster.world.Pod},
+		req: Request{Ref: "api", IdleTTL: time.Minute, HardTTL: time.Hour},
+		target: &kube.Target{Context: "test", Namespace: "shop", Pod: "api-1", UID: "u1", Container: "app", Node: "n1", Workload: "deploy/api", PodIPs: l.cluster.world.Pod,
+			Env: kube.Environment{Names: []string{"GREETING"}}},
 	}
 }
 

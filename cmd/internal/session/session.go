@@ -29,7 +29,7 @@ import (
 const (
 	// attachTimeout bounds image pull and start of the agent; kube fails
 	// earlier where waiting is hopeless.
-	attachTimeout = 3 * time.Minute
+	attachTimeout = 5 * time.Minute
 	// meetTimeout bounds the first answer of the agent through the tunnel.
 	meetTimeout = 20 * time.Second
 	// helperTimeout bounds the start of the namespace's helper.
@@ -398,8 +398,15 @@ func (s *Session) Close() error {
 
 // Place returns what a program needs to run in the session.
 func (s *Session) Place() Place {
-	return Place{
+	p := Place{
 		Remote: s.req.RemoteLocalhost, Session: s.name, Hook: s.hook, Socket: s.socket, Ports: s.board, Addrs: onePerFamily(s.target.PodIPs),
-		Pod: s.target.Pod, Namespace: s.target.Namespace, Env: s.info.Env,
+		Pod: s.target.Pod, Namespace: s.target.Namespace,
 	}
+	for _, kv := range s.info.Env {
+		name, _, _ := strings.Cut(kv, "=")
+		if s.target.Env.Declares(name) { // the agent is not trusted with more
+			p.Env = append(p.Env, kv)
+		}
+	}
+	return p
 }

@@ -10,13 +10,14 @@ import (
 
 // Request says what a person wants to borrow. It crosses the daemon's socket.
 type Request struct {
-	Name      string     `json:"name,omitempty"` // of the session; "" = the target's
-	Ref       string     `json:"ref"`            // pod, TYPE/NAME or bare name
-	Container string     `json:"container,omitempty"`
-	Kube      kube.Flags `json:"kube"`
-	Image     string     `json:"image"`
-	Hook      Rung       `json:"hook,omitempty"` // "" = Auto
-	Publish   Publish    `json:"publish,omitzero"`
+	Name      string        `json:"name,omitempty"` // of the session; "" = the target's
+	Ref       string        `json:"ref"`            // pod, TYPE/NAME or bare name
+	Container string        `json:"container,omitempty"`
+	Kube      kube.Flags    `json:"kube"`
+	Image     string        `json:"image"`
+	Binaries  []kube.Binary `json:"binaries,omitempty"` // for an Image of kube.TargetImage
+	Hook      Rung          `json:"hook,omitempty"`     // "" = Auto
+	Publish   Publish       `json:"publish,omitzero"`
 	// RemoteLocalhost are TCP ports of localhost that are the pod's for programs.
 	RemoteLocalhost []uint16 `json:"remoteLocalhost,omitempty"`
 	// Local are destinations in the laptop's own network: not through the pod.
@@ -111,5 +112,5 @@ type Place struct {
 	Remote    []uint16     `json:"remote,omitempty"` // ports of localhost that are the pod's
 	Pod       string       `json:"pod"`
 	Namespace string       `json:"namespace"`
-	Env       []string     `json:"env"` // the pod's, as the agent told
+	Env       []string     `json:"env"` // the container's: names that its spec declares, values as the agent told
 }

@@ -15,10 +15,17 @@ import (
 const app = "caller"
 
 func main() {
-	flag.Usage = func() { fmt.Fprint(flag.CommandLine.Output(), "usage: caller [CALL]\n\n", call.Usage) }
+	flag.Usage = func() { fmt.Fprint(flag.CommandLine.Output(), "usage: caller [CALL]\n\n", call.Usage, loadUsage) }
 	flag.Parse()
-	if flag.NArg() > 0 {
+	switch {
+	case flag.Arg(0) == "load":
+		if err := load(os.Stdout, flag.Args()[1:]); err != nil {
+			fmt.Fprintf(os.Stderr, "%s: %v\n", app, err)
+			os.Exit(1)
+		}
+	case flag.NArg() > 0:
 		os.Exit(call.Main(app, flag.Args()))
+	default:
+		os.Exit(observe.Run(app, observe.HTTP(app, ":8080", nil)))
 	}
-	os.Exit(observe.Run(app, observe.HTTP(app, ":8080", nil)))
 }

@@ -37,6 +37,7 @@ flags:
   --fresh         run: start a lab of its own also if the shared one runs
   --mesh          with Istio: the pods of namespace shop have sidecars, which talk mutual
                   TLS and nothing else
+  --flux          with a GitOps controller, Flux's, that applies the sample workloads
   --no-tun        run: the user may not open /dev/net/tun
 
 The exit code of run and node is the command's, 125 if the lab itself failed.

@@ -23,6 +23,7 @@ type options struct {
 	checkout string
 	fresh    bool
 	mesh     bool
+	flux     bool
 	noTUN    bool
 	cmd      []string
 
@@ -41,6 +42,7 @@ func parse(verb string, args []string) (*options, error) {
 	fs.StringVar(&o.checkout, "checkout", "", "")
 	fs.BoolVar(&o.fresh, "fresh", false, "")
 	fs.BoolVar(&o.mesh, "mesh", false, "")
+	fs.BoolVar(&o.flux, "flux", false, "")
 	fs.BoolVar(&o.noTUN, "no-tun", false, "")
 	if err := fs.Parse(args); err != nil {
 		return nil, err
@@ -73,13 +75,16 @@ func (o *options) artifacts() string {
 
 // newSpec describes a new lab in the directory of st.
 func (o *options) newSpec(st *state.Lab) (spec.Spec, error) {
-	s := spec.Spec{ID: st.ID, Dir: st.Dir, Cgroup: st.Cgroup(), Mesh: o.mesh, Begun: time.Now()}
+	s := spec.Spec{ID: st.ID, Dir: st.Dir, Cgroup: st.Cgroup(), Mesh: o.mesh, Flux: o.flux, Begun: time.Now()}
 	var err error
 	if s.Kit, err = kit(); err != nil {
 		return s, err
 	}
 	if _, err := os.Stat(s.MeshKit()); o.mesh && err != nil {
 		return s, fmt.Errorf("this lab was built without a mesh (run hack/lab-build.sh --mesh): %w", err)
+	}
+	if _, err := os.Stat(s.FluxKit()); o.flux && err != nil {
+		return s, fmt.Errorf("this lab was built without Flux (run hack/lab-build.sh --flux): %w", err)
 	}
 	if s.Checkout, err = o.findCheckout(); err != nil {
 		return s, err

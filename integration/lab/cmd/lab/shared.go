@@ -40,6 +40,9 @@ func up(ctx context.Context, o *options) error {
 	if o.mesh {
 		args = append(args, "--mesh")
 	}
+	if o.flux {
+		args = append(args, "--flux")
+	}
 	for _, image := range o.images {
 		args = append(args, "--image", image)
 	}

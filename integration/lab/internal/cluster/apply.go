@@ -34,6 +34,8 @@ var resources = map[string]string{
 	"MutatingWebhookConfiguration":   "mutatingwebhookconfigurations",
 	"ValidatingWebhookConfiguration": "validatingwebhookconfigurations",
 	"PeerAuthentication":             "peerauthentications",
+	"GitRepository":                  "gitrepositories",
+	"Kustomization":                  "kustomizations",
 }
 
 type object struct {
@@ -52,6 +54,9 @@ const (
 	System    = "system"    // namespaces, rights and DNS
 	Workloads = "workloads" // the sample pods and their Services
 	Mesh      = "mesh"      // what the lab sets in a mesh, and the pods outside of it
+	Flux      = "flux"      // the GitOps controller
+	GitOps    = "gitops"    // what it is told to keep as it is in the source
+	Bare      = "bare"      // a pod that is in the source only
 )
 
 // Apply creates every object of a group of embedded manifests, file by file in

@@ -13,20 +13,31 @@ import (
 	"github.com/borrownet/borrownet/integration/lab/internal/spec"
 )
 
-// importImages gives containerd every image of the kit and more.
+// importImages gives containerd every image that the lab needs.
 // Unpacking is left to the kubelet, which does it when a pod asks.
-func importImages(ctx context.Context, s spec.Spec, more []string) error {
+func importImages(ctx context.Context, s spec.Spec) error {
 	err := cluster.Wait(ctx, 30*time.Second, "containerd", func(ctx context.Context) error {
 		return ctr(ctx, "version")
 	})
 	if err != nil {
 		return err
 	}
-	tars, err := filepath.Glob(filepath.Join(s.Kit, "images", "*.tar"))
-	if err != nil {
-		return err
+	dirs := []string{filepath.Join(s.Kit, "images")}
+	if s.Mesh {
+		dirs = append(dirs, s.MeshKit("images"))
 	}
-	for _, tar := range append(tars, more...) {
+	if s.Flux {
+		dirs = append(dirs, s.FluxKit("images"))
+	}
+	var tars []string
+	for _, dir := range dirs {
+		found, err := filepath.Glob(filepath.Join(dir, "*.tar"))
+		if err != nil {
+			return err
+		}
+		tars = append(tars, found...)
+	}
+	for _, tar := range append(tars, s.Images...) {
 		if err := ctr(ctx, "-n", "k8s.io", "images", "import", "--no-unpack", tar); err != nil {
 			return fmt.Errorf("import %s: %w", tar, err)
 		}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
@@ -67,16 +66,10 @@ func start(ctx context.Context, s spec.Spec, c *components, report *Reporter) (l
 	if err := installPlugins(exe); err != nil {
 		return 0, err
 	}
-	images := s.Images
 	if s.Mesh {
 		if err := chainMeshPlugin(s); err != nil {
 			return 0, err
 		}
-		more, err := filepath.Glob(s.MeshKit("images", "*.tar"))
-		if err != nil {
-			return 0, err
-		}
-		images = append(more, images...)
 	}
 	if err := c.containerd(); err != nil {
 		return 0, err
@@ -85,7 +78,7 @@ func start(ctx context.Context, s spec.Spec, c *components, report *Reporter) (l
 		return 0, err
 	}
 	imported := make(chan error, 1)
-	go func() { imported <- importImages(ctx, s, images) }() // ends with ctx at the latest
+	go func() { imported <- importImages(ctx, s) }() // ends with ctx at the latest
 
 	ca, err := writeCredentials(s)
 	if err != nil {
@@ -158,9 +151,10 @@ func waitReady(ctx context.Context, s spec.Spec, client *cluster.Client, importe
 	if err := client.Apply(ctx, cluster.System); err != nil {
 		return err
 	}
-	workloads := func() error { return client.Apply(ctx, cluster.Workloads) }
-	if !s.Mesh {
-		if err := workloads(); err != nil {
+	// What changes the sample pods or creates them has to be there before they are.
+	later := s.Mesh || s.Flux
+	if !later {
+		if err := applyWorkloads(ctx, s, client, report); err != nil {
 			return err
 		}
 	}
@@ -176,15 +170,22 @@ func waitReady(ctx context.Context, s spec.Spec, client *cluster.Client, importe
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
+	if s.Flux {
+		if err := installFlux(ctx, s, client); err != nil {
+			return err
+		}
+	}
 	answers := cluster.Reachable
 	if s.Mesh {
 		if err := installMesh(ctx, s, client, report); err != nil {
 			return err
 		}
-		if err := workloads(); err != nil {
+		answers = cluster.Guarded
+	}
+	if later {
+		if err := applyWorkloads(ctx, s, client, report); err != nil {
 			return err
 		}
-		answers = cluster.Guarded
 	}
 	if err := cluster.Wait(ctx, limit, "the sample pods", client.Deployed); err != nil {
 		return err
@@ -194,6 +195,21 @@ func waitReady(ctx context.Context, s spec.Spec, client *cluster.Client, importe
 		return err
 	}
 	report.Step("DNS and Services answer")
+	return nil
+}
+
+// applyWorkloads creates the sample pods and Services, or has Flux do it.
+func applyWorkloads(ctx context.Context, s spec.Spec, client *cluster.Client, report *Reporter) error {
+	if !s.Flux {
+		return client.Apply(ctx, cluster.Workloads)
+	}
+	if err := client.Reconcile(ctx); err != nil {
+		return err
+	}
+	if err := cluster.Wait(ctx, limit, "the GitOps controller", client.Reconciled); err != nil {
+		return err
+	}
+	report.Step("workloads applied from the GitOps source")
 	return nil
 }
 

@@ -55,6 +55,8 @@ type Spec struct {
 	Images []string `json:"images"` // more image tars to import
 	// Mesh says that namespace shop is in a service mesh.
 	Mesh bool `json:"mesh"`
+	// Flux says that a GitOps controller keeps the sample workloads.
+	Flux bool `json:"flux"`
 
 	Checkout   string `json:"checkout"`   // source tree, on the laptop at the same path
 	GoRoot     string `json:"goRoot"`     // Go distribution, or empty
@@ -99,6 +101,11 @@ func (s Spec) Path(elem ...string) string {
 // MeshKit joins elements to the directory of what only a meshed lab has.
 func (s Spec) MeshKit(elem ...string) string {
 	return filepath.Join(append([]string{s.Kit, "mesh"}, elem...)...)
+}
+
+// FluxKit joins elements to the directory of what only a lab with Flux has.
+func (s Spec) FluxKit(elem ...string) string {
+	return filepath.Join(append([]string{s.Kit, "flux"}, elem...)...)
 }
 
 // Since returns how long the start has taken up to now.

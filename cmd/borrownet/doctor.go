@@ -1,0 +1,112 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"github.com/borrownet/borrownet/cmd/internal/daemon"
+	"github.com/borrownet/borrownet/cmd/internal/doctor"
+	"github.com/borrownet/borrownet/cmd/internal/encode"
+	"github.com/borrownet/borrownet/cmd/internal/fault"
+	"github.com/borrownet/borrownet/cmd/internal/launch"
+	"github.com/borrownet/borrownet/cmd/internal/rundir"
+	"github.com/borrownet/borrownet/cmd/internal/session"
+)
+
+func (a *app) doctor() *cobra.Command {
+	var (
+		target  targetFlags
+		output  string
+		offline bool
+	)
+	cmd := &cobra.Command{
+		Use: "doctor [--offline | --pod TARGET]", Short: "look for what would keep borrownet from working", Long: doctorLong, Example: doctorExample, Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if output != "" && !slices.Contains(encode.Formats, output) {
+				return usage("-o "+output+": not json or yaml", cmd.CommandPath()+" -o json")
+			}
+			if outer := os.Getenv(launch.SessionVar); outer != "" {
+				return &fault.Error{Code: fault.Usage, Reason: "this shell is borrowed, by session " + outer + ": what is found here is not this machine's",
+					Hint: "use another terminal, or leave it with exit first"}
+			}
+			ctx, stop := interruptible()
+			defer stop()
+			checks := a.checkMachine(ctx)
+			if !offline {
+				more, err := a.checkCluster(ctx, &target)
+				if err != nil {
+					return err
+				}
+				checks = append(checks, more...)
+			}
+			if ctx.Err() != nil {
+				return fault.From(context.Canceled)
+			}
+			return a.diagnose(checks, output)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVarP(&output, "output", "o", "", "`FORMAT`: json or yaml")
+	f.BoolVar(&offline, "offline", false, "look at this machine only, ask no cluster")
+	f.StringVar(&target.pod, "pod", "", "`TARGET` to look for and to judge the agent for: pod, TYPE/NAME or bare name")
+	f.StringVarP(&target.container, "container", "c", "", "`NAME` of the container whose environment would be borrowed")
+	f.StringVar(&target.image, "agent-image", "", "`IMAGE` of the agent")
+	target.addKube(cmd)
+	cmd.MarkFlagsMutuallyExclusive("offline", "pod")
+	return cmd
+}
+
+// checkMachine looks at this machine.
+func (a *app) checkMachine(ctx context.Context) []doctor.Check {
+	dir, err := rundir.Open()
+	place := "/nonexistent" // the helper has nothing to clean up then
+	if err == nil {
+		defer dir.Remove()
+		place = dir.String()
+	}
+	m := doctor.Look(ctx, []string{selfPath(), verbNetns, place})
+	m.RunDir, m.NoRunDir, m.Kept = dir, err, keptFile
+	if err == nil {
+		_, err := daemon.NewClient(daemon.ClientConfig{Dir: dir, Version: a.version}).Hello(ctx)
+		m.Daemon = !errors.Is(err, daemon.ErrNotRunning)
+	}
+	return m.Check()
+}
+
+// checkCluster asks the cluster that the flags select.
+func (a *app) checkCluster(ctx context.Context, target *targetFlags) ([]doctor.Check, error) {
+	flags, err := absolute(target.kube)
+	if err != nil {
+		return nil, err
+	}
+	flags.Stdin = interactive()
+	b := &doctor.Borrow{Connect: connect, Request: session.Request{
+		Ref: target.pod, Container: target.container, Kube: flags,
+	}}
+	if !selectsDemo(target.kube) {
+		named := *target
+		if named.pod == "" {
+			named.pod = "NAME" // for the hint
+		}
+		b.Request.Image, b.NoImage = named.agentImage("borrownet up")
+	}
+	return b.Check(ctx), nil
+}
+
+// diagnose prints the checks and fails as a command would.
+func (a *app) diagnose(checks []doctor.Check, output string) error {
+	var shown error
+	if output != "" {
+		shown = a.ui.encode(output, checks)
+	} else {
+		shown = a.ui.checks(checks)
+	}
+	if code := doctor.Verdict(checks); shown == nil && code != 0 {
+		return exitError{int(code)}
+	}
+	return shown
+}

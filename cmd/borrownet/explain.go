@@ -1,0 +1,107 @@
+package main
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/borrownet/borrownet/cmd/internal/session"
+)
+
+func (a *app) explain() *cobra.Command {
+	return &cobra.Command{
+		Use: "explain [NAME | CODE]", Short: "say what is routed how and why, or what an exit code means", Long: explainLong, Example: explainExample, Args: atMostOne,
+		ValidArgsFunction: a.sessionNames,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 1 {
+				if code, err := strconv.Atoi(args[0]); err == nil {
+					text, known := explainCode(code)
+					if !known {
+						return usage(fmt.Sprintf("borrownet has no exit code %d", code), "of run and shell it is the command's own; all others: "+a.name()+" help exit-codes")
+					}
+					return a.ui.print(text)
+				}
+			}
+			client, dir, err := a.client()
+			if err != nil {
+				return err
+			}
+			defer dir.Remove()
+			ctx, stop := interruptible()
+			defer stop()
+			list, err := a.statuses(ctx, client, args)
+			if err != nil {
+				return err
+			}
+			return a.ui.explain(list)
+		},
+	}
+}
+
+// explain prints where connections of programs go.
+func (u *ui) explain(list []session.Status) error {
+	var b strings.Builder
+	for i, st := range list {
+		if i > 0 {
+			b.WriteByte('\n')
+		}
+		fmt.Fprintf(&b, "session %s is %s: programs started in it are pod %s/%s of context %s, the rest of this machine is not\n\n",
+			st.Session, st.State, st.Target.Namespace, st.Target.Pod, st.Target.Context)
+		fmt.Fprintf(&b, "hook %s\n", hookReason(st))
+		w := tabwriter.NewWriter(&b, 0, 0, 3, ' ', 0)
+		fmt.Fprintln(w, "\nto\tgoes")
+		for _, r := range routes(st) {
+			fmt.Fprintf(w, "%s\t%s\n", r[0], r[1])
+		}
+		if err := w.Flush(); err != nil {
+			return err
+		}
+		if ports := portsText(st); ports != "" {
+			fmt.Fprintf(&b, "\nports of its programs on this machine's loopback: %s\n", ports)
+		}
+	}
+	return u.print(plain(b.String()))
+}
+
+// hookReason names the rung, and why programs are on it.
+func hookReason(st session.Status) string {
+	switch {
+	case st.Hook == session.Seccomp:
+		return "seccomp, the best there is: the programs' sockets are made in a network namespace of the session"
+	case st.HookNote == "asked for":
+		return "relay, as asked for with --hook: programs keep this machine's sockets, what leaves it is relayed"
+	}
+	return "relay: programs keep this machine's sockets, what leaves it is relayed\n" +
+		"  why not seccomp: " + line(st.HookNote) + "\n  borrownet doctor --offline says what would allow it"
+}
+
+// routes are destinations, the first that holds first, and where connections to
+// them go.
+func routes(st session.Status) [][2]string {
+	loopback := "this machine; what programs of the session listen on comes first"
+	if st.Hook == session.Relay {
+		loopback = "this machine"
+	}
+	rows := [][2]string{{"127.0.0.0/8, ::1, localhost", loopback}}
+	for _, prefix := range st.Local {
+		rows = append(rows, [2]string{prefix.String(), "this machine's own network, as asked for with --local"})
+	}
+	rows = append(rows,
+		[2]string{"this machine's name servers, port 53", "borrownet, which asks the pod's name servers from the pod, with its search list"},
+		[2]string{"multicast, broadcast", "nowhere: network unreachable"})
+	if !hasIPv6(st) {
+		rows = append(rows, [2]string{"other IPv6", "nowhere: the pod has no IPv6 address"})
+	}
+	return append(rows,
+		[2]string{"169.254.0.0/16, the kubelet of the pod's node", "refused by the agent: no route to host"},
+		[2]string{"all else", fmt.Sprintf("the pod: from %s, through its mesh proxy if it has one, subject to its policies", joined(st))})
+}
+
+func hasIPv6(st session.Status) bool {
+	return slices.ContainsFunc(st.Target.PodIPs, func(a netip.Addr) bool { return a.Is6() })
+}

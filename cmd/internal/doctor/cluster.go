@@ -1,0 +1,145 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/borrownet/borrownet/agent/kube"
+	"github.com/borrownet/borrownet/cmd/internal/fault"
+	"github.com/borrownet/borrownet/cmd/internal/session"
+	"github.com/borrownet/borrownet/netstack/wg"
+)
+
+// server is what only a real cluster has. kube.Client is one.
+type server interface {
+	Server() string
+	Version(ctx context.Context) (string, error)
+	User(ctx context.Context) string
+	CheckAccess(ctx context.Context, namespace string) ([]kube.Access, error)
+}
+
+// Borrow is what somebody wants of a cluster.
+type Borrow struct {
+	Connect session.Connect
+	Request session.Request // Ref is empty unless a pod was named
+	NoImage error           // why Request has no image, if one is needed
+}
+
+// Check asks the cluster, which it does not change. What it may not ask is no failure.
+func (b *Borrow) Check(ctx context.Context) []Check {
+	cluster, err := b.Connect(b.Request.Kube)
+	if err != nil {
+		return []Check{failed("kubeconfig", session.Explain(err))}
+	}
+	defer cluster.Close()
+	checks := []Check{ok("kubeconfig", fmt.Sprintf("context %s, namespace %s", cluster.Context(), cluster.Namespace()))}
+	if s, real := cluster.(server); real {
+		reached, more := b.askServer(ctx, s, cluster.Namespace())
+		checks = append(checks, more...)
+		if !reached {
+			return checks
+		}
+	}
+	checks = append(checks, b.image()...)
+	if b.Request.Ref != "" {
+		checks = append(checks, b.target(ctx, cluster)...)
+	}
+	return checks
+}
+
+func (b *Borrow) askServer(ctx context.Context, s server, namespace string) (reached bool, checks []Check) {
+	start := time.Now()
+	version, err := s.Version(ctx)
+	if err != nil {
+		return false, []Check{failed("api server", session.Explain(err))}
+	}
+	took := time.Since(start).Round(time.Millisecond)
+	if version == "" {
+		version = "which does not say its version,"
+	}
+	checks = []Check{ok("api server", fmt.Sprintf("%s, Kubernetes %s answers in %v", s.Server(), version, took))}
+	user := s.User(ctx)
+	if user != "" {
+		checks = append(checks, ok("user", user))
+	}
+	return true, append(checks, rights(ctx, s, namespace, user)...)
+}
+
+// rights says which permissions are missing.
+func rights(ctx context.Context, s server, namespace, user string) []Check {
+	list, err := s.CheckAccess(ctx, namespace)
+	if err != nil {
+		return []Check{warn("rights", fault.From(session.Explain(err)).Error(), "borrownet up --dry-run --pod NAME shows whether they suffice")}
+	}
+	var needed []string
+	features := map[kube.Feature][]string{}
+	var order []kube.Feature
+	for _, a := range list {
+		switch {
+		case a.Allowed:
+		case a.Feature == "":
+			needed = append(needed, a.String())
+		default:
+			if features[a.Feature] == nil {
+				order = append(order, a.Feature)
+			}
+			features[a.Feature] = append(features[a.Feature], a.String())
+		}
+	}
+	var checks []Check
+	if len(needed) > 0 {
+		checks = append(checks, fail("rights", fault.Agent, fmt.Sprintf("you may not %s in namespace %s", strings.Join(needed, ", "), namespace),
+			"an administrator can grant it: "+grant(namespace, user)))
+	} else {
+		checks = append(checks, ok("rights", "all that is needed in namespace "+namespace))
+	}
+	for _, f := range order {
+		checks = append(checks, ok("rights", fmt.Sprintf("not to %s, which only --%s of borrownet rbac adds", strings.Join(features[f], ", "), f)))
+	}
+	return checks
+}
+
+// grant is the command that gives a user what is needed.
+func grant(namespace, user string) string {
+	if user == "" {
+		user = "NAME"
+	}
+	return fmt.Sprintf("borrownet rbac -n %s --subject 'user:%s' | kubectl apply -f -", namespace, user)
+}
+
+func (b *Borrow) image() []Check {
+	switch {
+	case b.NoImage != nil:
+		return []Check{failed("agent image", b.NoImage)}
+	case b.Request.Image == "":
+		return nil // the cluster's agents need none
+	}
+	return []Check{ok("agent image", b.Request.Image)}
+}
+
+// target resolves the target and lets the API server judge the agent.
+func (b *Borrow) target(ctx context.Context, cluster session.Cluster) []Check {
+	t, err := cluster.Resolve(ctx, b.Request.Ref, b.Request.Container)
+	if err != nil {
+		return []Check{failed("target", session.Explain(err))}
+	}
+	checks := []Check{ok("target", fmt.Sprintf("pod %s/%s, container %s, node %s", t.Namespace, t.Pod, t.Container, t.Node))}
+	if b.NoImage != nil {
+		return checks
+	}
+	text, err := cluster.Plan(ctx, t, kube.AgentSpec{
+		Image: b.Request.Image, ClientKey: wg.NewPrivateKey().Public().String(),
+	})
+	switch {
+	case errors.Is(err, context.Canceled):
+		return append(checks, failed("dry run", err))
+	case err != nil:
+		return append(checks, failed("dry run", session.Explain(err)))
+	}
+	// The plan's first line is a comment that says it all.
+	first, _, _ := strings.Cut(string(text), "\n")
+	return append(checks, ok("dry run", strings.TrimPrefix(first, "# ")))
+}

@@ -1,0 +1,119 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/borrownet/borrownet/agent/kube"
+	"github.com/borrownet/borrownet/cmd/internal/fault"
+	"github.com/borrownet/borrownet/cmd/internal/session"
+)
+
+// cluster is what the tests make of one.
+type cluster struct {
+	session.Cluster // its other methods are not called
+
+	version    string
+	unreached  error
+	access     []kube.Access
+	noReviews  error
+	unresolved error
+	refusal    error
+}
+
+func (c *cluster) Context() string                         { return "lab" }
+func (c *cluster) Namespace() string                       { return "shop" }
+func (c *cluster) Server() string                          { return "https://192.0.2.1:6443" }
+func (c *cluster) Close() error                            { return nil }
+func (c *cluster) Version(context.Context) (string, error) { return c.version, c.unreached }
+func (c *cluster) User(context.Context) string             { return "jane" }
+
+func (c *cluster) CheckAccess(context.Context, string) ([]kube.Access, error) {
+	return c.access, c.noReviews
+}
+
+func (c *cluster) Resolve(context.Context, string, string) (*kube.Target, error) {
+	return &kube.Target{Namespace: "shop", Pod: "api-1", Container: "app", Node: "n1"}, c.unresolved
+}
+
+func (c *cluster) Plan(context.Context, *kube.Target, kube.AgentSpec) ([]byte, error) {
+	return []byte("# accepted in a dry run\n# more\n"), c.refusal
+}
+
+func TestCluster(t *testing.T) {
+	known := func(op string) error {
+		return &kube.Error{Op: op, Object: "it", Reason: "because", Hint: "do that"}
+	}
+	patch := kube.Access{Verb: "patch", Resource: "pods/ephemeralcontainers"}
+	list := kube.Access{Verb: "list", Resource: "pods", Feature: kube.Workloads}
+	for _, tt := range []struct {
+		name    string
+		cluster cluster
+		borrow  Borrow
+		check   string
+		state   State
+		found   string
+		hint    string
+		verdict fault.Code
+	}{
+		{"version", cluster{version: "v1.34.4"}, Borrow{}, "api server", OK, "https://192.0.2.1:6443, Kubernetes v1.34.4 answers in ", "", 0},
+		{"no-version", cluster{}, Borrow{}, "api server", OK, "does not say", "", 0},
+		{"unreached", cluster{unreached: known("reach")}, Borrow{}, "api server", Fail, "because", "do that", fault.Cluster},
+		{"user", cluster{}, Borrow{}, "user", OK, "jane", "", 0},
+		{"rights", cluster{access: []kube.Access{{Allowed: true}}}, Borrow{}, "rights", OK, "all that is needed in namespace shop", "", 0},
+		{"right-missing", cluster{access: []kube.Access{patch, list}}, Borrow{}, "rights", Fail, "you may not patch pods/ephemeralcontainers in namespace shop",
+			"borrownet rbac -n shop --subject 'user:jane' | kubectl apply -f -", fault.Agent},
+		{"no-reviews", cluster{noReviews: known("check")}, Borrow{}, "rights", Warn, "because", "--dry-run", 0},
+		{"image", cluster{}, Borrow{Request: session.Request{Image: "a:1"}}, "agent image", OK, "a:1", "", 0},
+		{"no-image", cluster{}, Borrow{NoImage: &fault.Error{Code: fault.Usage, Reason: "none is named", Hint: "build one"}}, "agent image", Fail, "none is named", "build one", fault.Usage},
+		{"target", cluster{}, Borrow{Request: session.Request{Ref: "api", Image: "a:1"}}, "target", OK, "pod shop/api-1, container app, node n1", "", 0},
+		{"no-target", cluster{unresolved: known("find")}, Borrow{Request: session.Request{Ref: "api", Image: "a:1"}}, "target", Fail, "because", "do that", fault.Target},
+		{"dry-run", cluster{}, Borrow{Request: session.Request{Ref: "api", Image: "a:1"}}, "dry run", OK, "accepted in a dry run", "", 0},
+		{"refused", cluster{refusal: known("attach to")}, Borrow{Request: session.Request{Ref: "api", Image: "a:1"}}, "dry run", Fail, "because", "do that", fault.Agent},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			tt.borrow.Connect = func(kube.Flags) (session.Cluster, error) { return &tt.cluster, nil }
+			checks := tt.borrow.Check(t.Context())
+			found := false
+			for _, c := range checks {
+				if c.Name == tt.check && !found {
+					found = true
+					if c.State != tt.state || !strings.Contains(c.Found, tt.found) || !strings.Contains(c.Hint, tt.hint) {
+						t.Errorf("got %+v", c)
+					}
+				}
+			}
+			if !found {
+				t.Errorf("no check %s in %+v", tt.check, checks)
+			}
+			if got := Verdict(checks); got != tt.verdict {
+				t.Errorf("verdict %d, want %d", got, tt.verdict)
+			}
+		})
+	}
+}
+
+// TestOptionalRights: what nobody has to have is named, and is no failure.
+func TestOptionalRights(t *testing.T) {
+	c := &cluster{access: []kube.Access{{Allowed: true}, {Verb: "list", Resource: "pods", Feature: kube.Workloads}, {Verb: "get", Resource: "services", Feature: kube.Workloads}}}
+	checks := rights(t.Context(), c, "shop", "jane")
+	if len(checks) != 2 || checks[1].State != OK || !strings.Contains(checks[1].Found, "list pods, get services, which only --workloads") {
+		t.Errorf("got %+v", checks)
+	}
+}
+
+func TestNoKubeconfig(t *testing.T) {
+	b := Borrow{Connect: func(kube.Flags) (session.Cluster, error) {
+		return nil, &kube.Error{Op: "read", Object: "kubeconfig", Reason: "there is none", Hint: "name one"}
+	}}
+	checks := b.Check(t.Context())
+	if len(checks) != 1 || checks[0].State != Fail || checks[0].Code != fault.Cluster || checks[0].Hint != "name one" {
+		t.Errorf("got %+v", checks)
+	}
+	b.Connect = func(kube.Flags) (session.Cluster, error) { return nil, errors.New("no") }
+	if got := Verdict(b.Check(t.Context())); got != fault.General {
+		t.Errorf("verdict %d", got)
+	}
+}

@@ -1,0 +1,87 @@
+package main
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+func TestQuantile(t *testing.T) {
+	hundred := make([]float64, 100)
+	for i := range hundred {
+		hundred[i] = float64(i + 1)
+	}
+	for _, tt := range []struct {
+		name   string
+		values []float64
+		q      float64
+		want   float64
+	}{
+		{"none", nil, 0.5, 0},
+		{"one", []float64{7}, 0.99, 7},
+		{"lowest", hundred, 0, 1},
+		{"median", hundred, 0.5, 50},
+		{"p99", hundred, 0.99, 99},
+		{"odd", []float64{1, 2, 9}, 0.5, 2},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := quantile(tt.values, tt.q); got != tt.want {
+				t.Errorf("got %v, want %v", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestWindow(t *testing.T) {
+	var requests atomic.Int64
+	srv := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { requests.Add(1) }))
+	defer srv.Close()
+	w := window{url: srv.URL, rate: 100, length: 200 * time.Millisecond}
+	r := w.run()
+	// 50 to warm up and 20 that count.
+	if got := requests.Load(); got != 70 || r.Requests != 20 || r.Errors != 0 || r.Lost != 0 {
+		t.Errorf("%d requests arrived, want 70; report %+v, want 20 and nothing else", got, r)
+	}
+	if r.P50 <= 0 || r.P99 < r.P50 {
+		t.Errorf("report %+v", r)
+	}
+	w.delay = 30 * time.Millisecond
+	if r := w.run(); r.P50 < 30 {
+		t.Errorf("with a delay of 30 ms: report %+v", r)
+	}
+}
+
+func TestWindowCountsFailures(t *testing.T) {
+	var requests atomic.Int64
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		switch requests.Add(1) {
+		case 5:
+			panic(http.ErrAbortHandler) // a reset
+		case 7:
+			w.WriteHeader(http.StatusBadGateway)
+		}
+	}))
+	defer srv.Close()
+	r := window{url: srv.URL + "/", rate: 100, length: 100 * time.Millisecond}.run()
+	if r.Errors != 1 || r.Lost != 1 || r.Requests != 10 || !strings.Contains(r.Error, "502") {
+		t.Errorf("report %+v, want 10 requests, the error 502, and a lost connection", r)
+	}
+}
+
+func TestParseWindow(t *testing.T) {
+	w, err := parseWindow([]string{"http://api/", "200", "4s", "75us"})
+	if want := (window{"http://api/", 200, 4 * time.Second, 75 * time.Microsecond}); err != nil || w != want {
+		t.Errorf("got %+v, %v, want %+v", w, err, want)
+	}
+	for _, args := range [][]string{
+		{"http://api/"}, {"http://api/", "0", "4s", "0s"}, {"http://api/", "NaN", "4s", "0s"}, {"http://api/", "x", "4s", "0s"},
+		{"http://api/", "200", "4", "0s"}, {"http://api/", "200", "4s", ""},
+	} {
+		if _, err := parseWindow(args); err == nil || !strings.HasPrefix(err.Error(), "load: ") {
+			t.Errorf("parseWindow(%q): %v", args, err)
+		}
+	}
+}

@@ -1,0 +1,140 @@
+//go:build lab
+
+package integration
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// planted is what the Secrets of these tests say: it must be nowhere but in the
+// environment of the program.
+const planted = "planted-secret-4711"
+
+// TestEnvironmentOfThePod resolves what the container declares, ConfigMaps, Secrets and
+// fields too, leaves out what would harm the laptop, and leaks no value.
+func TestEnvironmentOfThePod(t *testing.T) {
+	kubectl(t, "apply", "-f", writeFile(t, `
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: envy, namespace: shop}
+data: {colour: blue, LD_PRELOAD: /evil.so, GIT_SSH_COMMAND: evil, NODE_OPTIONS: --require=/evil.js, multi: "one\ntwo"}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: envy, namespace: shop}
+stringData: {password: `+planted+`, key: other}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: envy, namespace: shop, labels: {app: envy}}
+spec:
+  terminationGracePeriodSeconds: 1
+  serviceAccountName: api
+  securityContext: {runAsNonRoot: true, runAsUser: 10001, seccompProfile: {type: RuntimeDefault}}
+  containers:
+  - name: app
+    image: lab.local/api:1
+    resources: {limits: {memory: 64Mi}}
+    env:
+    - {name: PASSWORD, valueFrom: {secretKeyRef: {name: envy, key: password}}}
+    - {name: HTTPS_PROXY, value: "http://proxy.pod.example.org"}
+    - {name: JAVA_HOME, value: /opt/java}
+    - {name: NODE_NAME, valueFrom: {fieldRef: {fieldPath: spec.nodeName}}}
+    - {name: MEMORY, valueFrom: {resourceFieldRef: {resource: limits.memory}}}
+    - {name: GREETING, value: "hello $(NODE_NAME)"}
+    envFrom:
+    - {configMapRef: {name: envy}}
+    - {prefix: S_, secretRef: {name: envy}}
+    securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}
+`))
+	t.Cleanup(func() {
+		kubectl(t, "-n", "shop", "delete", "pod/envy", "configmap/envy", "secret/envy", "--grace-period=1")
+	})
+	kubectl(t, "-n", "shop", "wait", "--for=condition=Ready", "pod/envy", "--timeout=60s")
+	up(t, "envy")
+
+	laptop := []string{"AWS_PROFILE=me", "HTTPS_PROXY=http://laptop.example.org"}
+	run := func(args ...string) result {
+		t.Helper()
+		r := command{argv: append([]string{"borrownet", "run"}, args...), env: laptop}.run(t)
+		if r.code != 0 {
+			t.Fatal(r)
+		}
+		return r
+	}
+	r := run("-v", "--", "env", "-0")
+	env := strings.Split(strings.TrimSuffix(r.stdout, "\x00"), "\x00")
+	for _, want := range []string{
+		"PASSWORD=" + planted, "S_password=" + planted, "S_key=other", "colour=blue", "multi=one\ntwo", "NODE_NAME=lab", "MEMORY=67108864",
+		"GREETING=hello lab", "BORROWNET_SESSION=envy",
+	} {
+		if !slices.Contains(env, want) {
+			t.Errorf("no %q in %q", want, env)
+		}
+	}
+	for _, name := range []string{"LD_PRELOAD", "GIT_SSH_COMMAND", "NODE_OPTIONS", "HTTPS_PROXY", "JAVA_HOME", "AWS_PROFILE"} {
+		if slices.ContainsFunc(env, func(kv string) bool { return strings.HasPrefix(kv, name+"=") }) {
+			t.Errorf("%s is in %q", name, env)
+		}
+	}
+	for _, want := range []string{"the pod: AWS_PROFILE", "through the pod: HTTPS_PROXY", "not taken from the pod: "} {
+		if !strings.Contains(r.stderr, want) {
+			t.Errorf("not said: %q in:\n%s", want, r.stderr)
+		}
+	}
+	if out := run("--pod-env", "JAVA_HOME", "--local-identity", "--", "env").stdout; !strings.Contains(out, "JAVA_HOME=/opt/java\n") || !strings.Contains(out, "AWS_PROFILE=me\n") {
+		t.Errorf("what was asked for is not there:\n%s", out)
+	}
+	file := filepath.Join(t.TempDir(), "pod.sh")
+	run("--env-out", file, "--format", "sh", "--", "true")
+	if out := (command{argv: []string{"sh", "-c", `. "$1" && printf %s "$PASSWORD-$multi"`, "sh", file}}.run(t).stdout); out != planted+"-one\ntwo" {
+		t.Errorf("read back: %q", out)
+	}
+	notLeaked(t, "envy", planted)
+}
+
+// notLeaked looks for secrets where they must not be: what is printed, the pod's spec and
+// logs, the command lines of all processes, and the session's files.
+func notLeaked(t *testing.T, pod string, secrets ...string) {
+	t.Helper()
+	places := map[string]string{
+		"status":       mustBorrownet(t, "status").stdout,
+		"status json":  mustBorrownet(t, "status", "-o", "json").stdout,
+		"the pod":      kubectl(t, "-n", "shop", "get", "pod", pod, "-o", "yaml"),
+		"the pod logs": kubectl(t, "-n", "shop", "logs", pod, "--all-containers"),
+		"events":       kubectl(t, "-n", "shop", "get", "events", "-o", "yaml"),
+	}
+	lines, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range lines {
+		if text, err := os.ReadFile(path); err == nil {
+			places[path] = string(text)
+		}
+	}
+	seen := 0
+	err = filepath.WalkDir(filepath.Join(os.Getenv("XDG_RUNTIME_DIR"), "borrownet"), func(path string, d os.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		places[path] = string(text)
+		seen++
+		return err
+	})
+	if err != nil || seen == 0 {
+		t.Fatalf("%d files of the session: %v", seen, err)
+	}
+	for where, text := range places {
+		for _, secret := range secrets {
+			if strings.Contains(text, secret) {
+				t.Errorf("a secret is in %s", where)
+			}
+		}
+	}
+}
