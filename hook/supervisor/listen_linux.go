@@ -50,11 +50,11 @@ func (s *supervisor) listen(n *notification, fd, backlog int) verdict {
 // bindAny gives a socket that was never bound a port, as listen(2) would, so that
 // it can be published before it listens.
 func bindAny(fd int, f socketFacts) (socketFacts, error) {
-	var any unix.Sockaddr = &unix.SockaddrInet4{}
+	var wildcard unix.Sockaddr = &unix.SockaddrInet4{}
 	if f.domain == unix.AF_INET6 {
-		any = &unix.SockaddrInet6{}
+		wildcard = &unix.SockaddrInet6{}
 	}
-	if err := unix.Bind(fd, any); err != nil {
+	if err := unix.Bind(fd, wildcard); err != nil {
 		return f, err
 	}
 	name, err := unix.Getsockname(fd)

@@ -229,6 +229,25 @@ func TestListenersAreReachable(t *testing.T) {
 	}
 }
 
+// TestPortsAsAUser runs these tests as an ordinary user, who may open neither the
+// TUN nor ports below 1024.
+func TestPortsAsAUser(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("this is an ordinary user")
+	}
+	cmd := exec.CommandContext(t.Context(), hooktest.Self, "-test.v", "-test.timeout=4m",
+		"-test.run=^(TestListenersAreReachable|TestPortIsTaken|TestPrivilegedPort|TestPublishPolicy|TestDatagramPorts|TestLocalhost6|TestLocalByPolicy|TestRemoteLocalhost)$")
+	cmd.Env = append(os.Environ(), "HOME=/tmp", "XDG_RUNTIME_DIR=")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 1001, Gid: 1001}}
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if n := strings.Count(string(out), "\n--- PASS: "); n < 7 {
+		t.Errorf("%d tests passed\n%s", n, out)
+	}
+}
+
 // TestPortIsTaken: a program hears of a port that somebody else on the laptop has.
 func TestPortIsTaken(t *testing.T) {
 	l := newLab(t)
