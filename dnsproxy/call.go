@@ -4,65 +4,148 @@ import (
 	"context"
 	"errors"
 	"net"
+	"strings"
+	"sync"
+	"time"
 
 	"github.com/miekg/dns"
 )
 
 var errBusy = errors.New("too many queries in flight")
 
-// call is an upstream query in flight. msg and err are set before done is closed.
-type call struct {
-	done chan struct{}
-	msg  *dns.Msg // shared by those who wait: copied, never changed
-	err  error
+// query is what is asked upstream; queries of equal keys have equal answers, so they are asked once.
+type query struct {
+	name           string // as the client wrote it, dot at the end
+	qtype          uint16
+	rd, ad, cd, do bool
 }
 
-// ask returns the nameservers' answer to q, which belongs to the caller. Whoever asks the same at the same time gets
-// the same answer; the query itself goes on when its first caller leaves, until it is answered, its time is up or p is
-// closed.
-func (p *Proxy) ask(ctx context.Context, q query) (*dns.Msg, error) {
-	c, err := p.join(q)
-	if err != nil {
-		return nil, err
+// key returns q with its name as names are compared.
+func (q query) key() query {
+	q.name = strings.ToLower(q.name)
+	return q
+}
+
+// answer is what is known about a query.
+type answer struct {
+	msg      *dns.Msg      // shared by those who got it: copied, never changed
+	age      time.Duration // since a nameserver gave it
+	from     Source
+	attempts []Attempt
+}
+
+// call is a query in flight. msg, err and attempts are settled before done is closed.
+type call struct {
+	done chan struct{}
+	msg  *dns.Msg
+	err  error
+
+	mu       sync.Mutex
+	attempts []Attempt
+}
+
+func (c *call) note(a Attempt) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.attempts = append(c.attempts, a)
+}
+
+// lookup is the question about one name: answered already, or under way.
+type lookup struct {
+	answer answer // all of it, or where it will come from
+	call   *call  // nil if answer or err says it all
+	err    error
+}
+
+// look answers q from what is known, or asks for it. It does not wait.
+func (p *Proxy) look(q query) *lookup {
+	if msg := p.overrides.answer(q); msg != nil {
+		return &lookup{answer: answer{msg: msg, from: FromOverride}}
+	}
+	key := q.key()
+	if found, hot := p.cache.get(key, time.Now()); found.msg != nil {
+		if hot {
+			p.refresh(q, key)
+		}
+		return &lookup{answer: found}
+	}
+	l := &lookup{answer: answer{from: FromPod}}
+	if p.local.has(key.name) {
+		l.answer.from = FromLaptop
+	}
+	l.call, l.err = p.join(q, key)
+	return l
+}
+
+// wait returns the answer. The query itself goes on when its first caller leaves, until it is answered, its time is up or
+// p is closed.
+func (l *lookup) wait(ctx context.Context) (answer, error) {
+	a := l.answer
+	if l.call == nil {
+		return a, l.err
 	}
 	select {
-	case <-c.done:
+	case <-l.call.done:
+		a.msg, a.attempts = l.call.msg, l.call.attempts
+		return a, l.call.err
 	case <-ctx.Done():
-		return nil, context.Cause(ctx)
+		return a, context.Cause(ctx)
 	}
-	if c.err != nil {
-		return nil, c.err
-	}
-	return c.msg.Copy(), nil
 }
 
 // join returns the call of q, started if it was not.
-func (p *Proxy) join(q query) (*call, error) {
+func (p *Proxy) join(q, key query) (*call, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
 		return nil, net.ErrClosed
 	}
-	if c, ok := p.calls[q]; ok {
+	if c, ok := p.calls[key]; ok {
 		p.stats.coalesced.Add(1)
 		return c, nil
 	}
+	return p.startLocked(q, key)
+}
+
+// refresh asks again for what is in the cache and will be asked for when it has expired.
+func (p *Proxy) refresh(q, key query) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if _, asked := p.calls[key]; asked || p.closed {
+		return
+	}
+	if _, err := p.startLocked(q, key); err == nil {
+		p.stats.prefetched.Add(1)
+	}
+}
+
+func (p *Proxy) startLocked(q, key query) (*call, error) {
 	if len(p.calls) >= maxCalls {
 		return nil, errBusy
 	}
 	c := &call{done: make(chan struct{})}
-	p.calls[q] = c
-	p.wg.Go(func() { p.run(q, c) })
+	p.calls[key] = c
+	p.wg.Go(func() { p.run(q, key, c) })
 	return c, nil
 }
 
 // run makes the call; it ends by p.timeout or Close.
-func (p *Proxy) run(q query, c *call) {
+func (p *Proxy) run(q, key query, c *call) {
 	ctx, cancel := context.WithTimeout(p.ctx, p.timeout)
 	defer cancel()
-	c.msg, c.err = p.exchange(ctx, q)
+	r := p.pod
+	if p.local.has(key.name) {
+		r = p.laptop.Load()
+	}
+	asked := time.Now() // a TTL counts from then on at the latest
+	if c.msg, c.err = r.exchange(ctx, q, c); c.err == nil {
+		scrub(c.msg, q)
+		if r == p.pod || r == p.laptop.Load() {
+			p.cache.put(key, c.msg, asked, r != p.pod)
+		}
+	}
 	p.mu.Lock()
-	delete(p.calls, q)
+	delete(p.calls, key)
 	p.mu.Unlock()
 	close(c.done)
 }

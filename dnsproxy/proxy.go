@@ -1,13 +1,18 @@
 // Package dnsproxy answers the DNS queries of wrapped programs as the pod's own resolver would.
 //
 // Programs keep the laptop's resolv.conf, so the proxy applies the pod's search list and ndots to the names that they
-// ask, and forwards the queries to the pod's nameservers through a Dial function that leads into the pod. It keeps
-// no cache; identical queries that are in flight at the same time are asked once.
+// ask, and forwards the queries to the pod's nameservers through a Dial function that leads into the pod. Names that the
+// person wants from the laptop's resolver are asked there, and names that they gave addresses to nowhere.
+//
+// Answers are kept as long as their TTLs allow, and used names are asked for again before they expire; queries that are in
+// flight at the same time are asked once. An answer is kept as a whole and under its question: no record of it is used to
+// answer another one.
 //
 // It says SERVFAIL when it failed itself and NXDOMAIN only when a nameserver said so. EDNS is handled hop by hop (RFC
 // 6891 §6.1.1): options of the client do not travel on.
 //
-// A Proxy owns one goroutine per upstream query and those of ServeTCP; Close ends and joins them all.
+// A Proxy owns one goroutine per upstream query, one per socket to a nameserver and those of ServeTCP; Close ends and
+// joins them all.
 package dnsproxy
 
 import (
@@ -16,7 +21,9 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/miekg/dns"
@@ -36,6 +43,11 @@ type Config struct {
 	Pod ResolvConf
 	// Dial connects to a nameserver from inside the pod; network is "udp" or "tcp".
 	Dial func(ctx context.Context, network string, addr netip.AddrPort) (net.Conn, error)
+	// Local are the domains (see ParseDomain) whose names the laptop's resolver is asked for, with DialLaptop.
+	Local      []string
+	DialLaptop func(ctx context.Context, network string, addr netip.AddrPort) (net.Conn, error)
+	// Hosts are the addresses of names that nobody is asked for, with or without a dot at their end.
+	Hosts map[string][]netip.Addr
 	// Timeout bounds the answer to one query with all its upstream queries. Zero means 5 s, what a stub resolver
 	// waits (resolv.conf(5)). One nameserver gets two fifths of it.
 	Timeout time.Duration
@@ -45,34 +57,41 @@ type Config struct {
 
 // Proxy is a DNS server for the programs of one session.
 type Proxy struct {
-	dial    func(ctx context.Context, network string, addr netip.AddrPort) (net.Conn, error)
-	timeout time.Duration
-	log     *slog.Logger
-	rules   searchRules
-	servers []*upstream
+	timeout    time.Duration
+	log        *slog.Logger
+	rules      searchRules
+	local      domains
+	overrides  overrides
+	dialLaptop func(ctx context.Context, network string, addr netip.AddrPort) (net.Conn, error)
+	pod        *resolver
+	laptop     atomic.Pointer[resolver]
+	cache      *cache
 
 	ctx    context.Context // alive until Close
 	cancel context.CancelFunc
-	wg     sync.WaitGroup // Answer, ServeTCP and the goroutines of calls; added to under mu while not closed
+	wg     sync.WaitGroup // Answer, ServeTCP and the goroutines of calls; added to under mu while not closed, or by a call
 
 	stats counters
 
 	mu      sync.Mutex
 	closed  bool
 	clients int
-	calls   map[query]*call
+	calls   map[query]*call // by key
 	conns   map[net.Conn]struct{}
 }
 
-// New returns a Proxy. It does no I/O.
+// New returns a Proxy that knows of no nameserver of the laptop, see SetLaptop. It does no I/O.
 func New(cfg Config) *Proxy {
 	p := &Proxy{
-		dial:    cfg.Dial,
-		timeout: cfg.Timeout,
-		log:     cfg.Logger,
-		rules:   newSearchRules(cfg.Pod),
-		calls:   make(map[query]*call),
-		conns:   make(map[net.Conn]struct{}),
+		timeout:    cfg.Timeout,
+		log:        cfg.Logger,
+		rules:      newSearchRules(cfg.Pod),
+		local:      cfg.Local,
+		overrides:  make(overrides),
+		dialLaptop: cfg.DialLaptop,
+		cache:      newCache(),
+		calls:      make(map[query]*call),
+		conns:      make(map[net.Conn]struct{}),
 	}
 	if p.timeout <= 0 {
 		p.timeout = defaultTimeout
@@ -80,11 +99,19 @@ func New(cfg Config) *Proxy {
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)
 	}
-	for _, a := range cfg.Pod.Nameservers[:min(len(cfg.Pod.Nameservers), maxServers)] {
-		p.servers = append(p.servers, &upstream{addr: netip.AddrPortFrom(a.Unmap(), 53)})
+	for name, addrs := range cfg.Hosts {
+		p.overrides[strings.ToLower(dns.Fqdn(name))] = addrs
 	}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
+	p.pod = p.newResolver(cfg.Pod, cfg.Dial)
+	p.laptop.Store(p.newResolver(ResolvConf{}, cfg.DialLaptop))
 	return p
+}
+
+// SetLaptop makes rc the laptop's resolver configuration. What an earlier one answered is forgotten.
+func (p *Proxy) SetLaptop(rc ResolvConf) {
+	p.laptop.Store(p.newResolver(rc, p.dialLaptop))
+	p.cache.forgetLocal()
 }
 
 // Answer returns the reply to the DNS message query, at most as long as the client can take when it came over UDP,
@@ -114,14 +141,15 @@ func (p *Proxy) Answer(ctx context.Context, query []byte, udp bool) []byte {
 // answer resolves a well-formed query.
 func (p *Proxy) answer(ctx context.Context, req *request) *dns.Msg {
 	q := req.query()
-	found, err := p.resolve(ctx, q)
+	res, err := p.resolve(ctx, q, nil)
 	if err != nil {
 		p.stats.failed.Add(1)
 		p.log.LogAttrs(ctx, slog.LevelDebug, "query failed", slog.String("qname", q.name),
 			slog.String("qtype", dns.TypeToString[q.qtype]), slog.Any("err", err))
 		return req.refuse(dns.RcodeServerFailure)
 	}
-	return req.reply(found.msg, found.name)
+	p.stats.countSource(res.from)
+	return req.reply(res)
 }
 
 // Close aborts the queries in flight, closes the connections of ServeTCP and waits for both to end.

@@ -2,6 +2,8 @@ package dnsproxy
 
 import (
 	"encoding/binary"
+	"strings"
+	"time"
 
 	"github.com/miekg/dns"
 )
@@ -16,6 +18,8 @@ const (
 
 	// How long a client may keep the alias that stands for a search, at most. The list can change with the target.
 	maxAliasTTL = 30
+
+	anyTTL = 3600 // seconds: it does not change
 )
 
 // request is a query of a client.
@@ -23,13 +27,6 @@ type request struct {
 	msg *dns.Msg
 	opt *dns.OPT // nil if the client does not speak EDNS
 	udp bool
-}
-
-// query is what is asked upstream; equal queries have equal answers, so they are asked once.
-type query struct {
-	name           string // as the client wrote it, dot at the end
-	qtype          uint16
-	rd, ad, cd, do bool
 }
 
 // parseRequest reads a query. It returns the reply if that is clear from the query alone, and a nil request if it must
@@ -76,8 +73,21 @@ func (r *request) check() *dns.Msg {
 	switch r.msg.Question[0].Qtype {
 	case dns.TypeAXFR, dns.TypeIXFR, dns.TypeTKEY, dns.TypeTSIG, dns.TypeOPT, dns.TypeMAILA, dns.TypeMAILB:
 		return r.refuse(dns.RcodeRefused)
+	case dns.TypeANY:
+		return r.any()
 	}
 	return nil
+}
+
+// any answers a query of type ANY: there are records, but none is told (RFC 8482 §4.2).
+func (r *request) any() *dns.Msg {
+	return r.finish(&dns.Msg{
+		MsgHdr: dns.MsgHdr{RecursionAvailable: true},
+		Answer: []dns.RR{&dns.HINFO{
+			Hdr: dns.RR_Header{Name: r.msg.Question[0].Name, Rrtype: dns.TypeHINFO, Class: dns.ClassINET, Ttl: anyTTL},
+			Cpu: "RFC8482",
+		}},
+	})
 }
 
 // query returns what to ask upstream.
@@ -98,9 +108,9 @@ func (r *request) refuse(rcode int) *dns.Msg {
 	return r.finish(&dns.Msg{MsgHdr: dns.MsgHdr{Rcode: rcode, RecursionAvailable: true}})
 }
 
-// reply turns the answer of a nameserver about name into the reply to the client, who may have asked for a shorter
-// name. It takes msg over.
-func (r *request) reply(msg *dns.Msg, name string) *dns.Msg {
+// reply turns what was found into the reply to the client, who may have asked for a shorter name.
+func (r *request) reply(res result) *dns.Msg {
+	msg, age := res.msg, uint32((res.age+time.Second-1)/time.Second) // rounded up: nobody keeps it beyond its TTL
 	out := &dns.Msg{
 		MsgHdr: dns.MsgHdr{
 			Authoritative:      msg.Authoritative,
@@ -109,25 +119,40 @@ func (r *request) reply(msg *dns.Msg, name string) *dns.Msg {
 			AuthenticatedData:  msg.AuthenticatedData,
 			Rcode:              msg.Rcode,
 		},
-		Answer: msg.Answer,
-		Ns:     msg.Ns,
 	}
-	for _, rr := range msg.Extra {
-		switch rr.(type) {
-		case *dns.OPT, *dns.TSIG, *dns.SIG: // of the hop between us and the nameserver
-		default:
-			out.Extra = append(out.Extra, rr)
-		}
-	}
-	if asked := r.msg.Question[0].Name; name != asked && msg.Rcode == dns.RcodeSuccess {
+	asked := r.msg.Question[0].Name
+	if res.name != asked && msg.Rcode == dns.RcodeSuccess {
 		// The expanded name was proven, if at all; the alias is ours.
 		out.AuthenticatedData = false
-		out.Answer = append([]dns.RR{&dns.CNAME{
-			Hdr:    dns.RR_Header{Name: asked, Rrtype: dns.TypeCNAME, Class: dns.ClassINET, Ttl: aliasTTL(msg)},
-			Target: name,
-		}}, out.Answer...)
+		out.Answer = append(out.Answer, &dns.CNAME{
+			Hdr:    dns.RR_Header{Name: asked, Rrtype: dns.TypeCNAME, Class: dns.ClassINET, Ttl: aliasTTL(msg) - min(age, aliasTTL(msg))},
+			Target: res.name,
+		})
 	}
+	out.Answer = append(out.Answer, aged(msg.Answer, res.name, age)...)
+	out.Ns = aged(msg.Ns, res.name, age)
+	out.Extra = aged(msg.Extra, res.name, age)
 	return r.finish(out)
+}
+
+// aged returns copies of rrs that are age seconds older, the owner name in the case that it was asked for in. Records of
+// the hop between us and the nameserver it leaves out.
+func aged(rrs []dns.RR, name string, age uint32) []dns.RR {
+	var out []dns.RR
+	for _, rr := range rrs {
+		switch rr.Header().Rrtype {
+		case dns.TypeOPT, dns.TypeTSIG, dns.TypeSIG:
+			continue
+		}
+		rr = dns.Copy(rr)
+		h := rr.Header()
+		h.Ttl -= min(h.Ttl, age)
+		if len(h.Name) == len(name) && strings.EqualFold(h.Name, name) {
+			h.Name = name
+		}
+		out = append(out, rr)
+	}
+	return out
 }
 
 // aliasTTL returns how long the alias of an answer may be kept: as long as all of it.

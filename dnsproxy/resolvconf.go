@@ -6,10 +6,14 @@ import (
 	"io"
 	"net/netip"
 	"strings"
+	"time"
 )
 
 const (
-	maxNdots   = 15      // RES_MAXNDOTS of glibc and musl
+	maxNdots    = 15               // RES_MAXNDOTS of glibc and musl
+	maxTimeout  = 30 * time.Second // RES_MAXRETRANS of glibc
+	maxAttempts = 5                // RES_MAXRETRY of glibc
+
 	maxServers = 3       // MAXNS of resolv.conf(5)
 	maxSearch  = 32      // what Kubernetes admits; glibc has no limit since 2.26
 	maxConf    = 1 << 20 // bytes of a resolv.conf that are read
@@ -23,7 +27,15 @@ type ResolvConf struct {
 	Search []string
 	// Ndots is the number of dots from which on a name is first tried as it is: 0 to 15.
 	Ndots int
-	// Options are the words of the options lines as written, ndots included.
+	// Timeout is how long one nameserver is waited for, at most 30 s. Zero means the default of 5 s.
+	Timeout time.Duration
+	// Attempts is how often all nameservers are tried, at most 5. Zero means the default of 2.
+	Attempts int
+	// Rotate is whether queries begin with another nameserver each time.
+	Rotate bool
+	// UseVC is whether queries go over TCP from the first.
+	UseVC bool
+	// Options are the words of the options lines as written, those above included.
 	Options []string
 }
 
@@ -69,10 +81,26 @@ func (rc *ResolvConf) line(line string) {
 	case "options":
 		for _, opt := range args {
 			rc.Options = append(rc.Options, opt)
-			if v, ok := strings.CutPrefix(opt, "ndots:"); ok {
-				rc.Ndots = ndots(v)
-			}
+			rc.option(opt)
 		}
+	}
+}
+
+// option takes one word of an options line. What it does not know it ignores: trust-ad, inet6 and the like are between
+// a program and its C library; EDNS is spoken anyway.
+func (rc *ResolvConf) option(word string) {
+	name, value, _ := strings.Cut(word, ":")
+	switch name {
+	case "ndots":
+		rc.Ndots = number(value, maxNdots)
+	case "timeout":
+		rc.Timeout = time.Duration(number(value, int(maxTimeout/time.Second))) * time.Second
+	case "attempts":
+		rc.Attempts = number(value, maxAttempts)
+	case "rotate":
+		rc.Rotate = true
+	case "use-vc", "usevc":
+		rc.UseVC = true
 	}
 }
 
@@ -88,14 +116,14 @@ func suffixes(words []string) []string {
 	return out
 }
 
-// ndots reads the number of an ndots option: capped, and 0 if it does not start with a digit.
-func ndots(s string) int {
+// number reads the number of an option as atoi(3) does, capped: 0 if it does not start with a digit.
+func number(s string, limit int) int {
 	n := 0
 	for _, c := range []byte(s) {
-		if c < '0' || c > '9' || n > maxNdots {
+		if c < '0' || c > '9' || n > limit {
 			break
 		}
 		n = n*10 + int(c-'0')
 	}
-	return min(n, maxNdots)
+	return min(n, limit)
 }

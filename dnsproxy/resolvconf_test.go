@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -51,7 +52,14 @@ func TestParseResolvConf(t *testing.T) {
 			Options: []string{"ndots:99999999999999999999"}}},
 		{"ndots-none", "options ndots:x", ResolvConf{Nameservers: localhost, Ndots: 0, Options: []string{"ndots:x"}}},
 		{"ndots-last", "options ndots:5\noptions timeout:1 ndots:2", ResolvConf{Nameservers: localhost, Ndots: 2,
-			Options: []string{"ndots:5", "timeout:1", "ndots:2"}}},
+			Timeout: time.Second, Options: []string{"ndots:5", "timeout:1", "ndots:2"}}},
+		{"all-options", "options timeout:3 attempts:4 rotate use-vc edns0 trust-ad", ResolvConf{Nameservers: localhost, Ndots: 1,
+			Timeout: 3 * time.Second, Attempts: 4, Rotate: true, UseVC: true,
+			Options: []string{"timeout:3", "attempts:4", "rotate", "use-vc", "edns0", "trust-ad"}}},
+		{"options-capped", "options timeout:600 attempts:99", ResolvConf{Nameservers: localhost, Ndots: 1,
+			Timeout: 30 * time.Second, Attempts: 5, Options: []string{"timeout:600", "attempts:99"}}},
+		{"options-without-number", "options timeout attempts:x", ResolvConf{Nameservers: localhost, Ndots: 1,
+			Options: []string{"timeout", "attempts:x"}}},
 		{"carriage-return", "nameserver 192.0.2.1\r\nsearch example.org\r\n", ResolvConf{Ndots: 1,
 			Nameservers: []netip.Addr{netip.MustParseAddr("192.0.2.1")}, Search: []string{"example.org"}}},
 	}

@@ -7,7 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -15,39 +15,72 @@ import (
 )
 
 const (
-	rounds     = 2                // how often each nameserver is tried (RES_DFLRETRY of glibc)
-	deadTime   = 30 * time.Second // how long a nameserver that kept silent is tried after the others
-	maxStrange = 32               // datagrams that do not belong to the query, before the try is given up
+	defaultAttempts = 2                // RES_DFLRETRY of glibc
+	deadTime        = 30 * time.Second // how long a nameserver that kept silent is tried after the others
 )
 
-var (
-	errNoServers = errors.New("the pod has no nameservers")
-	errStrange   = errors.New("too many datagrams that are no answer to the query")
-	errMismatch  = errors.New("the answer is about another question")
-)
+var errNoServers = errors.New("there are no nameservers")
 
-// upstream is a nameserver of the pod.
+// resolver is a set of nameservers and the way to them.
+type resolver struct {
+	p        *Proxy
+	dial     func(ctx context.Context, network string, addr netip.AddrPort) (net.Conn, error)
+	servers  []*upstream
+	patience time.Duration // for one nameserver, once
+	attempts int
+	rotate   bool
+	stream   bool // over TCP from the first
+	turn     atomic.Uint32
+}
+
+// upstream is a nameserver.
 type upstream struct {
 	addr      netip.AddrPort
 	deadUntil atomic.Int64 // Unix nanoseconds
+
+	mu    sync.Mutex
+	lanes map[string][]*lane // by network
 }
 
-func (u *upstream) dead(now time.Time) bool { return now.UnixNano() < u.deadUntil.Load() }
+// Attempt is one question to one nameserver.
+type Attempt struct {
+	Server  netip.AddrPort `json:"server"`
+	Network string         `json:"network"` // udp or tcp
+	Rcode   string         `json:"rcode,omitempty"`
+	Err     string         `json:"error,omitempty"` // why there was no answer
+	Took    time.Duration  `json:"tookNanos"`
+}
+
+// newResolver returns the resolver that rc describes. One nameserver gets two fifths of a query's time at most, so that
+// another one, or the same one again, has a chance within the time that the program waits.
+func (p *Proxy) newResolver(rc ResolvConf, dial func(context.Context, string, netip.AddrPort) (net.Conn, error)) *resolver {
+	r := &resolver{p: p, dial: dial, patience: p.timeout * 2 / 5, attempts: defaultAttempts, rotate: rc.Rotate, stream: rc.UseVC}
+	if rc.Timeout > 0 {
+		r.patience = min(r.patience, rc.Timeout)
+	}
+	if rc.Attempts > 0 {
+		r.attempts = min(rc.Attempts, maxAttempts)
+	}
+	for _, a := range rc.Nameservers[:min(len(rc.Nameservers), maxServers)] {
+		r.servers = append(r.servers, &upstream{addr: netip.AddrPortFrom(a.Unmap(), 53), lanes: make(map[string][]*lane)})
+	}
+	return r
+}
 
 // exchange asks the nameservers in turn until one has an answer. SERVFAIL, NOTIMP and REFUSED make it try the next one,
-// as in glibc's res_send; they are the answer if none has a better one.
-func (p *Proxy) exchange(ctx context.Context, q query) (*dns.Msg, error) {
+// as in glibc's res_send; they are the answer if none has a better one. It notes what it did in c.
+func (r *resolver) exchange(ctx context.Context, q query, c *call) (*dns.Msg, error) {
 	err := errNoServers
-	for range rounds {
+	for range r.attempts {
 		var refusal *dns.Msg
-		for _, server := range p.order() {
+		for _, server := range r.order() {
 			if ctx.Err() != nil {
 				return nil, fmt.Errorf("ask for %s %s: %w", q.name, dns.TypeToString[q.qtype], errors.Join(context.Cause(ctx), err))
 			}
 			var msg *dns.Msg
-			msg, err = p.try(ctx, server, q)
+			msg, err = r.try(ctx, server, q, c)
 			if err != nil {
-				p.noteFailure(ctx, server, err)
+				r.noteFailure(ctx, server, err)
 				continue
 			}
 			server.deadUntil.Store(0)
@@ -65,13 +98,18 @@ func (p *Proxy) exchange(ctx context.Context, q query) (*dns.Msg, error) {
 	return nil, fmt.Errorf("ask for %s %s: %w", q.name, dns.TypeToString[q.qtype], err)
 }
 
-// order returns the nameservers in the order of resolv.conf, those that kept silent lately last.
-func (p *Proxy) order() []*upstream {
-	now := time.Now()
-	alive := make([]*upstream, 0, len(p.servers))
+// order returns the nameservers in the order of resolv.conf, or from another one on each time if that says so, those
+// that kept silent lately last.
+func (r *resolver) order() []*upstream {
+	now, first := time.Now().UnixNano(), 0
+	if r.rotate && len(r.servers) > 0 {
+		first = int((r.turn.Add(1) - 1) % uint32(len(r.servers)))
+	}
+	alive := make([]*upstream, 0, len(r.servers))
 	var dead []*upstream
-	for _, u := range p.servers {
-		if u.dead(now) {
+	for i := range r.servers {
+		u := r.servers[(first+i)%len(r.servers)]
+		if now < u.deadUntil.Load() {
 			dead = append(dead, u)
 		} else {
 			alive = append(alive, u)
@@ -80,20 +118,24 @@ func (p *Proxy) order() []*upstream {
 	return append(alive, dead...)
 }
 
-func (p *Proxy) noteFailure(ctx context.Context, server *upstream, err error) {
-	p.stats.upstreamErrors.Add(1)
-	if ctx.Err() != nil && p.ctx.Err() != nil {
+func (r *resolver) noteFailure(ctx context.Context, server *upstream, err error) {
+	if ctx.Err() != nil && r.p.ctx.Err() != nil {
 		return // closed: not the nameserver's fault
 	}
-	if !server.dead(time.Now()) {
-		p.log.LogAttrs(ctx, slog.LevelInfo, "nameserver does not answer", slog.Any("upstream", server.addr), slog.Any("err", err))
+	now := time.Now()
+	if now.UnixNano() >= server.deadUntil.Load() {
+		r.p.log.LogAttrs(ctx, slog.LevelInfo, "nameserver does not answer", slog.Any("upstream", server.addr), slog.Any("err", err))
 	}
-	server.deadUntil.Store(time.Now().Add(deadTime).UnixNano())
+	server.deadUntil.Store(now.Add(deadTime).UnixNano())
 }
 
 // try asks one nameserver: over UDP, without EDNS if it chokes on that, and over TCP if the answer was truncated.
-func (p *Proxy) try(ctx context.Context, server *upstream, q query) (*dns.Msg, error) {
-	msg, err := p.roundTrip(ctx, "udp", server.addr, q.message(true))
+func (r *resolver) try(ctx context.Context, server *upstream, q query, c *call) (*dns.Msg, error) {
+	network := "udp"
+	if r.stream {
+		network = "tcp"
+	}
+	msg, err := r.roundTrip(ctx, network, server, q.message(true), c)
 	if err != nil {
 		return nil, err
 	}
@@ -101,26 +143,24 @@ func (p *Proxy) try(ctx context.Context, server *upstream, q query) (*dns.Msg, e
 	if (msg.Rcode == dns.RcodeFormatError || msg.Rcode == dns.RcodeNotImplemented) && msg.IsEdns0() == nil {
 		// RFC 6891 §7: a server from before EDNS.
 		edns = false
-		if msg, err = p.roundTrip(ctx, "udp", server.addr, q.message(false)); err != nil {
+		if msg, err = r.roundTrip(ctx, network, server, q.message(false), c); err != nil {
 			return nil, err
 		}
 	}
-	if !msg.Truncated {
+	if !msg.Truncated || r.stream {
 		return msg, nil
 	}
-	whole, err := p.roundTrip(ctx, "tcp", server.addr, q.message(edns))
+	whole, err := r.roundTrip(ctx, "tcp", server, q.message(edns), c)
 	if err != nil {
-		p.stats.upstreamErrors.Add(1)
 		return msg, nil // still truncated: the client learns that, and may ask again over TCP
 	}
 	return whole, nil
 }
 
-// message returns q as it goes to a nameserver.
+// message returns q as it goes to a nameserver; who sends it gives it an ID.
 func (q query) message(edns bool) *dns.Msg {
 	m := &dns.Msg{
 		MsgHdr: dns.MsgHdr{
-			Id:                dns.Id(),
 			RecursionDesired:  q.rd,
 			AuthenticatedData: q.ad,
 			CheckingDisabled:  q.cd,
@@ -133,75 +173,52 @@ func (q query) message(edns bool) *dns.Msg {
 	return m
 }
 
-// roundTrip sends m to a nameserver and returns what it answers within one nameserver's time.
-func (p *Proxy) roundTrip(ctx context.Context, network string, server netip.AddrPort, m *dns.Msg) (*dns.Msg, error) {
-	p.stats.upstream.Add(1)
-	ctx, cancel := context.WithTimeout(ctx, p.timeout*2/5)
+// roundTrip sends m to a nameserver and returns what it answers within one nameserver's time. A connection that had been
+// used before may have been closed by the nameserver meanwhile: that is not its answer (RFC 7766 §6.2.4).
+func (r *resolver) roundTrip(ctx context.Context, network string, server *upstream, m *dns.Msg, c *call) (*dns.Msg, error) {
+	ctx, cancel := context.WithTimeout(ctx, r.patience)
 	defer cancel()
-	wire, err := m.Pack()
+	start := time.Now()
+	r.p.stats.upstream.Add(1)
+	l, w := server.lane(r, network, m)
+	used := network == "tcp" && l.usedBefore()
+	msg, err := l.roundTrip(ctx, w)
+	if err != nil && used && ctx.Err() == nil && l.over() {
+		l, w = server.lane(r, network, m)
+		msg, err = l.roundTrip(ctx, w)
+	}
+	a := Attempt{Server: server.addr, Network: network, Took: time.Since(start)}
 	if err != nil {
-		return nil, fmt.Errorf("pack query: %w", err)
+		a.Err = err.Error()
+		r.p.stats.upstreamErrors.Add(1)
+	} else {
+		a.Rcode = dns.RcodeToString[msg.Rcode]
 	}
-	c, err := p.dial(ctx, network, server)
-	if err != nil {
-		return nil, fmt.Errorf("dial %s %v: %w", network, server, err)
-	}
-	defer c.Close()
-	// Ends reads and writes when the time is up, and at once when p is closed.
-	stop := context.AfterFunc(ctx, func() { c.SetDeadline(time.Unix(1, 0)) })
-	defer stop()
-
-	if network == "tcp" {
-		return streamRoundTrip(c, m, wire)
-	}
-	return datagramRoundTrip(c, m, wire)
+	c.note(a)
+	return msg, err
 }
 
-func streamRoundTrip(c net.Conn, m *dns.Msg, wire []byte) (*dns.Msg, error) {
-	if err := writeFrame(c, wire); err != nil {
-		return nil, fmt.Errorf("send query: %w", err)
-	}
-	buf, err := readFrame(c)
-	if err != nil {
-		return nil, fmt.Errorf("receive answer: %w", err)
-	}
-	msg := new(dns.Msg)
-	if err := msg.Unpack(buf); err != nil {
-		return nil, fmt.Errorf("unpack answer: %w", err)
-	}
-	if !answers(msg, m) {
-		return nil, errMismatch
-	}
-	return msg, nil
-}
-
-func datagramRoundTrip(c net.Conn, m *dns.Msg, wire []byte) (*dns.Msg, error) {
-	if _, err := c.Write(wire); err != nil {
-		return nil, fmt.Errorf("send query: %w", err)
-	}
-	buf := make([]byte, maxUDPSize)
-	for range maxStrange {
-		n, err := c.Read(buf)
-		if err != nil {
-			return nil, fmt.Errorf("receive answer: %w", err)
-		}
-		// Late, forged or broken datagrams must not end the wait for the true one.
-		msg := new(dns.Msg)
-		if err := msg.Unpack(buf[:n]); err == nil && answers(msg, m) {
-			return msg, nil
+// lane returns a lane to u that has taken m, opened if none has room. It is called from calls, which are bounded, and so
+// are lanes.
+func (u *upstream) lane(r *resolver, network string, m *dns.Msg) (*lane, *waiter) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	open := u.lanes[network][:0]
+	for _, l := range u.lanes[network] {
+		if !l.over() {
+			open = append(open, l)
 		}
 	}
-	return nil, errStrange
-}
-
-// answers reports whether msg is a response to m. A nameserver that could not read the question may leave it out.
-func answers(msg, m *dns.Msg) bool {
-	if !msg.Response || msg.Id != m.Id || msg.Opcode != m.Opcode {
-		return false
+	clear(u.lanes[network][len(open):])
+	u.lanes[network] = open
+	for _, l := range open {
+		if w := l.take(m); w != nil {
+			return l, w
+		}
 	}
-	if len(msg.Question) == 0 {
-		return msg.Rcode != dns.RcodeSuccess && msg.Rcode != dns.RcodeNameError
-	}
-	a, b := msg.Question[0], m.Question[0]
-	return len(msg.Question) == 1 && a.Qtype == b.Qtype && a.Qclass == b.Qclass && strings.EqualFold(a.Name, b.Name)
+	l := newLane(network, u.addr, r.patience)
+	w := l.take(m) // it is new: there is room
+	u.lanes[network] = append(open, l)
+	r.p.wg.Go(func() { l.run(r.p.ctx, r.dial) }) // a call, which is in wg, waits for it
+	return l, w
 }

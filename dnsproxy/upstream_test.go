@@ -244,7 +244,7 @@ func TestDeadServerIsLast(t *testing.T) {
 		p := newTestProxy(t, srv, plainConf(a, b))
 		for i, want := range []time.Duration{2 * time.Second, 0, 0} {
 			start := time.Now()
-			ask(t, p, question("www.example.org.", dns.TypeA), true)
+			ask(t, p, question(fmt.Sprintf("n%d.example.org.", i), dns.TypeA), true)
 			if took := time.Since(start); took != want {
 				t.Errorf("query %d: took %v, want %v", i, took, want)
 			}
@@ -305,8 +305,8 @@ func TestCoalescing(t *testing.T) {
 		var wg sync.WaitGroup
 		for range 50 {
 			wg.Go(func() {
-				got := ask(t, p, question("orders.", dns.TypeA), true)
-				if len(got.Answer) != 2 {
+				got := ask(t, p, question("orders.shop.svc.cluster.local.", dns.TypeA), true)
+				if len(got.Answer) != 1 {
 					t.Errorf("got %v", got)
 				}
 			})
@@ -314,7 +314,7 @@ func TestCoalescing(t *testing.T) {
 		// A client that leaves does not take the answer from the others.
 		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 		defer cancel()
-		wire, err := question("orders.", dns.TypeA).Pack()
+		wire, err := question("orders.shop.svc.cluster.local.", dns.TypeA).Pack()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -386,7 +386,7 @@ func TestClose(t *testing.T) {
 
 func FuzzAnswer(f *testing.F) {
 	for _, m := range []*dns.Msg{
-		question("orders.", dns.TypeA),
+		question("orders.shop.svc.cluster.local.", dns.TypeA),
 		question("1.2.0.192.in-addr.arpa.", dns.TypePTR),
 		question("many.example.org.", dns.TypeANY).SetEdns0(700, true),
 		question("example.org.", dns.TypeAXFR),

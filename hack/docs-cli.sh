@@ -14,12 +14,15 @@ page() { # page NAME ARGUMENT…: the program's answer as docs/cli/NAME.md
 mkdir -p docs/cli
 rm -f docs/cli/*.md
 mapfile -t commands < <("$bn" --help | awk '/^commands:$/ { on = 1; next } /^[a-z]/ { on = 0 } on && NF { print $1 }' | grep -vx help)
-for c in "${commands[@]}"; do page "borrownet-$c" "$c" --help; done
+commands+=("explain dns")
+mapfile -t commands < <(printf '%s\n' "${commands[@]}" | sort)
+# shellcheck disable=SC2086 # a command of two words is two arguments
+for c in "${commands[@]}"; do page "borrownet-${c// /-}" $c --help; done
 page exit-codes help exit-codes
 page borrownet --help
 {
   printf '# Commands\n\nWritten by `make docs` from what the program says.\n\n'
   printf -- '- [borrownet](borrownet.md)\n'
-  for c in "${commands[@]}"; do printf -- '- [borrownet %s](borrownet-%s.md)\n' "$c" "$c"; done
+  for c in "${commands[@]}"; do printf -- '- [borrownet %s](borrownet-%s.md)\n' "$c" "${c// /-}"; done
   printf -- '- [exit codes](exit-codes.md)\n'
 } >docs/cli/README.md

@@ -28,7 +28,7 @@ func TestCommandPages(t *testing.T) {
 		if page == "exit-codes" {
 			args = []string{"help", page}
 		} else if verb, ok := strings.CutPrefix(page, "borrownet-"); ok {
-			args = []string{verb, "--help"}
+			args = append(strings.Split(verb, "-"), "--help")
 		}
 		out, err := exec.Command(bin, args...).CombinedOutput()
 		if err != nil {

@@ -33,10 +33,12 @@ const exitHook = 21
 
 // demoPlace is a user with a program and a runtime directory of their own.
 type demoPlace struct {
-	t   *testing.T
-	bin string
-	dir string // of the user
-	uid int
+	t    *testing.T
+	bin  string
+	dir  string // of the user
+	uid  int
+	wd   string   // working directory, "" for /
+	wrap []string // what every command is started by, if anything
 	// confined forbids user namespaces, as container engines do.
 	confined bool
 }
@@ -109,12 +111,15 @@ var demoProgram = sync.OnceValues(func() ([]byte, error) {
 // command is a command of the user, with nothing in its environment that it
 // could lean on.
 func (p *demoPlace) command(ctx context.Context, args ...string) *exec.Cmd {
-	argv := append([]string{p.bin}, args...)
+	argv := append(append(slices.Clone(p.wrap), p.bin), args...)
 	if p.confined {
 		argv = append([]string{"/bin/sh", "-c", `echo 0 >/proc/sys/user/max_user_namespaces && exec "$@"`, "sh"}, argv...)
 	}
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.Dir = "/"
+	if p.wd != "" {
+		cmd.Dir = p.wd
+	}
 	cmd.Env = []string{"HOME=/nonexistent", "PATH=" + os.Getenv("PATH"), "TMPDIR=" + p.dir, "XDG_RUNTIME_DIR=" + p.dir}
 	cmd.WaitDelay = 10 * time.Second
 	attr := &syscall.SysProcAttr{}

@@ -18,7 +18,7 @@ type variant struct {
 	name        string
 	annotations string // of the pod
 	containers  string // what the pod consists of then, init containers first
-	rules       string // what its first init container was told or says of the redirect rules
+	rules       string // of the redirect rules, as the pod tells them
 }
 
 const (
@@ -46,7 +46,7 @@ var variants = map[string][]variant{
 		{name: "captured", annotations: dnsCapture, containers: "istio-validation istio-proxy=Always | captured"},
 	},
 	lenient: {
-		{name: "tproxy", annotations: transparent, containers: "istio-validation istio-proxy=Always | tproxy", rules: "TPROXY"},
+		{name: "tproxy", annotations: transparent, containers: "istio-validation istio-proxy=Always | tproxy", rules: "-j TPROXY --on-port 15006"},
 		{name: "init", annotations: byInit, containers: "istio-init istio-proxy=Always | init", rules: redirect},
 		{name: "init-classic", annotations: byInit + "\n    " + classic, containers: "istio-init | init-classic istio-proxy", rules: redirect},
 		{name: "init-nft", annotations: byNFT, containers: "istio-init istio-proxy=Always | init-nft", rules: "add rule inet istio-proxy-nat istio-redirect"},
@@ -104,7 +104,8 @@ func makeVariants(t *testing.T) {
 // enforce is the label that sets a namespace's pod security level.
 const enforce = "pod-security.kubernetes.io/enforce"
 
-// shape says what the pod consists of, and what its first init container was told and says.
+// shape says what the pod consists of, and what it tells of its redirect rules: what its
+// first init container says, and where the sidecar may read them, the rules themselves.
 func (v variant) shape(t *testing.T, namespace string) (containers, rules string) {
 	t.Helper()
 	const each = `{range .spec.initContainers[*]}{.name} {end}| {range .spec.containers[*]}{.name} {end}`
@@ -114,8 +115,11 @@ func (v variant) shape(t *testing.T, namespace string) (containers, rules string
 		containers = strings.Replace(containers, "istio-proxy", "istio-proxy="+policy, 1)
 	}
 	init, _, _ := strings.Cut(containers, " ")
-	rules = kubectl(t, "-n", namespace, "get", "pod", v.name, "-o", "jsonpath={.spec.initContainers[0].args}")
-	return containers, rules + "\n" + kubectl(t, "-n", namespace, "logs", v.name, "-c", init)
+	rules = kubectl(t, "-n", namespace, "logs", v.name, "-c", init)
+	if strings.Contains(v.annotations, transparent) {
+		rules = kubectl(t, "-n", namespace, "exec", v.name, "-c", "istio-proxy", "--", "iptables-save")
+	}
+	return containers, rules
 }
 
 // TestMeshVariants has a session on a pod of each way to be in a mesh: the mesh sees the

@@ -14,7 +14,7 @@ import (
 )
 
 func (a *app) explain() *cobra.Command {
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use: "explain [NAME | CODE]", Short: "say what is routed how and why, or what an exit code means", Long: explainLong, Example: explainExample, Args: atMostOne,
 		ValidArgsFunction: a.sessionNames,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -41,6 +41,8 @@ func (a *app) explain() *cobra.Command {
 			return a.ui.explain(list)
 		},
 	}
+	cmd.AddCommand(a.explainDNS())
+	return cmd
 }
 
 // explain prints where connections of programs go.
@@ -90,6 +92,9 @@ func routes(st session.Status) [][2]string {
 	rows := [][2]string{{"127.0.0.0/8, ::1, localhost", loopback}}
 	for _, prefix := range st.Local {
 		rows = append(rows, [2]string{prefix.String(), "this machine's own network, as asked for with --local"})
+	}
+	for _, name := range st.LocalNames {
+		rows = append(rows, [2]string{"names in " + strings.TrimSuffix(name, "."), "this machine's own resolver, as asked for with --local"})
 	}
 	rows = append(rows,
 		[2]string{"this machine's name servers, port 53", "borrownet, which asks the pod's name servers from the pod, with its search list"},

@@ -27,7 +27,7 @@ func (r *routingFlags) add(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringSliceVar(&r.publish, "publish", nil, "`HOST:PORT` publishes a program's PORT as port HOST of this machine's loopback (default: every port under its own number), none publishes nothing; may be repeated")
 	f.UintSliceVar(&r.remote, "remote-localhost", nil, "`PORT` of localhost that is the pod's own for programs; may be repeated")
-	f.StringSliceVar(&r.local, "local", nil, "`CIDR` or address that programs reach by this machine's own network; may be repeated")
+	f.StringSliceVar(&r.local, "local", nil, "`CIDR` that programs reach by this machine's own network, or domain whose names its resolver is asked for; may be repeated")
 }
 
 // apply puts the flags and the file's settings into req.
@@ -36,8 +36,17 @@ func (r *routingFlags) apply(req *session.Request, file settings.Settings, name 
 	if req.Publish, err = parsePublish(append(file.Publish, r.publish...)); err != nil {
 		return usage(err.Error(), name+" --publish 18080:8080")
 	}
-	if req.Local, err = parseLocal(append(file.Local, r.local...)); err != nil {
-		return usage(err.Error(), name+" --local 192.0.2.0/24")
+	if req.Local, req.LocalNames, err = parseLocal(append(file.Local, r.local...)); err != nil {
+		return usage(err.Error(), name+" --local 192.0.2.0/24 --local corp.example.org")
+	}
+	for host, addrs := range file.Hosts {
+		if _, err := session.ParseDomain(host); err != nil || strings.HasPrefix(host, "*") {
+			return usage(fmt.Sprintf("hosts in %s: %q is not a host's name", settings.Name, host), "hosts: {db.example.org: 192.0.2.7}")
+		}
+		if req.Hosts == nil {
+			req.Hosts = make(map[string][]netip.Addr)
+		}
+		req.Hosts[host] = addrs
 	}
 	req.RemoteLocalhost = file.RemoteLocalhost
 	for _, port := range r.remote {
@@ -81,20 +90,20 @@ func parsePort(s string) (uint16, error) {
 	return uint16(n), err
 }
 
-func parseLocal(values []string) ([]netip.Prefix, error) {
-	var out []netip.Prefix
+// parseLocal tells networks and addresses from domains.
+func parseLocal(values []string) (nets []netip.Prefix, names []string, err error) {
 	for _, v := range values {
-		p, err := netip.ParsePrefix(v)
-		if err != nil {
-			a, aerr := netip.ParseAddr(v)
-			if aerr != nil {
-				return nil, fmt.Errorf("--local %q: not an address, nor a network like 192.0.2.0/24", v)
-			}
-			p = netip.PrefixFrom(a, a.BitLen())
+		if a, err := netip.ParseAddr(v); err == nil {
+			nets = append(nets, netip.PrefixFrom(a, a.BitLen()))
+		} else if p, err := netip.ParsePrefix(v); err == nil {
+			nets = append(nets, p.Masked())
+		} else if name, err := session.ParseDomain(v); err == nil {
+			names = append(names, name)
+		} else {
+			return nil, nil, fmt.Errorf("--local %q: not an address, a network like 192.0.2.0/24 or a domain", v)
 		}
-		out = append(out, p.Masked())
 	}
-	return out, nil
+	return nets, names, nil
 }
 
 // portsText lists published ports for status.
@@ -121,6 +130,9 @@ func localText(st session.Status) string {
 	var parts []string
 	for _, p := range st.Local {
 		parts = append(parts, p.String())
+	}
+	for _, name := range st.LocalNames {
+		parts = append(parts, strings.TrimSuffix(name, "."))
 	}
 	return strings.Join(parts, " ")
 }

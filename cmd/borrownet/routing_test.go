@@ -38,12 +38,17 @@ func TestParsePublish(t *testing.T) {
 }
 
 func TestParseLocal(t *testing.T) {
-	got, err := parseLocal([]string{"192.0.2.7/24", "198.51.100.1", "2001:db8::/32"})
+	got, names, err := parseLocal([]string{"192.0.2.7/24", "Corp.example.org", "198.51.100.1", "2001:db8::/32", "lan"})
 	want := []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("198.51.100.1/32"), netip.MustParsePrefix("2001:db8::/32")}
 	if err != nil || cmp.Diff(want, got, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })) != "" {
 		t.Errorf("%v, %v", got, err)
 	}
-	if _, err := parseLocal([]string{"db.example.org"}); err == nil {
-		t.Error("a name is taken for an address")
+	if diff := cmp.Diff([]string{"corp.example.org.", "lan."}, names); diff != "" {
+		t.Errorf("names (-want +got)\n%s", diff)
+	}
+	for _, bad := range []string{"", "a b", "192.0.2.0/33", "a..b", "https://example.org"} {
+		if nets, names, err := parseLocal([]string{bad}); err == nil {
+			t.Errorf("%q: got %v, %q", bad, nets, names)
+		}
 	}
 }

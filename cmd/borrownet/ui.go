@@ -16,6 +16,7 @@ import (
 	"github.com/borrownet/borrownet/cmd/internal/encode"
 	"github.com/borrownet/borrownet/cmd/internal/fault"
 	"github.com/borrownet/borrownet/cmd/internal/session"
+	"github.com/borrownet/borrownet/dnsproxy"
 )
 
 // This file is the only one that prints to people. Its rules: what somebody
@@ -189,6 +190,7 @@ func statusRows(st session.Status) [][2]string {
 	rows = append(rows,
 		[2]string{"bytes", fmt.Sprintf("%d in, %d out", st.Traffic.BytesIn, st.Traffic.BytesOut)},
 		[2]string{"flows", fmt.Sprint(st.Traffic.Flows)},
+		[2]string{"names", names(st.DNS)},
 		[2]string{"ports", portsText(st)},
 		[2]string{"local", localText(st)},
 		[2]string{"remote", remoteText(st)},
@@ -198,6 +200,18 @@ func statusRows(st session.Status) [][2]string {
 		[2]string{"uptime", uptime(st)},
 		[2]string{"redials", fmt.Sprint(st.Redials)})
 	return rows
+}
+
+// names sums up the DNS queries of programs.
+func names(s dnsproxy.Stats) string {
+	text := fmt.Sprintf("%d queries, %d from the cache", s.Queries, s.Cached)
+	if s.Local > 0 {
+		text += fmt.Sprintf(", %d by this machine's resolver", s.Local)
+	}
+	if n := s.Failed + s.Dropped; n > 0 {
+		text += fmt.Sprintf(", %d without an answer", n)
+	}
+	return text
 }
 
 // hookText names the rung, and why it is not a better one.

@@ -26,6 +26,10 @@ SIGTERM. With -d it returns once the session is ready, and "borrownet down" ends
 The end of a session parks the agent: it leaves by itself after --idle-ttl, and
 until then the next "up" takes it again. "borrownet down --stop-agent" ends it.
 
+Names are resolved as the pod does; those in a --local domain, or one of the list
+local in borrownet.yaml, are asked of this machine's resolver. Names with an address
+under hosts in that file are asked of nobody.
+
 The agent's image is named by --agent-image, else $BORROWNET_AGENT_IMAGE, else
 agentImage in borrownet.yaml in the working directory. None is published. The word
 "target" needs none: the agent's container gets the image of the borrowed one, which
@@ -74,6 +78,15 @@ failed.`
 const statusLong = `Show sessions: whether the path to the pod works and how long a request to the
 agent and back takes now, what was borrowed, and what went through. The exit code
 is 0 only if every session shown is ready.`
+
+const explainDNSLong = `Resolve NAME as for a program of the session, and say how: the names that the pod's
+search list makes of it, which nameserver was asked or that the answer was kept from
+earlier, what came back and how long it is kept, and what the program gets.
+
+The exit code is 0 whatever the answer is.`
+
+const explainDNSExample = `  borrownet explain dns orders
+  borrownet explain dns _http._tcp.orders --type SRV`
 
 const downLong = `End a session: NAME, or the only one there is. The agent in the pod is parked, so
 that the next "up" is quick, and leaves by itself; --stop-agent ends it now.`

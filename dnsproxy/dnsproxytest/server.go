@@ -105,33 +105,50 @@ func (s *Server) Dial(ctx context.Context, network string, addr netip.AddrPort) 
 	return client, nil
 }
 
-// serve answers what arrives on c until either side closes it.
+// serve answers what arrives on c, each query in a goroutine of its own, until either side closes it.
 func (s *Server) serve(c net.Conn, network string, addr netip.Addr) {
+	var answers sync.WaitGroup
 	defer func() {
 		c.Close()
+		answers.Wait()
 		s.mu.Lock()
 		delete(s.conns, c)
 		s.mu.Unlock()
 	}()
+	var writing sync.Mutex
 	for {
-		q, err := read(c, network)
+		m, err := read(c, network)
 		if err != nil {
 			return
 		}
-		for _, reply := range s.replies(Query{Server: addr, Network: network, Msg: q}) {
-			if err := write(c, network, reply); err != nil {
-				return
+		q := Query{Server: addr, Network: network, Msg: m}
+		reply := s.answer(q)
+		answers.Go(func() {
+			for _, m := range s.replies(q, reply) {
+				writing.Lock()
+				err := write(c, network, m)
+				writing.Unlock()
+				if err != nil {
+					return
+				}
 			}
-		}
+		})
 	}
 }
 
-func (s *Server) replies(q Query) []*dns.Msg {
+// answer notes q and returns what the records say.
+func (s *Server) answer(q Query) *dns.Msg {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.asked = append(s.asked, q.String())
+	return s.zone.Answer(q.Msg, q.Network)
+}
+
+// replies returns what is sent for q.
+func (s *Server) replies(q Query, reply *dns.Msg) []*dns.Msg {
+	s.mu.Lock()
 	handle := s.handle
 	s.mu.Unlock()
-	reply := s.zone.Answer(q.Msg, q.Network)
 	if handle != nil {
 		return handle(q, reply)
 	}

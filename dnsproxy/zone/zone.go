@@ -66,22 +66,23 @@ func (z *Zone) answer(q *dns.Msg) *dns.Msg {
 		if !exists {
 			m.Rcode = dns.RcodeNameError
 		}
-		target := ""
+		target, data := "", false
 		for _, rr := range rrs {
 			if t := rr.Header().Rrtype; t == qtype || t == dns.TypeCNAME || qtype == dns.TypeANY {
 				m.Answer = append(m.Answer, rr)
+				data = true
 			}
 			if cname, ok := rr.(*dns.CNAME); ok && qtype != dns.TypeCNAME {
 				target = cname.Target
 			}
 		}
 		if target == "" {
-			break
+			if !data {
+				m.Ns = z.authority(name)
+			}
+			return m
 		}
 		name = target
-	}
-	if len(m.Answer) == 0 || m.Rcode == dns.RcodeNameError {
-		m.Ns = z.authority(name)
 	}
 	return m
 }

@@ -45,6 +45,7 @@ func TestAnswer(t *testing.T) {
 		{"no-such-name", "nobody.example.org.", dns.TypeA, dns.RcodeNameError, 0, 1},
 		{"not-ours", "example.com.", dns.TypeA, dns.RcodeNameError, 0, 0},
 		{"alias", "alias.example.org.", dns.TypeA, dns.RcodeSuccess, 2, 0},
+		{"alias-no-such-type", "alias.example.org.", dns.TypeMX, dns.RcodeSuccess, 1, 1},
 		{"loop-ends", "loop.example.org.", dns.TypeA, dns.RcodeSuccess, 8, 0},
 		{"wildcard", "a.wild.example.org.", dns.TypeA, dns.RcodeSuccess, 1, 0},
 	} {

@@ -14,8 +14,9 @@ const (
 	outerName  = "link0" // the daemon's end of the veth pair
 
 	// queueLen is in packets of up to 64 KiB: room for the whole window of
-	// eight fast flows, 32 MiB at most. It is the TUN's ring as well.
-	queueLen = 512
+	// eight fast flows, and for a burst of some hundred queries beside them;
+	// 64 MiB at most. It is the TUN's ring as well.
+	queueLen = 1024
 )
 
 // openDevice makes the session's packet device, a TUN if possible. The caller

@@ -16,12 +16,10 @@ import (
 
 // What is asked of the live pod, and of the session beside it.
 const (
-	liveRate  = "200" // requests per second
-	liveURL   = "http://api.shop/"
-	pumpRate  = 20e6 // bytes per second, one half each way
-	addDelay  = 0.25 // of the controls
-	admin     = "LAB_ADMIN_KUBECONFIG"
-	liveReady = 2 * time.Minute
+	liveRate = "200" // requests per second
+	liveURL  = "http://api.shop/"
+	pumpRate = 20e6 // bytes per second, one half each way
+	addDelay = 0.25 // of the controls
 )
 
 // livePods are the Service of the live pod, and a pod that calls it as others of the
@@ -66,7 +64,7 @@ func (s samples) collectLive(o options) error {
 	if _, err := kubectlAdmin(livePods, "apply", "-f", "-"); err != nil {
 		return err
 	}
-	if _, err := kubectlAdmin("", "-n", "shop", "wait", "pod/load", "--for=condition=Ready", "--timeout="+liveReady.String()); err != nil {
+	if _, err := kubectlAdmin("", "-n", "shop", "wait", "pod/load", "--for=condition=Ready", "--timeout=2m"); err != nil {
 		return err
 	}
 	defer kubectlAdmin("", "-n", "shop", "delete", "--now", "pod/load", "service/api")
@@ -165,8 +163,9 @@ func (o options) callLive(delay time.Duration) (liveWindow, error) {
 	return w, nil
 }
 
+// kubectlAdmin runs kubectl as the cluster's administrator: a developer may not make pods.
 func kubectlAdmin(stdin string, args ...string) ([]byte, error) {
-	cmd := exec.Command("kubectl", append([]string{"--kubeconfig", os.Getenv(admin)}, args...)...)
+	cmd := exec.Command("kubectl", append([]string{"--kubeconfig", os.Getenv("LAB_ADMIN_KUBECONFIG")}, args...)...)
 	cmd.Stdin = strings.NewReader(stdin)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr

@@ -10,6 +10,7 @@
 //
 //	bench [-run GROUP] [-rounds N] [-seconds S] [-o results.json]
 //	bench measure ECHO SINK SOURCE SECONDS   (one subject; run by bench itself)
+//	bench names SERVER|- NAME                (likewise, for DNS)
 //	bench pump SINK SOURCE RATE              (load on a session; run by bench itself)
 //	bench page RESULTS.json PAGE.md          (puts the table into a page, between comments)
 package main
@@ -65,6 +66,8 @@ func run(args []string) error {
 		switch args[0] {
 		case "measure":
 			return measure(args[1:])
+		case "names":
+			return measureNames(args[1:])
 		case "pump":
 			return pump(args[1:])
 		case "page":

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/borrownet/borrownet/netstack/flow"
@@ -56,7 +57,7 @@ type Config struct {
 	Client, Agent netip.Addr
 	// Remote stands for the pod's loopback; only the client's netstack reaches it. The zero Addr is nobody.
 	Remote netip.Addr
-	// Nameservers are those of the laptop's resolv.conf: port 53 there is answered by the client's netstack.
+	// Nameservers are the laptop's: port 53 there is answered by the client's netstack. See SetNameservers.
 	Nameservers []netip.Addr
 	// Local are destinations that the client's netstack gets instead of the tunnel: those of the laptop's own network.
 	Local []netip.Prefix
@@ -71,7 +72,7 @@ type Router struct {
 	session       []netip.Addr
 	client, agent netip.Addr
 	remote        netip.Addr
-	nameservers   []netip.Addr
+	nameservers   atomic.Pointer[[]netip.Addr]
 	local         []netip.Prefix
 	log           *slog.Logger
 	start         time.Time
@@ -85,15 +86,15 @@ type Router struct {
 // New returns a Router for the addresses in cfg.
 func New(cfg Config) *Router {
 	r := &Router{
-		session:     plain(cfg.Session),
-		client:      cfg.Client.Unmap(),
-		agent:       cfg.Agent.Unmap(),
-		remote:      cfg.Remote,
-		nameservers: plain(cfg.Nameservers),
-		local:       slices.Clone(cfg.Local),
-		log:         cfg.Logger,
-		start:       time.Now(),
+		session: plain(cfg.Session),
+		client:  cfg.Client.Unmap(),
+		agent:   cfg.Agent.Unmap(),
+		remote:  cfg.Remote,
+		local:   slices.Clone(cfg.Local),
+		log:     cfg.Logger,
+		start:   time.Now(),
 	}
+	r.SetNameservers(cfg.Nameservers)
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
 	}
@@ -103,6 +104,12 @@ func New(cfg Config) *Router {
 	}
 	r.table = newTable(limit)
 	return r
+}
+
+// SetNameservers replaces Config.Nameservers.
+func (r *Router) SetNameservers(addrs []netip.Addr) {
+	addrs = plain(addrs)
+	r.nameservers.Store(&addrs)
 }
 
 // plain returns addrs as they are in packets.
@@ -192,7 +199,7 @@ func (r *Router) open(p *packet, k key, who owner) owner {
 }
 
 func (r *Router) isSession(a netip.Addr) bool    { return slices.Contains(r.session, a) }
-func (r *Router) isNameserver(a netip.Addr) bool { return slices.Contains(r.nameservers, a) }
+func (r *Router) isNameserver(a netip.Addr) bool { return slices.Contains(*r.nameservers.Load(), a) }
 func (r *Router) isLocal(a netip.Addr) bool {
 	return slices.ContainsFunc(r.local, func(p netip.Prefix) bool { return p.Contains(a) })
 }

@@ -5,6 +5,7 @@ import (
 
 	"github.com/borrownet/borrownet/cmd/internal/fault"
 	"github.com/borrownet/borrownet/cmd/internal/session"
+	"github.com/borrownet/borrownet/dnsproxy"
 )
 
 // API is the version of the daemon's API. A client refuses to talk to a daemon
@@ -79,6 +80,8 @@ type Session interface {
 	// Status reports on the session, with a round trip measured now if measure.
 	Status(ctx context.Context, measure bool) session.Status
 	Place() session.Place
+	// ExplainName resolves a name as for a program, and says how.
+	ExplainName(ctx context.Context, name, qtype string) (dnsproxy.Explanation, error)
 	// StopAgent ends the agent in the pod; only Close may follow.
 	StopAgent(ctx context.Context) error
 	// Close gives the target back and joins everything. It is bounded in time.

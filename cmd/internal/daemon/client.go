@@ -18,6 +18,7 @@ import (
 	"github.com/borrownet/borrownet/cmd/internal/fault"
 	"github.com/borrownet/borrownet/cmd/internal/rundir"
 	"github.com/borrownet/borrownet/cmd/internal/session"
+	"github.com/borrownet/borrownet/dnsproxy"
 )
 
 // Client talks to the user's daemon. It holds no connection between calls.
@@ -114,6 +115,17 @@ func (c *Client) Place(ctx context.Context, name string) (session.Place, error) 
 		return out, err
 	}
 	return out, c.call(ctx, http.MethodGet, path+"/place", &out, answerTimeout)
+}
+
+// ExplainName resolves a name as for a program of the session, and says how.
+func (c *Client) ExplainName(ctx context.Context, session, name, qtype string) (dnsproxy.Explanation, error) {
+	var out dnsproxy.Explanation
+	path, err := sessionPath(session)
+	if err != nil {
+		return out, err
+	}
+	query := url.Values{"name": {name}, "type": {qtype}}
+	return out, c.call(ctx, http.MethodGet, path+"/names?"+query.Encode(), &out, answerTimeout)
 }
 
 // Down ends a session and waits until it is gone.

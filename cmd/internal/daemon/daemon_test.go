@@ -19,6 +19,7 @@ import (
 	"github.com/borrownet/borrownet/cmd/internal/fault"
 	"github.com/borrownet/borrownet/cmd/internal/rundir"
 	"github.com/borrownet/borrownet/cmd/internal/session"
+	"github.com/borrownet/borrownet/dnsproxy"
 )
 
 // fakeOpener opens fakes; what goes wrong is chosen by the target's name.
@@ -90,6 +91,13 @@ func (s *fakeSession) Status(_ context.Context, measure bool) session.Status {
 		st.RoundTrip = time.Millisecond
 	}
 	return st
+}
+
+func (s *fakeSession) ExplainName(_ context.Context, name, qtype string) (dnsproxy.Explanation, error) {
+	if qtype == "X" {
+		return dnsproxy.Explanation{}, &fault.Error{Code: fault.Usage, Op: "explain", Object: name, Reason: "no such type"}
+	}
+	return dnsproxy.Explanation{Name: name + ".", Type: qtype, Rcode: "NOERROR"}, nil
 }
 
 func (s *fakeSession) Place() session.Place {
@@ -223,6 +231,13 @@ func TestLifeOfASession(t *testing.T) {
 	list, err := h.client.List(t.Context(), false)
 	if err != nil || len(list) != 2 || list[0].Session != "api" || list[1].Session != "web" {
 		t.Errorf("list: %+v, %v", list, err)
+	}
+	names, err := h.client.ExplainName(t.Context(), "api", "a&b?", "SRV")
+	if err != nil || names.Name != "a&b?." || names.Type != "SRV" {
+		t.Errorf("explain: %+v, %v", names, err)
+	}
+	if _, err := h.client.ExplainName(t.Context(), "api", "orders", "X"); fault.From(err).Code != fault.Usage {
+		t.Errorf("explain with a bad type: %v", err)
 	}
 	place, err := h.client.Place(t.Context(), "api")
 	if err != nil || place.Socket != "/run/x.sock" {

@@ -40,6 +40,7 @@ func (s *server) handler() http.Handler {
 	mux.HandleFunc("GET "+pathSessions, s.list)
 	mux.HandleFunc("GET "+pathSessions+"/{name}", s.status)
 	mux.HandleFunc("GET "+pathSessions+"/{name}/place", s.place)
+	mux.HandleFunc("GET "+pathSessions+"/{name}/names", s.names)
 	mux.HandleFunc("DELETE "+pathSessions+"/{name}", s.down)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !s.sessions.enter() {
@@ -109,9 +110,16 @@ func (s *server) status(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *server) place(w http.ResponseWriter, r *http.Request) {
+	if sess := s.usable(w, r); sess != nil {
+		s.answer(w, sess.Place())
+	}
+}
+
+// usable returns the session that r names, or answers why it is of no use.
+func (s *server) usable(w http.ResponseWriter, r *http.Request) Session {
 	e := s.entry(w, r)
 	if e == nil {
-		return
+		return nil
 	}
 	e.mu.Lock()
 	sess, state, problem := e.session, e.state, e.problem
@@ -125,8 +133,23 @@ func (s *server) place(w http.ResponseWriter, r *http.Request) {
 	case state == session.Lost && problem != nil:
 		s.refuse(w, http.StatusConflict, problem)
 	default:
-		s.answer(w, sess.Place())
+		return sess
 	}
+	return nil
+}
+
+// names explains how a program's query for a name is answered.
+func (s *server) names(w http.ResponseWriter, r *http.Request) {
+	sess := s.usable(w, r)
+	if sess == nil {
+		return
+	}
+	out, err := sess.ExplainName(r.Context(), r.FormValue("name"), r.FormValue("type"))
+	if err != nil {
+		s.refuse(w, http.StatusBadRequest, fault.From(err))
+		return
+	}
+	s.answer(w, out)
 }
 
 func (s *server) down(w http.ResponseWriter, r *http.Request) {

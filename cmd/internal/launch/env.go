@@ -50,7 +50,7 @@ func Compose(laptop []string, place session.Place, rules Rules) Environment {
 		_, isSet := set[name]
 		_, isBorrowed := borrowed[name]
 		switch {
-		case isSet, isBorrowed, gone(name), strings.HasPrefix(name, own):
+		case isSet, isBorrowed, gone(name), slices.Contains(told, name):
 		case isProxy(name):
 			e.Proxies = append(e.Proxies, name)
 		case isIdentity(name) && !rules.KeepIdentity:
@@ -60,7 +60,7 @@ func Compose(laptop []string, place session.Place, rules Rules) Environment {
 		}
 	}
 	maps.Copy(borrowed, set)
-	maps.DeleteFunc(borrowed, func(name, _ string) bool { return gone(name) || strings.HasPrefix(name, own) })
+	maps.DeleteFunc(borrowed, func(name, _ string) bool { return gone(name) || slices.Contains(told, name) })
 	for _, name := range slices.Sorted(maps.Keys(borrowed)) {
 		e.Borrowed = append(e.Borrowed, name+"="+borrowed[name])
 	}

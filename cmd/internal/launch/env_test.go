@@ -15,12 +15,12 @@ import (
 func TestCompose(t *testing.T) {
 	place := session.Place{Session: "api", Pod: "api-1", Namespace: "shop", Env: []string{
 		"GREETING=hello", "PATH=/pod/bin", "HOME=/", "KUBERNETES_SERVICE_HOST=192.0.2.1", "HTTP_PROXY=http://pod.example.org", "JAVA_HOME=/opt/java",
-		"LD_PRELOAD=/evil.so", "BASH_ENV=/evil", "XDG_DATA_HOME=/x", "LC_ALL=C", "GIT_SSH_COMMAND=evil", "BORROWNET_SESSION=evil", "PYTHONPATH=/evil",
+		"LD_PRELOAD=/evil.so", "BASH_ENV=/evil", "XDG_DATA_HOME=/x", "LC_ALL=C", "GIT_SSH_COMMAND=evil", "BORROWNET_SESSION=evil", "BORROWNET_AGENT_IMAGE=evil", "PYTHONPATH=/evil",
 		"BASH_FUNC_ls%%=() { evil; }", "novalue", "NUL=a\x00b", "GREETING=twice", "DB=pod", "NODE_OPTIONS=--require /evil.js", "AWS_ROLE_ARN=arn:pod",
 		"X\x1b[2J=y", "=z",
 	}}
 	laptop := []string{
-		"PATH=/bin", "HOME=/nonexistent", "DB=laptop", "https_proxy=http://laptop.example.org", "NO_PROXY=x", "BORROWNET_POD=old",
+		"PATH=/bin", "HOME=/nonexistent", "DB=laptop", "https_proxy=http://laptop.example.org", "NO_PROXY=x", "BORROWNET_POD=old", "BORROWNET_AGENT_IMAGE=a:1",
 		"AWS_PROFILE=me", "AWS_ROLE_ARN=arn:me", "AZURE_CLIENT_ID=me", "GOOGLE_APPLICATION_CREDENTIALS=/me", "AWS_REGION=eu-west-1",
 	}
 	session := []string{"BORROWNET_SESSION=api", "BORROWNET_POD=api-1", "BORROWNET_NAMESPACE=shop"}
@@ -36,14 +36,14 @@ func TestCompose(t *testing.T) {
 		want  Environment
 	}{
 		{"default", Rules{}, Environment{
-			Env:      slices.Concat([]string{"PATH=/bin", "HOME=/nonexistent", "AWS_REGION=eu-west-1"}, borrowed, session),
+			Env:      slices.Concat([]string{"PATH=/bin", "HOME=/nonexistent", "BORROWNET_AGENT_IMAGE=a:1", "AWS_REGION=eu-west-1"}, borrowed, session),
 			Borrowed: borrowed, Proxies: proxies, Identity: identity, Excluded: excluded,
 		}},
 		{"rules", Rules{
 			Set: []string{"GREETING=mine", "NEW=1", "NEW=2", "BORROWNET_SESSION=evil", "PATH=/other"}, Unset: []string{"DB", "AWS_REGION", "NEW2"},
 			Take: []string{"JAVA_HOME", "NOT_THERE", "BORROWNET_SESSION"}, KeepIdentity: true,
 		}, Environment{
-			Env: slices.Concat([]string{"HOME=/nonexistent", "AWS_PROFILE=me", "AZURE_CLIENT_ID=me", "GOOGLE_APPLICATION_CREDENTIALS=/me",
+			Env: slices.Concat([]string{"HOME=/nonexistent", "BORROWNET_AGENT_IMAGE=a:1", "AWS_PROFILE=me", "AZURE_CLIENT_ID=me", "GOOGLE_APPLICATION_CREDENTIALS=/me",
 				"AWS_ROLE_ARN=arn:pod", "GREETING=mine", "JAVA_HOME=/opt/java", "KUBERNETES_SERVICE_HOST=192.0.2.1", "NEW=2", "PATH=/other"}, session),
 			Borrowed: []string{"AWS_ROLE_ARN=arn:pod", "GREETING=mine", "JAVA_HOME=/opt/java", "KUBERNETES_SERVICE_HOST=192.0.2.1", "NEW=2", "PATH=/other"},
 			Proxies:  proxies, Excluded: less("JAVA_HOME"), Missing: []string{"NOT_THERE", "BORROWNET_SESSION"},

@@ -35,8 +35,11 @@ var keptPrefixes = []string{
 	"XDG_", "LC_", "LD_", "BASH_FUNC_", "GIT_", "SSH_", "PYTHON", "PERL", "CONDA_", "NIX_", "NPM_CONFIG_", "DOTNET_", "CORECLR_", "COR_", "DYLD_",
 }
 
-// own are the variables that only borrownet sets.
+// own begins the variables of borrownet itself, which no pod sets.
 const own = "BORROWNET_"
+
+// told are those that tell a program which session it runs in.
+var told = []string{SessionVar, PodVar, NamespaceVar}
 
 // identities are the laptop's variables that give a program an identity, which
 // the pod's would be shadowed by.

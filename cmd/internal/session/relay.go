@@ -53,7 +53,7 @@ type exchange struct{ session *Session }
 func (e *exchange) admit(dst netip.AddrPort) error {
 	a := dst.Addr()
 	switch {
-	case e.session.locals.nameservers[dst]:
+	case e.session.locals.nameservers.has(dst):
 		return nil
 	case a.IsLoopback(), a.IsUnspecified():
 		return switchboard.ErrLocal
@@ -75,7 +75,7 @@ func (e *exchange) OpenTCP(ctx context.Context, dst netip.AddrPort) (func(contex
 	if err := e.admit(dst); err != nil {
 		return nil, err
 	}
-	if s.locals.nameservers[dst] {
+	if s.locals.nameservers.has(dst) {
 		return func(ctx context.Context, c *net.TCPConn) {
 			if c != nil {
 				s.locals.dns.ServeTCP(ctx, c)
@@ -115,7 +115,7 @@ func (e *exchange) OpenUDP(_ context.Context, dst netip.AddrPort) (func(context.
 	if err := e.admit(dst); err != nil {
 		return nil, err
 	}
-	if e.session.locals.nameservers[dst] {
+	if e.session.locals.nameservers.has(dst) {
 		return e.resolve, nil
 	}
 	return func(ctx context.Context, c *net.UDPConn) { e.exchange(ctx, c, dst) }, nil
@@ -139,17 +139,8 @@ func (e *exchange) resolve(ctx context.Context, c *net.UDPConn) {
 		} else if again {
 			continue
 		}
-		select {
-		case l.queries <- struct{}{}:
-		default:
-			continue // the resolver asks again
-		}
-		query := append([]byte(nil), buf[:n]...)
-		l.udp.wg.Go(func() {
-			defer func() { <-l.queries }()
-			if reply := l.dns.Answer(l.ctx, query, true); reply != nil {
-				_, _ = c.Write(reply) // the program may have gone
-			}
+		l.queries.add(buf[:n], func(reply []byte) {
+			_, _ = c.Write(reply) // the program may have gone
 		})
 	}
 }

@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -36,9 +35,6 @@ const (
 	helperTimeout = 15 * time.Second
 )
 
-// resolvConf is the laptop's resolver configuration.
-const resolvConf = "/etc/resolv.conf"
-
 // Session is a borrowed target.
 type Session struct {
 	name    string
@@ -57,6 +53,7 @@ type Session struct {
 	agent   *kube.Agent
 	peer    wg.PublicKey
 	stack   *netstack.Stack
+	names   *nameservers
 	fabric  *fabric
 	link    *link.Link
 	linkEnd chan error // the link's end, once
@@ -167,11 +164,11 @@ func (s *Session) raiseStack(context.Context) error {
 	if err != nil {
 		return fmt.Errorf("make network stack: %w", err)
 	}
-	laptop := laptopResolver(s.log)
+	s.names = newNameservers(resolvConf, s.log)
 	s.stack = stack
 	s.fabric = newFabric(router.New(router.Config{
 		Session: s.target.PodIPs, Client: wire.ClientAddr, Agent: wire.AgentAddr, Remote: wire.LoopbackAddr,
-		Nameservers: laptop.Nameservers, Local: s.req.Local, Logger: s.log,
+		Nameservers: s.names.addrs(), Local: s.req.Local, Logger: s.log,
 	}), stack, s.log)
 	s.fabric.pumpStack()
 	s.onClose(func() error {
@@ -179,29 +176,15 @@ func (s *Session) raiseStack(context.Context) error {
 		err := stack.Close()
 		s.fabric.wg.Wait()
 		s.locals.udp.wg.Wait()
+		if q := s.locals.queries; q != nil {
+			q.wg.Wait()
+		}
 		return err
 	})
 	s.locals = &locals{
-		ctx: s.ctx, stack: stack, nameservers: addrPorts(laptop.Nameservers, 53), local: s.req.Local, remote: s.req.RemoteLocalhost, queries: make(chan struct{}, maxQueries),
-		udp: newUDPTable(stack, s.hasUDPPort),
+		ctx: s.ctx, stack: stack, nameservers: s.names, local: s.req.Local, remote: s.req.RemoteLocalhost, udp: newUDPTable(stack, s.hasUDPPort),
 	}
 	return nil
-}
-
-// laptopResolver reads the laptop's resolv.conf; programs ask the servers in it.
-func laptopResolver(log *slog.Logger) dnsproxy.ResolvConf {
-	f, err := os.Open(resolvConf)
-	if err != nil {
-		log.Warn("the laptop has no resolver", "err", err)
-		rc, _ := dnsproxy.ParseResolvConf(strings.NewReader("")) // what resolvers assume then
-		return rc
-	}
-	defer f.Close()
-	rc, err := dnsproxy.ParseResolvConf(f)
-	if err != nil {
-		log.Warn("the laptop's resolver is unknown", "err", err)
-	}
-	return rc
 }
 
 // raiseLink opens the link to the agent and WireGuard over it.
@@ -285,9 +268,22 @@ func (s *Session) serveLocals(context.Context) error {
 	if err != nil {
 		return fmt.Errorf("pod's resolver: %w", err)
 	}
-	s.dns = dnsproxy.New(dnsproxy.Config{Pod: pod, Dial: s.dialPod, Logger: s.log})
+	var dialer net.Dialer
+	s.dns = dnsproxy.New(dnsproxy.Config{
+		Pod: pod, Dial: s.dialPod, Local: s.req.LocalNames, Hosts: s.req.Hosts, Logger: s.log,
+		DialLaptop: func(ctx context.Context, network string, addr netip.AddrPort) (net.Conn, error) {
+			return dialer.DialContext(ctx, network, addr.String())
+		},
+	})
 	s.onClose(s.dns.Close)
-	s.locals.dns = s.dns
+	s.dns.SetLaptop(s.names.conf())
+	s.wg.Go(func() {
+		s.names.follow(s.ctx, func() {
+			s.fabric.router.SetNameservers(s.names.addrs())
+			s.dns.SetLaptop(s.names.conf())
+		})
+	})
+	s.locals.dns, s.locals.queries = s.dns, newQueries(s.ctx, s.dns)
 	s.stack.ForwardTCP(maxDialing, s.locals.forwardTCP)
 	s.stack.ForwardUDP(s.locals.forwardUDP)
 	return nil

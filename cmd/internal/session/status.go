@@ -22,7 +22,8 @@ func (s *Session) Status(ctx context.Context, measure bool) Status {
 		Container: s.target.Container, Node: s.target.Node, PodIPs: s.target.PodIPs,
 	}
 	out.Hook, out.HookNote, out.Since = s.hook, s.note, s.since
-	out.RemoteLocalhost, out.Local, out.Publish, out.Ports = s.req.RemoteLocalhost, s.req.Local, s.req.Publish, s.ports.list()
+	out.RemoteLocalhost, out.Local, out.LocalNames = s.req.RemoteLocalhost, s.req.Local, s.req.LocalNames
+	out.Publish, out.Ports = s.req.Publish, s.ports.list()
 	if s.helper != nil {
 		out.Device = s.helper.Kind()
 	}
@@ -32,6 +33,7 @@ func (s *Session) Status(ctx context.Context, measure bool) Status {
 	}
 	out.Redials = l.Redials
 	out.Traffic = Traffic{BytesIn: l.BytesIn, BytesOut: l.BytesOut, Flows: s.fabric.router.Stats().Flows, Drops: s.fabric.drops()}
+	out.DNS = s.dns.Stats()
 	out.Agent = Agent{Container: s.agent.Container, Version: s.info.Version, Reused: s.agent.Reused, Expires: s.info.Expires, Ping: s.info.Ping}
 	if measure && out.State != Lost {
 		s.measure(ctx, &out)

@@ -31,13 +31,13 @@ const (
 type locals struct {
 	ctx         context.Context // done when the session ends
 	stack       *netstack.Stack
-	nameservers map[netip.AddrPort]bool
+	nameservers *nameservers
 	local       []netip.Prefix // destinations in the laptop's own network
 	remote      []uint16       // ports of localhost that are the pod's
 	dns         dnsServer
 	udp         *udpTable
 	ports       atomic.Pointer[ports] // nil until the session has a namespace
-	queries     chan struct{}         // a slot per DNS query in flight
+	queries     *queries
 }
 
 // dnsServer is what locals needs of the DNS proxy.
@@ -50,7 +50,7 @@ type dnsServer interface {
 func (l *locals) forwardTCP(r *netstack.TCPRequest) {
 	dst := r.Flow().Dst
 	switch {
-	case l.nameservers[dst]:
+	case l.nameservers.has(dst):
 		if c, err := r.Accept(); err == nil {
 			l.dns.ServeTCP(l.ctx, c)
 		}

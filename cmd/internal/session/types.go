@@ -6,6 +6,7 @@ import (
 
 	"github.com/borrownet/borrownet/agent/kube"
 	"github.com/borrownet/borrownet/cmd/internal/fault"
+	"github.com/borrownet/borrownet/dnsproxy"
 )
 
 // Request says what a person wants to borrow. It crosses the daemon's socket.
@@ -21,10 +22,17 @@ type Request struct {
 	// RemoteLocalhost are TCP ports of localhost that are the pod's for programs.
 	RemoteLocalhost []uint16 `json:"remoteLocalhost,omitempty"`
 	// Local are destinations in the laptop's own network: not through the pod.
-	Local   []netip.Prefix `json:"local,omitempty"`
-	IdleTTL time.Duration  `json:"idleTTL"`
-	HardTTL time.Duration  `json:"hardTTL"`
+	Local []netip.Prefix `json:"local,omitempty"`
+	// LocalNames are domains, as ParseDomain returns them, whose names the laptop's resolver is asked for.
+	LocalNames []string `json:"localNames,omitempty"`
+	// Hosts are the addresses of names that nobody is asked for.
+	Hosts   map[string][]netip.Addr `json:"hosts,omitempty"`
+	IdleTTL time.Duration           `json:"idleTTL"`
+	HardTTL time.Duration           `json:"hardTTL"`
 }
+
+// ParseDomain returns text, a domain, as Request.LocalNames has it.
+func ParseDomain(text string) (string, error) { return dnsproxy.ParseDomain(text) }
 
 // Rung is how programs get into a session.
 type Rung string
@@ -82,22 +90,24 @@ type Traffic struct {
 
 // Status is what `status` shows.
 type Status struct {
-	Session   string        `json:"session"`
-	State     State         `json:"state"`
-	Problem   *fault.Error  `json:"problem,omitempty"` // why it is lost or reconnecting
-	Target    Target        `json:"target"`
-	Hook      Rung          `json:"hook"`                     // Seccomp or Relay
-	HookNote  string        `json:"hookNote,omitempty"`       // why it is not a better one
-	Device    string        `json:"device,omitempty"`         // tun or veth; "" = none
-	Carrier   string        `json:"carrier,omitempty"`        // spdy or websocket; "" = none now
-	RoundTrip time.Duration `json:"roundTripNanos,omitempty"` // of a control request just now; 0 = no answer
-	Redials   uint64        `json:"redials"`
-	Since     time.Time     `json:"since"`
-	Agent     Agent         `json:"agent"`
-	Traffic   Traffic       `json:"traffic"`
+	Session   string         `json:"session"`
+	State     State          `json:"state"`
+	Problem   *fault.Error   `json:"problem,omitempty"` // why it is lost or reconnecting
+	Target    Target         `json:"target"`
+	Hook      Rung           `json:"hook"`                     // Seccomp or Relay
+	HookNote  string         `json:"hookNote,omitempty"`       // why it is not a better one
+	Device    string         `json:"device,omitempty"`         // tun or veth; "" = none
+	Carrier   string         `json:"carrier,omitempty"`        // spdy or websocket; "" = none now
+	RoundTrip time.Duration  `json:"roundTripNanos,omitempty"` // of a control request just now; 0 = no answer
+	Redials   uint64         `json:"redials"`
+	Since     time.Time      `json:"since"`
+	Agent     Agent          `json:"agent"`
+	Traffic   Traffic        `json:"traffic"`
+	DNS       dnsproxy.Stats `json:"dns"`
 
 	RemoteLocalhost []uint16        `json:"remoteLocalhost,omitempty"`
 	Local           []netip.Prefix  `json:"local,omitempty"`
+	LocalNames      []string        `json:"localNames,omitempty"`
 	Publish         Publish         `json:"publish,omitzero"`
 	Ports           []PublishedPort `json:"ports,omitempty"` // of programs, on the laptop's loopback
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net"
-	"net/netip"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -15,7 +14,6 @@ import (
 )
 
 const (
-	maxQueries  = 256 // DNS queries over UDP in flight
 	maxUDPFlows = 512 // UDP flows to the laptop at a time
 	udpBacklog  = 32  // datagrams of a flow that wait for its goroutine
 	udpIdle     = 120 * time.Second
@@ -24,27 +22,15 @@ const (
 // forwardUDP takes one datagram of a program of the session. It does not block.
 func (l *locals) forwardUDP(f flow.Flow, payload []byte) {
 	switch {
-	case l.nameservers[f.Dst]:
-		select {
-		case l.queries <- struct{}{}:
-			query := append([]byte(nil), payload...)
-			l.udp.wg.Go(func() {
-				defer func() { <-l.queries }()
-				l.answer(f, query)
-			})
-		default: // the resolver asks again
-		}
+	case l.nameservers.has(f.Dst):
+		l.queries.add(payload, func(reply []byte) {
+			_ = l.stack.SendUDP(f.Dst, f.Src, reply) // no room: the resolver asks again
+		})
 	case f.Dst.Addr().IsLoopback() && l.ports.Load().answer(f, payload):
 	case f.Dst.Addr().IsLoopback(), l.isLocal(f.Dst.Addr()):
 		l.udp.forward(l.ctx, f, payload)
 	default:
 		_ = l.stack.SendUnreachable(f, syscall.ENETUNREACH) // no room: the program asks again
-	}
-}
-
-func (l *locals) answer(f flow.Flow, query []byte) {
-	if reply := l.dns.Answer(l.ctx, query, true); reply != nil {
-		_ = l.stack.SendUDP(f.Dst, f.Src, reply) // no room: the resolver asks again
 	}
 }
 
@@ -54,7 +40,7 @@ type udpTable struct {
 	stack *netstack.Stack
 	// inside reports whether a program of the session has the UDP port.
 	inside func(port uint16) bool
-	wg     sync.WaitGroup // flows, and the queries of locals
+	wg     sync.WaitGroup // flows
 
 	mu    sync.Mutex
 	flows map[flow.Flow]chan []byte
@@ -168,12 +154,3 @@ type clock struct{ nanos atomic.Int64 }
 
 func (c *clock) touch()               { c.nanos.Store(time.Now().UnixNano()) }
 func (c *clock) since() time.Duration { return time.Since(time.Unix(0, c.nanos.Load())) }
-
-// addrPorts returns port of each address.
-func addrPorts(addrs []netip.Addr, port uint16) map[netip.AddrPort]bool {
-	out := map[netip.AddrPort]bool{}
-	for _, a := range addrs {
-		out[netip.AddrPortFrom(a, port)] = true
-	}
-	return out
-}

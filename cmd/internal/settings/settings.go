@@ -3,10 +3,12 @@
 package settings
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"net/netip"
 	"os"
 
 	"sigs.k8s.io/yaml"
@@ -23,10 +25,30 @@ const maxSize = 1 << 20
 // Settings are what the file says.
 type Settings struct {
 	AgentImage string `json:"agentImage"`
-	// Publish and Local are values of the flags of these names, which add to them.
+	// Publish, Local and RemoteLocalhost are values of the flags of these names, which add to them.
 	Publish         []string `json:"publish"`
 	Local           []string `json:"local"`
 	RemoteLocalhost []uint16 `json:"remoteLocalhost"`
+	// Hosts are the addresses of names that nobody is asked for.
+	Hosts map[string]Addrs `json:"hosts"`
+}
+
+// Addrs are one address, or a list of them.
+type Addrs []netip.Addr
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (a *Addrs) UnmarshalJSON(text []byte) error {
+	var one netip.Addr
+	if err := json.Unmarshal(text, &one); err == nil && one.IsValid() {
+		*a = Addrs{one}
+		return nil
+	}
+	var list []netip.Addr
+	if err := json.Unmarshal(text, &list); err != nil || len(list) == 0 {
+		return fmt.Errorf("%s is not an IP address, or a list of them", text)
+	}
+	*a = list
+	return nil
 }
 
 // Read reads the file at path. A missing file says nothing.
@@ -42,7 +64,7 @@ func Read(path string) (Settings, error) {
 	if err != nil {
 		return Settings{}, &fault.Error{
 			Code: fault.Usage, Op: "read", Object: path, Reason: err.Error(), Err: err,
-			Hint: "what it may say: agentImage: REGISTRY/borrownet-agent:TAG; publish: [\"18080:8080\"]; local: [192.0.2.0/24]; remoteLocalhost: [15000]",
+			Hint: "what it may say: agentImage: REGISTRY/borrownet-agent:TAG; publish: [\"18080:8080\"]; local: [192.0.2.0/24, corp.example.org]; remoteLocalhost: [15000]; hosts: {db.example.org: 192.0.2.7}",
 		}
 	}
 	return s, nil

@@ -2,13 +2,31 @@ package settings
 
 import (
 	"errors"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
 	"github.com/borrownet/borrownet/cmd/internal/fault"
 )
+
+func TestReadNames(t *testing.T) {
+	path := filepath.Join(t.TempDir(), Name)
+	text := "local: [corp.example.org]\nhosts:\n  db.example.org: 192.0.2.7\n  two.example.org: [192.0.2.8, '2001:db8::8']\n"
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	got, err := Read(path)
+	want := Settings{Local: []string{"corp.example.org"}, Hosts: map[string]Addrs{
+		"db.example.org":  {netip.MustParseAddr("192.0.2.7")},
+		"two.example.org": {netip.MustParseAddr("192.0.2.8"), netip.MustParseAddr("2001:db8::8")},
+	}}
+	if err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, %v", got, err)
+	}
+}
 
 func TestRead(t *testing.T) {
 	tests := []struct{ name, text, want, wantErr string }{
@@ -17,6 +35,8 @@ func TestRead(t *testing.T) {
 		{"empty", "", "", ""},
 		{"unknown_field", "agentimag: x\n", "", "unknown field"},
 		{"no_yaml", "a: [", "", "yaml"},
+		{"no_address", "hosts: {db: nowhere}\n", "", "not an IP address"},
+		{"no_addresses", "hosts: {db: []}\n", "", "not an IP address"},
 		{"too_big", strings.Repeat("#", maxSize+1), "", "more than"},
 	}
 	for _, tt := range tests {
@@ -38,7 +58,7 @@ func TestRead(t *testing.T) {
 			}
 		})
 	}
-	if s, err := Read(filepath.Join(t.TempDir(), Name)); err != nil || s.AgentImage != "" || s.Publish != nil || s.Local != nil {
+	if s, err := Read(filepath.Join(t.TempDir(), Name)); err != nil || !reflect.DeepEqual(s, Settings{}) {
 		t.Errorf("missing file: %+v, %v", s, err)
 	}
 }

@@ -191,6 +191,9 @@ func writeStatus(w io.Writer, s spec.Spec, r state.Record) {
 	if s.Mesh {
 		kind = "the meshed lab"
 	}
+	if s.Flux {
+		kind += " with Flux"
+	}
 	fmt.Fprintf(w, `%s is up since %s
 
   on the laptop   KUBECONFIG=%s, user dev, namespace shop
