@@ -12,14 +12,17 @@ MESHED   = $(if $(filter 0,$(MESH)),,--mesh)
 WITHFLUX = $(if $(FLUX),--flux)
 export VERSION REF
 
-.PHONY: help build agent-binaries demo agent-image setup test test-fast test-race test-hook test-lab test-mesh newcomer lint fmt fuzz soak bench
+.PHONY: help build hook agent-binaries demo agent-image setup test test-fast test-race test-hook test-lab test-mesh newcomer lint fmt fuzz soak bench
 .PHONY: demo-cluster lab-build lab-up lab-down lab-run docs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-build: ## bin/borrownet and bin/borrownet-agent, static
+build: hook ## bin/borrownet and bin/borrownet-agent, static
 	$(BUILD) -o bin/ ./cmd/borrownet ./cmd/borrownet-agent
+
+hook: ## the preload library that build embeds, where there is a C compiler
+	@hack/hook.sh
 
 agent-binaries: ## bin/borrownet-agent-linux-{amd64,arm64}: what --agent-image target sends to nodes of either kind
 	GOARCH=amd64 $(BUILD) -o bin/borrownet-agent-linux-amd64 ./cmd/borrownet-agent
@@ -89,4 +92,4 @@ docs: build ## regenerate docs/cli from the program's own help
 	@hack/docs-cli.sh
 
 clean: ## remove bin and test leftovers
-	rm -rf bin
+	rm -rf bin hook/lib/*

@@ -135,7 +135,7 @@ func TestCacheKey(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		srv := dnsproxytest.New(t, world()...)
 		p := newTestProxy(t, srv, podConf())
-		for _, name := range []string{"dual.", "DUAL.", "dUaL."} {
+		for _, name := range []string{"DUAL.", "dual.", "dUaL."} {
 			got := ask(t, p, question(name, dns.TypeA), true)
 			want := []string{name + " 30 IN CNAME " + name + "shop.svc.cluster.local.", name + "shop.svc.cluster.local. 60 IN A 192.0.2.3"}
 			if diff := cmp.Diff(want, text(got.Answer)); diff != "" {

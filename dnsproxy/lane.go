@@ -17,7 +17,6 @@ const (
 	// A lane carries so many queries at a time. The agent's queue for one UDP socket has room for twice as many, and so
 	// has the kernel for the answers.
 	laneInFlight = 32
-	maxLanes     = maxCalls / laneInFlight
 
 	// A lane is given up after so many queries or so long: who wants to forge answers has to find a new port each time.
 	// The agent keeps a socket in the pod per lane, which is why not each query has one of its own.

@@ -380,3 +380,24 @@ func TestAny(t *testing.T) {
 		}
 	})
 }
+
+// TestServersCase checks names that the nameserver spells otherwise than the program: CoreDNS says lower case.
+func TestServersCase(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		srv := dnsproxytest.New(t, world()...)
+		srv.Handle(func(_ dnsproxytest.Query, reply *dns.Msg) []*dns.Msg {
+			for _, rr := range reply.Answer {
+				rr.Header().Name = strings.ToLower(rr.Header().Name)
+			}
+			return []*dns.Msg{reply}
+		})
+		p := newTestProxy(t, srv, podConf())
+		for _, name := range []string{"orders.", "ORDERS.", "Orders."} {
+			got := ask(t, p, question(name, dns.TypeA), true)
+			want := []string{name + " 5 IN CNAME orders.shop.svc.cluster.local.", "orders.shop.svc.cluster.local. 5 IN A 192.0.2.1"}
+			if diff := cmp.Diff(want, text(got.Answer)); diff != "" || got.Question[0].Name != name {
+				t.Errorf("%v (-want +got):\n%s", got.Question, diff)
+			}
+		}
+	})
+}

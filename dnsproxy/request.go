@@ -120,24 +120,36 @@ func (r *request) reply(res result) *dns.Msg {
 			Rcode:              msg.Rcode,
 		},
 	}
+	answer := aged(msg.Answer, msg.Question[0].Name, res.name, age)
 	asked := r.msg.Question[0].Name
 	if res.name != asked && msg.Rcode == dns.RcodeSuccess {
 		// The expanded name was proven, if at all; the alias is ours.
 		out.AuthenticatedData = false
 		out.Answer = append(out.Answer, &dns.CNAME{
 			Hdr:    dns.RR_Header{Name: asked, Rrtype: dns.TypeCNAME, Class: dns.ClassINET, Ttl: aliasTTL(msg) - min(age, aliasTTL(msg))},
-			Target: res.name,
+			Target: ownerLike(res.name, answer),
 		})
 	}
-	out.Answer = append(out.Answer, aged(msg.Answer, res.name, age)...)
-	out.Ns = aged(msg.Ns, res.name, age)
-	out.Extra = aged(msg.Extra, res.name, age)
+	out.Answer = append(out.Answer, answer...)
+	out.Ns = aged(msg.Ns, msg.Question[0].Name, res.name, age)
+	out.Extra = aged(msg.Extra, msg.Question[0].Name, res.name, age)
 	return r.finish(out)
 }
 
-// aged returns copies of rrs that are age seconds older, the owner name in the case that it was asked for in. Records of
-// the hop between us and the nameserver it leaves out.
-func aged(rrs []dns.RR, name string, age uint32) []dns.RR {
+// ownerLike returns name as the records about it spell it: nameservers may answer in another case than they were asked in.
+func ownerLike(name string, rrs []dns.RR) string {
+	for _, rr := range rrs {
+		if strings.EqualFold(rr.Header().Name, name) {
+			return rr.Header().Name
+		}
+	}
+	return name
+}
+
+// aged returns copies of rrs that are age seconds older. A nameserver that has repeated the upper case of a question, as
+// was, in its answer does so for every case, as asked. Records of the hop between us and the nameserver are left out.
+func aged(rrs []dns.RR, was, asked string, age uint32) []dns.RR {
+	repeats := was != strings.ToLower(was)
 	var out []dns.RR
 	for _, rr := range rrs {
 		switch rr.Header().Rrtype {
@@ -147,8 +159,8 @@ func aged(rrs []dns.RR, name string, age uint32) []dns.RR {
 		rr = dns.Copy(rr)
 		h := rr.Header()
 		h.Ttl -= min(h.Ttl, age)
-		if len(h.Name) == len(name) && strings.EqualFold(h.Name, name) {
-			h.Name = name
+		if repeats && h.Name == was {
+			h.Name = asked
 		}
 		out = append(out, rr)
 	}

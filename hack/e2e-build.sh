@@ -19,3 +19,7 @@ $GO run ./hack/mkimage -ref lab.local/hostile-agent:1 -arch "$($GO env GOARCH)" 
 $GO test -c -tags lab -o bin/integration.test ./integration
 $GO build -o bin/caller ./integration/apps/caller
 $GO build -o bin/bench ./integration/bench
+# Resolvers of other C libraries, where there are compilers for them.
+$GO build -o bin/resolve-go ./integration/apps/resolve
+if command -v cc >/dev/null; then CGO_ENABLED=1 $GO build -o bin/resolve-cgo ./integration/apps/resolve; fi
+if command -v musl-gcc >/dev/null; then musl-gcc -static -o bin/resolve-musl integration/apps/resolve/musl/resolve.c; fi

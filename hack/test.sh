@@ -14,6 +14,7 @@ cd "$(dirname "$0")/.."
 
 [ -n "${BORROWNET_OUT-}" ] || exec hack/scratch.sh hack/test.sh "$@"
 
+hack/hook.sh
 ${GO:-go} build -o "$BORROWNET_OUT/tiers" ./hack/tiers
 # exec, so that a signal to this process reaches the runner and the summary is printed.
 exec "$BORROWNET_OUT/tiers" "$@"

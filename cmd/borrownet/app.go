@@ -27,6 +27,8 @@ type app struct {
 	argv    []string
 	version string
 	ui      *ui
+	found   []string // the environment that this process was started with
+	follows string   // the session that its shell is part of by env, or ""
 
 	ioURing bool // commands may use io_uring
 }
@@ -37,7 +39,9 @@ func (a *app) allowIOURing(cmd *cobra.Command) {
 }
 
 func newApp(argv []string, version string) *app {
-	return &app{argv: argv, version: version, ui: newUI(os.Stdout, os.Stderr)}
+	a := &app{argv: argv, version: version, ui: newUI(os.Stdout, os.Stderr)}
+	a.leaveShellEnv()
+	return a
 }
 
 // exitError ends the program with a code that is not ours to explain.
@@ -108,7 +112,7 @@ func (a *app) root() *cobra.Command {
 	root.SetHelpTemplate(helpTemplate)
 	root.SetHelpCommand(a.help(root))
 	root.AddCommand(
-		a.up(), a.run(), a.shell(), a.status(), a.ls(), a.down(), a.rbac(), a.policy(), a.doctor(), a.explain(), a.demo(), a.versionCommand(), a.completion(), exitCodes(),
+		a.up(), a.run(), a.shell(), a.env(), a.status(), a.ls(), a.down(), a.rbac(), a.policy(), a.doctor(), a.explain(), a.demo(), a.versionCommand(), a.completion(), exitCodes(),
 	)
 	return root
 }

@@ -12,14 +12,28 @@ import (
 
 	"github.com/borrownet/borrownet/cmd/internal/demo"
 	"github.com/borrownet/borrownet/cmd/internal/launch"
+	"github.com/borrownet/borrownet/hook"
 )
 
 func (a *app) demo() *cobra.Command {
-	var keep bool
+	var (
+		keep   bool
+		target targetFlags
+	)
 	cmd := &cobra.Command{
 		Use: "demo [--keep]", Short: "show it all on a built-in cluster", Long: demoLong, Example: demoExample, Args: noArgs,
-		RunE: func(*cobra.Command, []string) error { return a.showDemo(keep) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if !target.rungKnown() {
+				return target.rungMistake(cmd.CommandPath())
+			}
+			var up []string
+			if cmd.Flags().Changed("hook") {
+				up = []string{"--hook", target.hook}
+			}
+			return a.showDemo(keep, up)
+		},
 	}
+	cmd.Flags().StringVar(&target.hook, "hook", string(hook.Auto), "`RUNG` by which programs enter the session: "+rungNames())
 	cmd.Flags().BoolVar(&keep, "keep", false, "leave it up to play with, until interrupted")
 	cmd.AddCommand(a.demoCall())
 	return cmd
@@ -41,15 +55,16 @@ func (a *app) demoCall() *cobra.Command {
 			}
 			ctx, cancel := context.WithTimeout(context.Background(), limit)
 			defer cancel()
-			return demo.Call(ctx, args[0], text, a.ui.out)
+			return demo.Call(ctx, args[0], text, hook.Lookup(a.found, hook.EnvVar), a.ui.out)
 		},
 	}
 	cmd.Flags().DurationVar(&limit, "timeout", 5*time.Second, "`TIME` to wait for the answer")
 	return cmd
 }
 
-// showDemo makes the world, tells the story and takes everything away again.
-func (a *app) showDemo(keep bool) (err error) {
+// showDemo makes the world, tells the story and takes everything away again. up are
+// more words for the command that borrows.
+func (a *app) showDemo(keep bool, up []string) (err error) {
 	if outer := os.Getenv(launch.SessionVar); outer != "" {
 		return usage("this shell is borrowed already, by session "+outer, "leave it with exit first, or use another terminal")
 	}
@@ -69,7 +84,7 @@ func (a *app) showDemo(keep bool) (err error) {
 		return err
 	}
 	a.ui.remark(demoIntro)
-	if err := a.tell(ctx, st, story(keep)); err != nil {
+	if err := a.tell(ctx, st, story(keep, up...)); err != nil {
 		return err
 	}
 	if keep {

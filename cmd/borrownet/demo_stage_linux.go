@@ -328,7 +328,9 @@ func emptied(dir string) error {
 	}
 	var names []string
 	for _, e := range entries {
-		names = append(names, e.Name())
+		if !strings.HasPrefix(e.Name(), rundir.LibraryPrefix) { // its programs have ended
+			names = append(names, e.Name())
+		}
 	}
 	if len(names) == 0 {
 		return nil

@@ -28,8 +28,9 @@ type scene struct {
 
 func typed(line string) []string { return strings.Fields(line) }
 
-// story is what the demo shows. With keep it ends before the session does.
-func story(keep bool) []scene {
+// story is what the demo shows. With keep it ends before the session does. up are
+// more words for the command that borrows.
+func story(keep bool, up ...string) []scene {
 	fromPod := regexp.MustCompile(`"remote": "192\.0\.2\.10:\d+"`)
 	scenes := []scene{
 		{
@@ -39,7 +40,7 @@ func story(keep bool) []scene {
 		},
 		{
 			about: "borrow pod api",
-			argv:  typed("borrownet up --pod api --context demo -d"),
+			argv:  append(typed("borrownet up --pod api --context demo -d"), up...),
 			shows: regexp.MustCompile(`session api is ready`), what: "a session",
 		},
 		{

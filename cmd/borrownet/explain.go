@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/borrownet/borrownet/cmd/internal/session"
+	"github.com/borrownet/borrownet/hook"
 )
 
 func (a *app) explain() *cobra.Command {
@@ -70,23 +71,32 @@ func (u *ui) explain(list []session.Status) error {
 	return u.print(plain(b.String()))
 }
 
+// rungTexts say what the rungs do.
+var rungTexts = map[hook.Rung]string{
+	hook.Seccomp:      "the programs' sockets are made in a network namespace of the session",
+	hook.Netns:        "programs run inside a network namespace of the session",
+	hook.Preload:      "a library in programs fetches sockets of a network namespace of the session; what it cannot be in runs inside that",
+	hook.Relay:        "programs keep this machine's sockets, what leaves it is relayed",
+	hook.PreloadRelay: "programs keep this machine's sockets, a library in them has what leaves it relayed; what it cannot be in is refused",
+}
+
 // hookReason names the rung, and why programs are on it.
 func hookReason(st session.Status) string {
+	name, text := string(st.Hook), rungTexts[st.Hook]
 	switch {
-	case st.Hook == session.Seccomp:
-		return "seccomp, the best there is: the programs' sockets are made in a network namespace of the session"
+	case st.Hook == hook.Seccomp:
+		return name + ", the best there is: " + text
 	case st.HookNote == "asked for":
-		return "relay, as asked for with --hook: programs keep this machine's sockets, what leaves it is relayed"
+		return name + ", as asked for with --hook: " + text
 	}
-	return "relay: programs keep this machine's sockets, what leaves it is relayed\n" +
-		"  why not seccomp: " + line(st.HookNote) + "\n  borrownet doctor --offline says what would allow it"
+	return name + ": " + text + "\n  why not a better one: " + line(st.HookNote) + "\n  borrownet doctor --offline says what would allow it"
 }
 
 // routes are destinations, the first that holds first, and where connections to
 // them go.
 func routes(st session.Status) [][2]string {
 	loopback := "this machine; what programs of the session listen on comes first"
-	if st.Hook == session.Relay {
+	if st.Hook.Relayed() {
 		loopback = "this machine"
 	}
 	rows := [][2]string{{"127.0.0.0/8, ::1, localhost", loopback}}

@@ -7,17 +7,18 @@ import (
 	"testing"
 
 	"github.com/borrownet/borrownet/cmd/internal/session"
+	"github.com/borrownet/borrownet/hook"
 )
 
 func TestExplain(t *testing.T) {
 	relayed := session.Status{
-		Session: "api", State: session.Ready, Hook: session.Relay, HookNote: "this container forbids namespaces",
+		Session: "api", State: session.Ready, Hook: hook.Relay, HookNote: "this container forbids namespaces",
 		Target: session.Target{Namespace: "shop", Pod: "api-1", Context: "lab", PodIPs: []netip.Addr{netip.MustParseAddr("192.0.2.7")}},
 		Local:  []netip.Prefix{netip.MustParsePrefix("203.0.113.0/24")},
 	}
 	asked, native := relayed, relayed
 	asked.HookNote = "asked for"
-	native.Hook, native.HookNote = session.Seccomp, ""
+	native.Hook, native.HookNote = hook.Seccomp, ""
 	native.Target.PodIPs = append(native.Target.PodIPs, netip.MustParseAddr("2001:db8::7"))
 	native.Ports = []session.PublishedPort{{Proto: "tcp", Port: 8080, Host: 18080}}
 	for _, tt := range []struct {
@@ -26,7 +27,7 @@ func TestExplain(t *testing.T) {
 		want     []string
 		unwanted string
 	}{
-		{"relay", relayed, []string{"hook relay: ", "why not seccomp: this container forbids namespaces\n", "203.0.113.0/24", "--local\n", "the pod has no IPv6 address", "the pod: from 192.0.2.7, "}, "loopback:"},
+		{"relay", relayed, []string{"hook relay: ", "why not a better one: this container forbids namespaces\n", "203.0.113.0/24", "--local\n", "the pod has no IPv6 address", "the pod: from 192.0.2.7, "}, "loopback:"},
 		{"asked", asked, []string{"hook relay, as asked for"}, "why not"},
 		{"seccomp", native, []string{"hook seccomp, the best there is", "on this machine's loopback: 8080/tcp as 18080\n"}, "no IPv6"},
 	} {

@@ -17,6 +17,7 @@ import (
 	"github.com/borrownet/borrownet/cmd/internal/fault"
 	"github.com/borrownet/borrownet/cmd/internal/session"
 	"github.com/borrownet/borrownet/cmd/internal/settings"
+	"github.com/borrownet/borrownet/hook"
 )
 
 const imageVar = "BORROWNET_AGENT_IMAGE"
@@ -36,7 +37,7 @@ func (t *targetFlags) add(cmd *cobra.Command) {
 	f.StringVarP(&t.container, "container", "c", "", "`NAME` of the container whose environment is borrowed (default: the pod's default container)")
 	f.StringVar(&t.session, "session", "", "`NAME` of the session (default: that of the workload or pod)")
 	f.StringVar(&t.image, "agent-image", "", "`IMAGE` of the agent; target = that of the borrowed container, and the agent is sent into it")
-	f.StringVar(&t.hook, "hook", string(session.Auto), "`RUNG` by which programs enter the session: auto, seccomp or relay")
+	f.StringVar(&t.hook, "hook", string(hook.Auto), "`RUNG` by which programs enter the session: "+rungNames())
 	f.DurationVar(&t.idleTTL, "idle-ttl", 15*time.Minute, "`TIME` after which an agent without a client leaves")
 	f.DurationVar(&t.hardTTL, "hard-ttl", 8*time.Hour, "`TIME` after which an agent leaves in any case")
 	t.routing.add(cmd)
@@ -110,19 +111,30 @@ func (t *targetFlags) request(name string) (session.Request, error) {
 	return req, t.routing.apply(&req, file, name+" --pod "+t.pod)
 }
 
-func (t *targetFlags) rungKnown() bool { return slices.Contains(session.Rungs(), session.Rung(t.hook)) }
+func (t *targetFlags) rungKnown() bool { return slices.Contains(hook.Rungs(), hook.Rung(t.hook)) }
 
 func (t *targetFlags) rungMistake(name string) error {
-	return usage("--hook "+t.hook+": not auto, seccomp or relay", name+" --hook auto")
+	return usage("--hook "+t.hook+": not "+rungNames(), name+" --hook auto")
 }
 
-// checkRung refuses a session that does not have the rung asked for.
-func (t *targetFlags) checkRung(place session.Place) error {
-	if want := session.Rung(t.hook); want != session.Auto && want != place.Hook {
-		return usage(fmt.Sprintf("session %s has hook %s, not %s", place.Session, place.Hook, want),
-			"borrownet down "+place.Session+", then borrownet up with --hook "+t.hook)
+// rungNames lists what --hook takes.
+func rungNames() string {
+	var names []string
+	for _, r := range hook.Rungs() {
+		names = append(names, string(r))
 	}
-	return nil
+	last := len(names) - 1
+	return strings.Join(names[:last], ", ") + " or " + names[last]
+}
+
+// checkRung refuses a session that does not have what the rung asked for needs.
+func (t *targetFlags) checkRung(place session.Place) error {
+	want := hook.Rung(t.hook)
+	if want == hook.Auto || want.Relayed() == place.Hook.Relayed() {
+		return nil
+	}
+	return usage(fmt.Sprintf("session %s has hook %s, not %s", place.Session, place.Hook, want),
+		"borrownet down "+place.Session+", then borrownet up with --hook "+t.hook)
 }
 
 // agentImage finds the image's name: flag, environment, file.

@@ -9,7 +9,7 @@ import (
 	"github.com/borrownet/borrownet/cmd/internal/fault"
 	"github.com/borrownet/borrownet/cmd/internal/launch"
 	"github.com/borrownet/borrownet/cmd/internal/nest"
-	"github.com/borrownet/borrownet/cmd/internal/session"
+	"github.com/borrownet/borrownet/hook"
 	"github.com/borrownet/borrownet/hook/supervisor"
 )
 
@@ -32,8 +32,8 @@ func (a *app) runInside(target targetFlags, p program, name string) error {
 	if err != nil {
 		return err
 	}
-	if place.Hook == session.Relay {
-		return usage("session "+place.Session+" has hook relay, which is not to be had inside session "+outer, "leave this one with exit first, or use another terminal")
+	if place.Hook != hook.Seccomp {
+		return usage("session "+place.Session+" has hook "+string(place.Hook)+", which is not to be had inside session "+outer, "leave this one with exit first, or use another terminal")
 	}
 	inner, err := nest.Join(around, place)
 	if err != nil {
@@ -45,7 +45,7 @@ func (a *app) runInside(target targetFlags, p program, name string) error {
 		return errors.Join(err, inner.Leave())
 	}
 	code, err := supervisor.RunInside(context.Background(), supervisor.Config{
-		Argv: p.argv, Env: append(env.Env, launch.HookVar+"="+around),
+		Argv: p.argv, Env: append(hook.WithoutLibrary(env.Env), launch.HookVar+"="+around),
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Logger: a.logger(),
 	})
 	if lerr := inner.Leave(); lerr != nil {

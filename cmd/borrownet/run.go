@@ -13,10 +13,8 @@ import (
 	"github.com/borrownet/borrownet/cmd/internal/daemon"
 	"github.com/borrownet/borrownet/cmd/internal/fault"
 	"github.com/borrownet/borrownet/cmd/internal/launch"
-	"github.com/borrownet/borrownet/cmd/internal/nest"
 	"github.com/borrownet/borrownet/cmd/internal/session"
-	"github.com/borrownet/borrownet/hook/supervisor"
-	"github.com/borrownet/borrownet/hook/switchboard"
+	"github.com/borrownet/borrownet/hook"
 )
 
 // Exit codes of run and shell when the command did not get as far as its own.
@@ -91,7 +89,7 @@ func (a *app) runCommand(target targetFlags, env envFlags, argv []string, name s
 	if err != nil {
 		return err
 	}
-	code, err := a.supervise(context.Background(), place, program{argv: argv, flags: env, rules: rules})
+	code, err := a.supervise(context.Background(), place, program{argv: argv, hook: hook.Rung(target.hook), flags: env, rules: rules})
 	if err != nil {
 		return err
 	}
@@ -163,69 +161,10 @@ func (a *app) place(client *daemon.Client, name string) (session.Place, error) {
 // program is what runs in a session.
 type program struct {
 	argv  []string
+	hook  hook.Rung // "" = hook.Auto
 	flags envFlags
 	rules launch.Rules // of flags
 	extra []string     // added to its environment
-}
-
-// supervise runs a program in the session at place and returns its exit code.
-// When ctx is done it is ended.
-func (a *app) supervise(ctx context.Context, place session.Place, p program) (int, error) {
-	env := launch.Compose(os.Environ(), place, p.rules)
-	a.report(env)
-	if err := p.flags.save(env.Borrowed); err != nil {
-		return exitOurs, err
-	}
-	cfg := supervisor.Config{
-		Shim: []string{selfPath(), verbExec}, Argv: p.argv, Env: append(env.Env, p.extra...),
-		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Logger: a.logger(), AllowIOURing: a.ioURing,
-	}
-	if a.ioURing && place.Hook == session.Relay {
-		return exitOurs, usage("--allow-io-uring: session "+place.Session+" has hook relay, where sockets of io_uring would be this machine's",
-			"leave the flag out, or use a session with hook seccomp")
-	}
-	done, err := enter(&cfg, place)
-	if err != nil {
-		return exitOurs, &fault.Error{Code: fault.Hook, Op: "use session", Object: place.Session, Reason: err.Error(), Hint: "borrownet status " + place.Session, Err: err}
-	}
-	defer done()
-	code, err := supervisor.Run(ctx, cfg)
-	if _, ok := errors.AsType[*supervisor.CommandError](err); ok {
-		a.ui.fail(&fault.Error{Op: "run", Reason: err.Error()})
-		return code, exitError{code}
-	}
-	if err != nil {
-		return code, hookFault(err)
-	}
-	return code, nil
-}
-
-// enter puts the session's rung into cfg.
-func enter(cfg *supervisor.Config, place session.Place) (done func(), err error) {
-	if place.Hook == session.Relay {
-		cfg.Relay, err = switchboard.Dial(place.Socket)
-		return func() {}, err
-	}
-	id, way, err := nest.Enter(place)
-	if err != nil {
-		return nil, err
-	}
-	tree := &supervisor.Tree{}
-	inner, err := nest.Listen(tree, cfg.Logger)
-	if err != nil {
-		return nil, errors.Join(err, way.Close())
-	}
-	cfg.Identity, cfg.Tree = id, tree
-	cfg.Env = append(cfg.Env, inner.Env())
-	return func() { inner.Close(); way.Close() }, nil
-}
-
-// hookFault explains an error of the supervisor.
-func hookFault(err error) error {
-	if u, ok := errors.AsType[*supervisor.UnsupportedError](err); ok {
-		return &fault.Error{Code: fault.Hook, Op: "hook the command", Reason: u.Reason, Hint: u.Hint, Err: err}
-	}
-	return &fault.Error{Code: fault.Hook, Op: "hook the command", Reason: err.Error(), Err: err}
 }
 
 // logger prints warnings of the hook, all that it says with -v.

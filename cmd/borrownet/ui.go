@@ -17,6 +17,7 @@ import (
 	"github.com/borrownet/borrownet/cmd/internal/fault"
 	"github.com/borrownet/borrownet/cmd/internal/session"
 	"github.com/borrownet/borrownet/dnsproxy"
+	"github.com/borrownet/borrownet/hook"
 )
 
 // This file is the only one that prints to people. Its rules: what somebody
@@ -95,8 +96,11 @@ func plain(s string) string {
 // identity prints the line that says who one is now.
 func (u *ui) identity(st session.Status) {
 	u.say("session %s is ready: %s", st.Session, strings.Join(identity(st), ", "))
-	if st.Hook == session.Relay {
+	switch {
+	case st.Hook.Relayed():
 		u.say("hook %s: programs keep this machine's sockets, what leaves it is relayed", hookText(st))
+	case st.Hook != hook.Seccomp:
+		u.say("hook %s", hookText(st))
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/borrownet/borrownet/cmd/internal/fault"
 	"github.com/borrownet/borrownet/cmd/internal/launch"
 	"github.com/borrownet/borrownet/cmd/internal/session"
+	"github.com/borrownet/borrownet/hook"
 	"github.com/borrownet/borrownet/hook/supervisor"
 )
 
@@ -68,7 +69,7 @@ func (a *app) plan(req session.Request) error {
 // borrow sets a session up and stays with it unless detached. shell is how the
 // sub-shell is to be.
 func (a *app) borrow(req session.Request, detach bool, shell program) error {
-	if err := usable(req.Ref, detach); err != nil {
+	if err := usable(req, detach); err != nil {
 		return err
 	}
 	client, dir, err := a.client()
@@ -112,20 +113,18 @@ func (a *app) saveEnvironment(client *daemon.Client, name string, shell program)
 }
 
 // usable reports why a new session would be of no use to this terminal or
-// machine.
-func usable(ref string, detach bool) error {
+// machine, as far as that is known before a namespace is made.
+func usable(req session.Request, detach bool) error {
 	outer := os.Getenv(launch.SessionVar)
 	switch {
 	case outer != "" && !detach:
-		return &fault.Error{Code: fault.Usage, Op: "borrow", Object: ref, Reason: "this shell is borrowed already, by session " + outer,
+		return &fault.Error{Code: fault.Usage, Op: "borrow", Object: req.Ref, Reason: "this shell is borrowed already, by session " + outer,
 			Hint: "leave it with exit first, or add -d and use the new session from another terminal"}
 	case outer != "":
 		return nil // the hook works: it is at work here
 	}
-	if err := supervisor.Probe(); err != nil {
-		return hookFault(err)
-	}
-	return nil
+	_, _, err := session.Choose(hook.Machine{Listener: supervisor.Probe(), Library: hook.Built()}, req.Hook)
+	return err
 }
 
 // raise asks for a session and tells how it goes.

@@ -75,6 +75,27 @@ const shellLong = `Open your shell in a session that is up, with a marked prompt
 does not end the session. The exit code is the shell's; 125 if borrownet itself
 failed.`
 
+const envLong = `Print what makes the shell that reads it part of a session, as with "borrownet shell" but
+without a new shell: programs started from it have the pod's network and environment.
+
+  eval "$(borrownet env)"            bash, zsh and the like
+  borrownet env | source             fish
+  eval "$(borrownet env --unset)"    and out again
+
+With --follow it prints what a start-up file needs for every terminal to follow "up" and
+"down" by itself, at the next prompt:
+
+  eval "$(borrownet env --follow)"   in ~/.bashrc or ~/.zshrc
+  borrownet env --follow | source    in ~/.config/fish/config.fish
+
+This works by a library that the shell's variables name (hook preload, or preload-relay). It
+is not in programs that are statically linked, written in Go or set-user-id: started from
+this shell they are on this machine's own network. "borrownet run" is for those, here too.`
+
+const envExample = `  eval "$(borrownet env)"
+  eval "$(borrownet env --session api)"
+  eval "$(borrownet env --unset)"`
+
 const statusLong = `Show sessions: whether the path to the pod works and how long a request to the
 agent and back takes now, what was borrowed, and what went through. The exit code
 is 0 only if every session shown is ready.`
@@ -100,6 +121,10 @@ said first. At the end nothing of it is left.
 With --keep it stays until it is interrupted, and says what to try: "up", "run",
 "shell", "status" and "down" work on it as on a cluster, which --context demo names
 for as long as it runs.
+
+With --hook it shows one way for programs into the session. Where a library does that and
+there is no namespace (preload-relay), the demo's own caller, which is written in Go, asks
+the session itself.
 
 The exit code is 0 only if every step showed what it promises.`
 

@@ -31,7 +31,10 @@ func main() {
 		flag.Usage()
 		os.Exit(2)
 	}
-	c := hooktest.Confinement{User: *user, Filter: *filter}
+	c := hooktest.Confinement{User: *user}
+	if *filter {
+		c.Filter = hooktest.Docker
+	}
 	if *docker {
 		c.Keep = dockerCaps
 	}

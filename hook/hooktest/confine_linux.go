@@ -25,25 +25,36 @@ const confinedEnv = "BORROWNET_HOOKTEST_CONFINED"
 // Confined reports whether this process was started by Confine.
 func Confined() bool { return os.Getenv(confinedEnv) != "" }
 
+// A Profile is what a filter denies.
+type Profile string
+
+// The profiles.
+const (
+	Docker Profile = "docker" // what Docker's default profile denies without capabilities
+	Strict Profile = "strict" // besides: seccomp, ptrace and other processes' memory, as a sandbox does
+)
+
 // Confine runs the tests of this binary that match pattern once more as the user
-// uid, as in a plain container: no capability, and a filter that denies what
-// Docker's default profile denies then. Its TestMain must know VerbConfine.
-// It skips the test where this process cannot become that user.
-func Confine(t *testing.T, uid int, pattern string) {
+// uid, as in a plain container: no capability, and a filter. Its TestMain must know
+// VerbConfine. It skips the test where this process cannot become that user.
+func Confine(t *testing.T, profile Profile, uid int, pattern string) {
 	t.Helper()
-	probe := exec.CommandContext(t.Context(), Self, VerbConfine, strconv.Itoa(uid), "/bin/sh", "-c", "exit 0")
+	probe := exec.CommandContext(t.Context(), Self, VerbConfine, string(profile), strconv.Itoa(uid), "/bin/sh", "-c", "exit 0")
 	if out, err := probe.CombinedOutput(); err != nil {
 		Unavailable(t, "setuid", fmt.Sprintf("%v %s", err, bytes.TrimSpace(out)))
 	}
-	args := []string{VerbConfine, strconv.Itoa(uid), Self, "-test.run=" + pattern, "-test.timeout=15m", "-test.v"}
+	args := []string{VerbConfine, string(profile), strconv.Itoa(uid), Self, "-test.run=" + pattern, "-test.timeout=15m", "-test.v"}
 	if testing.Short() {
 		args = append(args, "-test.short")
 	}
 	cmd := exec.CommandContext(t.Context(), Self, args...)
-	cmd.Env = append(os.Environ(), confinedEnv+"=1", "HOME=/tmp", "XDG_RUNTIME_DIR=")
+	cmd.Env = append(os.Environ(), confinedEnv+"="+string(profile), "HOME=/tmp", "XDG_RUNTIME_DIR=")
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
+	}
+	if !strings.Contains(string(out), "--- PASS: ") {
+		t.Fatalf("nothing ran\n%s", out)
 	}
 	for line := range strings.Lines(string(out)) {
 		if strings.Contains(line, "SKIP") || strings.Contains(line, "needs ") || strings.Contains(line, "cost:") {
@@ -53,11 +64,11 @@ func Confine(t *testing.T, uid int, pattern string) {
 }
 
 // ConfineMain executes a command as a user in a plain container. args are the
-// user's number and the command.
+// profile, the user's number and the command.
 func ConfineMain(args []string) int {
-	uid, err := strconv.Atoi(args[0])
+	uid, err := strconv.Atoi(args[1])
 	if err == nil {
-		err = Confinement{User: uid, Filter: true}.Exec(args[1:])
+		err = Confinement{User: uid, Filter: Profile(args[0])}.Exec(args[2:])
 	}
 	fmt.Fprintln(os.Stderr, "confine:", err)
 	return 1
@@ -66,8 +77,8 @@ func ConfineMain(args []string) int {
 // Confinement is what a process is left with.
 type Confinement struct {
 	User   int
-	Keep   []int // the capabilities that stay, in the bounding set and for root
-	Filter bool  // denies what Docker's default profile does
+	Keep   []int   // the capabilities that stay, in the bounding set and for root
+	Filter Profile // "" = none
 }
 
 // Exec gives up the rest and executes the command. It returns only an error, and
@@ -85,8 +96,8 @@ func (c Confinement) Exec(argv []string) error {
 	if err := c.setCapabilities(); err != nil {
 		return err
 	}
-	if c.Filter {
-		if err := installFilter(); err != nil {
+	if c.Filter != "" {
+		if err := installFilter(c.Filter); err != nil {
 			return err
 		}
 	}
@@ -134,11 +145,11 @@ func (c Confinement) setCapabilities() error {
 	return os.NewSyscallError("capset", unix.Capset(&hdr, &sets[0]))
 }
 
-func installFilter() error {
+func installFilter(profile Profile) error {
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return os.NewSyscallError("prctl PR_SET_NO_NEW_PRIVS", err)
 	}
-	prog := containerFilter()
+	prog := containerFilter(profile)
 	fprog := unix.SockFprog{Len: uint16(len(prog)), Filter: &prog[0]}
 	if _, _, e := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, 0, uintptr(unsafe.Pointer(&fprog))); e != 0 {
 		return os.NewSyscallError("seccomp", e)
@@ -168,13 +179,17 @@ func denied() []uint32 {
 	}
 }
 
-func containerFilter() []unix.SockFilter {
+func containerFilter(profile Profile) []unix.SockFilter {
 	const (
 		load, jeq, jset, ret = 0x20, 0x15, 0x45, 0x06
 		allow, refuse        = 0x7fff0000, 0x00050000
 	)
 	prog := []unix.SockFilter{{Code: load, K: 0}}
-	for _, nr := range denied() {
+	refused := denied()
+	if profile == Strict {
+		refused = append(refused, unix.SYS_SECCOMP, unix.SYS_PTRACE, unix.SYS_PROCESS_VM_READV, unix.SYS_PROCESS_VM_WRITEV)
+	}
+	for _, nr := range refused {
 		prog = append(prog, unix.SockFilter{Code: jeq, Jf: 1, K: nr}, unix.SockFilter{Code: ret, K: refuse | uint32(unix.EPERM)})
 	}
 	return append(prog,

@@ -195,16 +195,35 @@ func answer(client int, req []byte) bool {
 	}
 }
 
+// domainNamespace asks for a namespace of the helper's own instead of a socket:
+// the type is CLONE_NEWUSER or CLONE_NEWNET. hook/preload/enter.c does so.
+const domainNamespace = 0x424e
+
 // makeSocket is socket(2) for the families that belong to the session. The
 // helper has every capability over its namespace, so it must not make more.
 func makeSocket(domain, typ, proto int) (int, error) {
 	switch {
 	case domain == unix.AF_INET, domain == unix.AF_INET6:
 	case domain == unix.AF_NETLINK && (proto == unix.NETLINK_ROUTE || proto == unix.NETLINK_SOCK_DIAG):
+	case domain == domainNamespace:
+		return openNamespace(typ)
 	default:
 		return -1, unix.EAFNOSUPPORT
 	}
 	return unix.Socket(domain, typ|unix.SOCK_CLOEXEC, proto)
+}
+
+// openNamespace opens one of the namespaces that this process is in.
+func openNamespace(which int) (int, error) {
+	name := "user"
+	switch which {
+	case unix.CLONE_NEWUSER:
+	case unix.CLONE_NEWNET:
+		name = "net"
+	default:
+		return -1, unix.EINVAL
+	}
+	return unix.Open("/proc/self/ns/"+name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 }
 
 // close removes the socket file and ends every client.

@@ -6,6 +6,8 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/borrownet/borrownet/hook/farend"
 )
 
 // borrow returns a duplicate of a descriptor of the thread pid: the same open
@@ -72,7 +74,7 @@ func factsOf(fd int) (f socketFacts, ok bool) {
 		return f, false
 	}
 	accepts, _ := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
-	f.listening, f.ino, f.at = accepts != 0, st.Ino, addrPortOf(f.name)
+	f.listening, f.ino, f.at = accepts != 0, st.Ino, farend.AddrPort(f.name)
 	return f, true
 }
 

@@ -168,12 +168,13 @@ func unixPath(sa []byte) (string, bool) {
 	return string(p), true
 }
 
-// resolvesNames reports whether a name service listens at the path p: nscd, or
-// systemd-resolved's varlink interface, which nss-resolve uses.
+// resolvesNames reports whether a name service listens at the path p: nscd,
+// systemd-resolved's varlink interface, which nss-resolve uses, or Avahi, which
+// nss-mdns has ask the laptop's network.
 func resolvesNames(p string) bool {
 	p = path.Clean(p)
 	if rest, ok := strings.CutPrefix(p, "/var/run/"); ok {
 		p = "/run/" + rest
 	}
-	return p == "/run/nscd/socket" || strings.HasPrefix(p, "/run/systemd/resolve/")
+	return p == "/run/nscd/socket" || p == "/run/avahi-daemon/socket" || strings.HasPrefix(p, "/run/systemd/resolve/")
 }

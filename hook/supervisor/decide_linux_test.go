@@ -44,6 +44,8 @@ func TestResolvesNames(t *testing.T) {
 		"/var/run//nscd/./socket":                        true,
 		"/run/systemd/resolve/io.systemd.Resolve":        true,
 		"/var/run/systemd/resolve/io.systemd.Resolve":    true,
+		"/var/run/avahi-daemon/socket":                   true,
+		"/run/avahi-daemon/pid":                          false,
 		"/run/systemd/resolve/../userdb/io.systemd.User": false,
 		"/run/systemd/resolved":                          false,
 		"/run/nscd/socket2":                              false,

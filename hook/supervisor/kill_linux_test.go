@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/borrownet/borrownet/hook/farend"
 	"github.com/borrownet/borrownet/hook/hooktest"
 	"github.com/borrownet/borrownet/hook/netns"
 )
@@ -285,11 +286,11 @@ func appEscape([]string) error {
 			domain = unix.AF_INET6
 		}
 		if fd, err := unix.Socket(domain, unix.SOCK_DGRAM, 0); err == nil {
-			_ = unix.Sendto(fd, []byte("x"), 0, sockaddrOf(domain, far))
+			_ = unix.Sendto(fd, []byte("x"), 0, farend.Sockaddr(domain, far))
 			unix.Close(fd)
 		}
 		if fd, err := unix.Socket(domain, unix.SOCK_STREAM|unix.SOCK_NONBLOCK, 0); err == nil {
-			_ = unix.Connect(fd, sockaddrOf(domain, far))
+			_ = unix.Connect(fd, farend.Sockaddr(domain, far))
 			unix.Close(fd)
 		}
 	}

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/borrownet/borrownet/hook/farend"
 )
 
 // publishTimeout bounds the wait for the daemon: a program stands in listen(2).
@@ -61,7 +63,7 @@ func bindAny(fd int, f socketFacts) (socketFacts, error) {
 	if err != nil {
 		return f, err
 	}
-	f.name, f.at = name, addrPortOf(name)
+	f.name, f.at = name, farend.AddrPort(name)
 	return f, nil
 }
 

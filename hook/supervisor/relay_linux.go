@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/borrownet/borrownet/hook/farend"
 	"github.com/borrownet/borrownet/hook/switchboard"
 )
 
@@ -226,12 +227,12 @@ func (r *relay) connectForeign(n *notification, sa []byte, ino uint64) verdict {
 func (s *relaySocket) disconnect(sa []byte) verdict {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	was := nameOf(s.fd)
+	was := farend.Name(s.fd)
 	if err := connectRaw(s.fd, sa); err != nil {
 		return fail(errnoOf(err), nil)
 	}
 	s.peer = netip.AddrPort{}
-	if s.typ == unix.SOCK_DGRAM && nameOf(s.fd).Port() != was.Port() {
+	if s.typ == unix.SOCK_DGRAM && farend.Name(s.fd).Port() != was.Port() {
 		s.flows.close() // their far ends know the old port
 	}
 	return verdict{}
@@ -290,7 +291,7 @@ func (r *relay) getpeername(n *notification, c trap) verdict {
 	p, ok := r.table.peer(ino)
 	if s != nil {
 		s.mu.Lock()
-		p, ok = peer{domain: s.domain, addr: s.peer}, s.peer.IsValid() && peerOf(s.fd).IsValid()
+		p, ok = peer{domain: s.domain, addr: s.peer}, s.peer.IsValid() && farend.Peer(s.fd).IsValid()
 		s.mu.Unlock()
 		r.table.release(s)
 	}

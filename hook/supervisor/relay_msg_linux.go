@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/borrownet/borrownet/hook/farend"
 )
 
 // The calls of datagram sockets that carry an address. Who sends to a far end
@@ -256,7 +258,7 @@ func (r *relay) sendOne(n *notification, s *relaySocket, at uint64, flags int) (
 		return 0, unix.EINVAL
 	}
 	if isLaptops(dst) && dst.Port() != portDNS {
-		if err := unix.Sendto(s.fd, payload, flags|unix.MSG_NOSIGNAL, sockaddrOf(s.domain, dst)); err != nil {
+		if err := unix.Sendto(s.fd, payload, flags|unix.MSG_NOSIGNAL, farend.Sockaddr(s.domain, dst)); err != nil {
 			return 0, errnoOf(err)
 		}
 		return len(payload), 0
@@ -303,7 +305,7 @@ type datagram struct {
 // receive takes one datagram. It waits if the program does.
 func (r *relay) receive(n *notification, s *relaySocket, room, controlRoom, flags int, until time.Time) (*datagram, syscall.Errno) {
 	buf, oob := make([]byte, min(room, maxDatagram)), make([]byte, controlRoom)
-	waits := flags&unix.MSG_DONTWAIT == 0 && !isNonblocking(s.fd)
+	waits := flags&unix.MSG_DONTWAIT == 0 && !farend.Nonblocking(s.fd)
 	if tv, err := unix.GetsockoptTimeval(s.fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO); waits && until.IsZero() && err == nil && tv.Nano() > 0 {
 		until = time.Now().Add(time.Duration(tv.Nano()))
 	}
@@ -313,7 +315,7 @@ func (r *relay) receive(n *notification, s *relaySocket, room, controlRoom, flag
 		switch {
 		case err == nil:
 			return &datagram{
-				payload: buf[:min(got, len(buf))], size: got, control: oob[:oobn], flags: rflags, from: s.real(addrPortOf(from)),
+				payload: buf[:min(got, len(buf))], size: got, control: oob[:oobn], flags: rflags, from: s.real(farend.AddrPort(from)),
 			}, 0
 		case err == unix.EINTR:
 		case err == unix.EAGAIN && waits:

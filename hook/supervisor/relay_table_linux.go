@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/borrownet/borrownet/hook/farend"
 )
 
 const (
@@ -43,6 +45,9 @@ type relaySocket struct {
 	peer       netip.AddrPort // guarded by mu: what it is connected to, or is about to be
 	flows      datagramFlows  // guarded by mu
 }
+
+// near is the socket as far ends know it.
+func (s *relaySocket) near() farend.Socket { return farend.Socket{FD: s.fd, Domain: s.domain} }
 
 // close is called once, by who uses the socket last.
 func (s *relaySocket) close() {
@@ -204,7 +209,7 @@ func (t *relayTable) all() []*relaySocket {
 func (t *relayTable) hasPort(port uint16) bool {
 	found := false
 	for _, s := range t.all() {
-		found = found || nameOf(s.fd).Port() == port
+		found = found || farend.Name(s.fd).Port() == port
 		t.release(s)
 	}
 	return found
@@ -219,7 +224,7 @@ func (t *relayTable) settle(looks int, port uint16) int {
 	gone := 0
 	for _, s := range sockets {
 		// After an error a process that cannot be looked into may have it.
-		if err == nil && (port == 0 || nameOf(s.fd).Port() == port) && t.absent(s, held[s.ino]) >= looks {
+		if err == nil && (port == 0 || farend.Name(s.fd).Port() == port) && t.absent(s, held[s.ino]) >= looks {
 			t.drop(s)
 			gone++
 		}

@@ -5,96 +5,11 @@ import (
 	"os"
 	"slices"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/borrownet/borrownet/hook/farend"
 )
-
-// newStream is a tracked stream as a program has it.
-func newStream(t *testing.T, flags int) *relaySocket {
-	t.Helper()
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|flags, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { unix.Close(fd) })
-	return &relaySocket{fd: fd, domain: unix.AF_INET, typ: unix.SOCK_STREAM}
-}
-
-// TestFarEndTakesNoStranger lets somebody else connect to the listener first.
-func TestFarEndTakesNoStranger(t *testing.T) {
-	s := newStream(t, 0)
-	ln, at, err := s.listenLoop(8, false)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer unix.Close(ln)
-	stranger, program := newStream(t, 0), newStream(t, 0)
-	for _, c := range []*relaySocket{stranger, program} {
-		if err := unix.Connect(c.fd, sockaddrOf(c.domain, at)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	fd, err := acceptFrom(ln, nameOf(program.fd))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer unix.Close(fd)
-	if got := peerOf(fd); got != nameOf(program.fd) {
-		t.Errorf("far end of %v, want %v", got, nameOf(program.fd))
-	}
-	if !poll(stranger.fd, unix.POLLIN, time.Second) {
-		t.Error("the stranger is not hung up on")
-	}
-}
-
-// TestParking keeps a connect unanswered, against a stranger too, and then lets
-// it succeed or be refused.
-func TestParking(t *testing.T) {
-	for _, meets := range []bool{true, false} {
-		s := newStream(t, unix.SOCK_NONBLOCK)
-		p, err := park(s)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer p.close()
-		if poll(s.fd, unix.POLLOUT, 50*time.Millisecond) {
-			t.Fatalf("an answer came: state %d", stateOf(s.fd))
-		}
-		stranger := newStream(t, unix.SOCK_NONBLOCK)
-		if err := unix.Connect(stranger.fd, sockaddrOf(s.domain, p.at)); err != unix.EINPROGRESS {
-			t.Errorf("stranger: %v", err)
-		}
-		if poll(stranger.fd, unix.POLLOUT, 50*time.Millisecond) {
-			t.Errorf("the stranger got in: state %d", stateOf(stranger.fd))
-		}
-		if meets {
-			fd, err := p.bound()
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer unix.Close(fd)
-			if err := unix.Connect(fd, sockaddrOf(s.domain, nameOf(s.fd))); err != nil && err != unix.EINPROGRESS {
-				t.Fatal(err)
-			}
-			if !poll(s.fd, unix.POLLOUT, time.Second) || stateOf(s.fd) != tcpEstablished || peerOf(s.fd) != p.at {
-				t.Errorf("not connected: state %d", stateOf(s.fd))
-			}
-			continue
-		}
-		hold, err := p.bound()
-		if err != nil {
-			t.Fatal(err)
-		}
-		p.hold = hold
-		unix.Close(p.ln)
-		p.ln = -1
-		poll(s.fd, unix.POLLOUT, 5*time.Second)
-		if v, err := unix.GetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_ERROR); err != nil || v != int(unix.ECONNREFUSED) {
-			t.Errorf("SO_ERROR %d, %v, want ECONNREFUSED", v, err)
-		}
-	}
-}
 
 func TestCarried(t *testing.T) {
 	for _, tt := range []struct {
@@ -130,7 +45,7 @@ func TestSockaddr(t *testing.T) {
 		if got, ok := parseSockaddr(formatSockaddr(tt.domain, want)); !ok || got != want {
 			t.Errorf("%s in family %d: got %v, %v", tt.text, tt.domain, got, ok)
 		}
-		if got := addrPortOf(sockaddrOf(tt.domain, want)); got != want {
+		if got := farend.AddrPort(farend.Sockaddr(tt.domain, want)); got != want {
 			t.Errorf("%s in family %d: got %v", tt.text, tt.domain, got)
 		}
 	}

@@ -1,14 +1,13 @@
 package supervisor
 
 import (
-	"fmt"
 	"net/netip"
-	"os"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/borrownet/borrownet/hook/farend"
 	"github.com/borrownet/borrownet/hook/switchboard"
 	"github.com/borrownet/borrownet/netstack/flow"
 )
@@ -88,7 +87,7 @@ func (r *relay) connectUDP(s *relaySocket, dst netip.AddrPort, sa []byte) verdic
 		return verdict{}
 	}
 	if s.peer != dst { // else the far end's socket is connected already
-		if err := unix.Connect(s.fd, sockaddrOf(s.domain, f.far)); err != nil {
+		if err := unix.Connect(s.fd, farend.Sockaddr(s.domain, f.far)); err != nil {
 			return fail(errnoOf(err), err)
 		}
 	}
@@ -123,7 +122,7 @@ func (r *relay) flowLocked(s *relaySocket, dst netip.AddrPort, connect bool) (*d
 		return nil, refusalOf(err)
 	}
 	f := &datagramFlow{dst: dst, flow: carried, fd: -1, used: time.Now()}
-	if err := f.join(s, connect); err != nil {
+	if err := f.meet(s, connect); err != nil {
 		r.datagrams.Add(-1)
 		carried.Close()
 		return nil, errnoOf(err)
@@ -132,62 +131,22 @@ func (r *relay) flowLocked(s *relaySocket, dst netip.AddrPort, connect bool) (*d
 	return f, 0
 }
 
-// join makes the far end, connects it to the socket and hands it to the daemon.
-func (f *datagramFlow) join(s *relaySocket, connect bool) error {
-	loop := s.loopback()
-	domain := domainOf(loop)
-	fd, err := unix.Socket(domain, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
-	if err != nil {
-		return os.NewSyscallError("socket", err)
-	}
-	defer func() {
-		if f.fd < 0 {
-			unix.Close(fd)
-		}
-	}()
-	if err := unix.Bind(fd, sockaddrOf(domain, netip.AddrPortFrom(loop, 0))); err != nil {
-		return fmt.Errorf("bind far end: %w", err)
-	}
-	f.far = nameOf(fd)
-	if connect {
-		if err := unix.Connect(s.fd, sockaddrOf(s.domain, f.far)); err != nil {
-			return fmt.Errorf("connect to far end: %w", err)
-		}
-		s.peer = f.dst
-	}
-	local, err := s.local(loop)
+// meet makes the far end and hands it to the daemon.
+func (f *datagramFlow) meet(s *relaySocket, connect bool) error {
+	fd, at, err := s.near().Meet(connect)
 	if err != nil {
 		return err
 	}
-	// Connected, it hears nobody else.
-	if err := unix.Connect(fd, sockaddrOf(domain, local)); err != nil {
-		return fmt.Errorf("connect far end: %w", err)
+	f.far = at
+	if connect {
+		s.peer = f.dst
 	}
 	if f.dst.Port() == 0 {
 		f.fd = fd // a look at the source address (getaddrinfo(3)): nothing will be sent
 		return nil
 	}
+	defer unix.Close(fd)
 	return f.flow.Attach(fd)
-}
-
-// local returns the address from which the socket sends to loop. It gets a port
-// if it has none.
-func (s *relaySocket) local(loop netip.Addr) (netip.AddrPort, error) {
-	at := nameOf(s.fd)
-	if at.Port() == 0 {
-		var sa unix.Sockaddr = &unix.SockaddrInet4{}
-		if s.domain == unix.AF_INET6 {
-			sa = &unix.SockaddrInet6{}
-		}
-		if err := unix.Bind(s.fd, sa); err != nil {
-			return at, fmt.Errorf("bind socket: %w", err)
-		}
-		at = nameOf(s.fd)
-	}
-	if at.Addr().IsUnspecified() {
-		return netip.AddrPortFrom(loop, at.Port()), nil
-	}
-	return at, nil
 }
 
 // real returns whom a datagram is from.
@@ -223,12 +182,12 @@ func (r *relay) send(n *notification, s *relaySocket, dst netip.AddrPort, payloa
 		return 0, unix.ENETUNREACH
 	}
 	for again := false; ; again = true {
-		err := unix.Sendto(s.fd, payload, flags&unix.MSG_CONFIRM|unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, sockaddrOf(s.domain, to))
+		err := unix.Sendto(s.fd, payload, flags&unix.MSG_CONFIRM|unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, farend.Sockaddr(s.domain, to))
 		switch {
 		case err == nil:
 			return len(payload), 0
 		case err == unix.EINTR:
-		case err == unix.EAGAIN && flags&unix.MSG_DONTWAIT == 0 && !isNonblocking(s.fd):
+		case err == unix.EAGAIN && flags&unix.MSG_DONTWAIT == 0 && !farend.Nonblocking(s.fd):
 			if !r.awaitFor(n, s.fd, unix.POLLOUT, time.Time{}) {
 				return 0, unix.EINTR
 			}
@@ -249,7 +208,7 @@ func (r *relay) awaitFor(n *notification, fd int, events int16, deadline time.Ti
 				return false
 			}
 		}
-		if poll(fd, events, left) {
+		if farend.Poll(fd, events, left) {
 			return true
 		}
 	}

@@ -56,22 +56,36 @@ type Config struct {
 	// it makes by IORING_OP_SOCKET are the laptop's own then.
 	AllowIOURing bool
 	// Relay carries the flows of programs, for the relay rung, where sockets are
-	// the laptop's own. One of Identity.Sockets and Relay is required.
+	// the laptop's own.
 	Relay *switchboard.Client
+	// Unhooked says that the command sees to its sockets itself: it gets no filter,
+	// and nothing but itself is waited for. One of Sockets, Relay and Unhooked is
+	// required.
+	Unhooked bool
+	// Wrapper is put before the command: a program that executes the file that
+	// comes next with the argument vector after it. It is for Unhooked only.
+	Wrapper []string
 	// Logger may be nil: nothing is logged.
 	Logger *slog.Logger
 }
 
 func (c *Config) validate() error {
 	switch {
-	case len(c.Shim) == 0:
+	case len(c.Shim) == 0 && !c.Unhooked:
 		return errors.New("supervisor: no shim")
 	case len(c.Argv) == 0:
 		return errors.New("supervisor: no command")
-	case (c.Sockets == nil) == (c.Relay == nil):
-		return errors.New("supervisor: neither or both of sockets and relay")
 	case c.AllowIOURing && c.Relay != nil:
 		return errors.New("supervisor: io_uring would go past the relay")
+	}
+	ways := 0
+	for _, way := range []bool{c.Sockets != nil, c.Relay != nil, c.Unhooked} {
+		if way {
+			ways++
+		}
+	}
+	if ways != 1 {
+		return errors.New("supervisor: not one of sockets, relay and unhooked")
 	}
 	return nil
 }
@@ -101,7 +115,7 @@ func Run(ctx context.Context, cfg Config) (exitCode int, err error) {
 	if err != nil {
 		return failed(err)
 	}
-	if full := within(cfg.Dir, path); privileged(full) && !mayFilter() {
+	if full := within(cfg.Dir, path); !cfg.Unhooked && privileged(full) && !mayFilter() {
 		cfg.Logger.Warn("set-user-id and file capabilities have no effect under borrownet", "path", full)
 	}
 	// Orphans of the command become ours, so that their memory may be read
@@ -121,7 +135,11 @@ func Run(ctx context.Context, cfg Config) (exitCode int, err error) {
 		defer signal.Stop(pipe)
 	}
 
-	c, err := start(ctx, cfg, path)
+	begin := start
+	if cfg.Unhooked {
+		begin = startUnhooked
+	}
+	c, err := begin(ctx, cfg, path)
 	if err != nil {
 		return failed(err)
 	}
@@ -158,7 +176,7 @@ type command struct {
 	pid    int
 	name   string
 	logger *slog.Logger
-	sup    *supervisor // nil if an outer one answers
+	sup    *supervisor // nil if unhooked, or if an outer one answers
 	loop   chan error  // result of sup.run
 	exec   chan error  // result of execve: nil or a *CommandError
 
@@ -258,6 +276,9 @@ func foreground() bool {
 
 // end stops answering and reports whether the command was executed at all.
 func (c *command) end() error {
+	if c.sup == nil {
+		return nil
+	}
 	c.sup.stop()
 	if !c.loopDone {
 		<-c.loop

@@ -56,6 +56,32 @@ func start(ctx context.Context, cfg Config, path string) (*command, error) {
 	return c, nil
 }
 
+// startUnhooked starts the command as it is.
+func startUnhooked(_ context.Context, cfg Config, path string) (*command, error) {
+	files, undo, err := descriptors(cfg)
+	if err != nil {
+		return nil, err
+	}
+	defer undo()
+	file, argv := path, cfg.Argv
+	if len(cfg.Wrapper) > 0 {
+		file, argv = cfg.Wrapper[0], append(append(append([]string{}, cfg.Wrapper...), path), cfg.Argv...)
+	}
+	attr := &syscall.ProcAttr{Dir: cfg.Dir, Env: cfg.Env, Files: files}
+	pid, err := syscall.ForkExec(file, argv, attr)
+	if err == unix.ENOEXEC {
+		const shell = "/bin/sh" // as execvp(3) has it
+		pid, err = syscall.ForkExec(shell, append([]string{shell, file}, argv[1:]...), attr)
+	}
+	switch {
+	case err != nil && len(cfg.Wrapper) > 0:
+		return nil, fmt.Errorf("start command: %w", &os.PathError{Op: "fork/exec", Path: file, Err: err})
+	case err != nil:
+		return nil, commandError(cfg.Argv[0], err)
+	}
+	return &command{pid: pid, name: cfg.Argv[0], logger: cfg.Logger, loopDone: true}, nil
+}
+
 // abandon kills a shim that is of no use and reaps it.
 func abandon(pid int) {
 	unix.Kill(pid, unix.SIGKILL)

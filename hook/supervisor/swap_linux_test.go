@@ -18,6 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
+	"github.com/borrownet/borrownet/hook/farend"
 	"github.com/borrownet/borrownet/hook/netns"
 )
 
@@ -132,7 +133,7 @@ func appListener(args []string) error {
 	err = errors.Join(
 		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1),
 		unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1),
-		unix.Bind(fd, sockaddrOf(domain, at)),
+		unix.Bind(fd, farend.Sockaddr(domain, at)),
 	)
 	if err != nil {
 		return err
@@ -146,12 +147,12 @@ func appListener(args []string) error {
 	if err := unix.EpollCtl(ep, unix.EPOLL_CTL_ADD, fd, &ev); err != nil {
 		return err
 	}
-	before := nameOf(fd)
+	before := farend.Name(fd)
 	if err := unix.Listen(fd, 5); err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}
-	if after := nameOf(fd); after != before || nameOf(dup) != before {
-		return fmt.Errorf("was bound to %s, is to %s and %s", before, after, nameOf(dup))
+	if after := farend.Name(fd); after != before || farend.Name(dup) != before {
+		return fmt.Errorf("was bound to %s, is to %s and %s", before, after, farend.Name(dup))
 	}
 	fmt.Println("listening", before)
 	events := make([]unix.EpollEvent, 4)
@@ -247,7 +248,7 @@ func appWorkers([]string) error {
 			answered <- err
 		}()
 	}
-	fmt.Println(nameOf(fd))
+	fmt.Println(farend.Name(fd))
 	err = <-answered
 	fmt.Println("one answered")
 	return err
@@ -349,7 +350,7 @@ func appListenAt(addrs []string) error {
 		if err != nil {
 			return err
 		}
-		if err := unix.Bind(fd, sockaddrOf(unix.AF_INET, at)); err != nil {
+		if err := unix.Bind(fd, farend.Sockaddr(unix.AF_INET, at)); err != nil {
 			return fmt.Errorf("bind %s: %w", a, err)
 		}
 		if err := unix.Listen(fd, 5); err != nil {
@@ -527,7 +528,7 @@ func appListenTime(args []string) error {
 		err = unix.Listen(fd, 1)
 		took[i] = time.Since(begin)
 		if err != nil {
-			return fmt.Errorf("listen on %s, number %d: %w", nameOf(fd), i, err)
+			return fmt.Errorf("listen on %s, number %d: %w", farend.Name(fd), i, err)
 		}
 		unix.Close(fd)
 	}

@@ -88,11 +88,11 @@ func answerOf(err error) []byte {
 	case errors.Is(err, ErrLocal):
 		return []byte{verdictLocal, 0}
 	}
-	return []byte{verdictRefuse, byte(errnoOf(err))}
+	return []byte{verdictRefuse, byte(Errno(err))}
 }
 
-// errnoOf is what connect(2) says of err.
-func errnoOf(err error) syscall.Errno {
+// Errno is what connect(2) says of an error of a Handler.
+func Errno(err error) syscall.Errno {
 	var e syscall.Errno
 	var timeout interface{ Timeout() bool }
 	switch {

@@ -31,6 +31,11 @@ var bars = []bar{
 	{"hook.listen.p50", "µs", "< 1000", below(1000)},
 	{"hook.untrapped", "ns", "< 40", below(40)},
 	{"hook.run-true", "ms", "< 60", below(60)},
+	{"dns.cached.p50", "µs", "< 100", below(100)},
+	{"dns.uncached.p50", "µs", "", nil},
+	{"dns.uncached.overhead", "µs", "≤ 300", below(300)}, // beyond the round trip to another pod
+	{"dns.qps", "queries/s", "≥ 20000", func(r Row) bool { return r.Value >= 20000 }},
+	{"dns.lost", "queries", "0", func(r Row) bool { return r.Max == 0 }},
 	{"mem.daemon.idle", "MiB", "< 60", below(60)},
 	{"live.p50", "%", "within ± 10", nil},
 	{"live.p99", "%", "within ± 25", nil},

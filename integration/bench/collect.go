@@ -34,6 +34,7 @@ var groups = []struct {
 }{
 	{"up", samples.collectUp},
 	{"link", samples.collectSession},
+	{"dns", samples.collectNames},
 	{"live", samples.collectLive},
 }
 

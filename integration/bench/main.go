@@ -10,7 +10,7 @@
 //
 //	bench [-run GROUP] [-rounds N] [-seconds S] [-o results.json]
 //	bench measure ECHO SINK SOURCE SECONDS   (one subject; run by bench itself)
-//	bench names SERVER|- NAME                (likewise, for DNS)
+//	bench names SERVER                       (likewise, of DNS; - is resolv.conf's server)
 //	bench pump SINK SOURCE RATE              (load on a session; run by bench itself)
 //	bench page RESULTS.json PAGE.md          (puts the table into a page, between comments)
 package main

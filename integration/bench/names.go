@@ -21,9 +21,12 @@ type Names struct {
 	Uncached float64 `json:"uncached"` // µs, median of names that nobody has asked for before
 	Rate     float64 `json:"rate"`     // cached answers per second, namesInFlight queries under way
 	Lost     int     `json:"lost"`     // of these queries, those without an answer
+	RTT      float64 `json:"rtt"`      // µs, median of a datagram to another pod and back
 }
 
 const (
+	namesService = "ledger.shop.svc.cluster.local"
+
 	cachedQueries   = 2000
 	uncachedQueries = 300
 	namesInFlight   = 500
@@ -32,11 +35,11 @@ const (
 	namesPatience   = 5 * time.Second
 )
 
-// measureNames measures the nameserver at args[0], or the first one of resolv.conf if that is "-", with the name at args[1],
-// and prints Names. Names that nobody has asked for are those of pods by their addresses, which CoreDNS makes up as asked.
+// measureNames measures the nameserver at args[0], or the first one of resolv.conf if that is "-", and prints Names. Names
+// that nobody has asked for are those of pods by their addresses, which CoreDNS makes up as asked.
 func measureNames(args []string) error {
-	if len(args) != 2 {
-		return fmt.Errorf("names: want 2 arguments, have %d", len(args))
+	if len(args) != 1 {
+		return fmt.Errorf("names: want 1 argument, have %d", len(args))
 	}
 	server := args[0]
 	if server == "-" {
@@ -51,12 +54,15 @@ func measureNames(args []string) error {
 	}
 	defer c.Close()
 	var n Names
+	if n.RTT, err = datagramRoundTrip(namesService + ":" + ports[0]); err != nil {
+		return fmt.Errorf("names: %w", err)
+	}
 	for _, m := range []struct {
 		value *float64
 		count int
 		name  func() string
 	}{
-		{&n.Cached, cachedQueries, func() string { return args[1] }},
+		{&n.Cached, cachedQueries, func() string { return namesService }},
 		{&n.Uncached, uncachedQueries, func() string {
 			ip := rand.Uint32()
 			return fmt.Sprintf("10-%d-%d-%d.shop.pod.cluster.local", byte(ip), byte(ip>>8), byte(ip>>16))
@@ -66,10 +72,35 @@ func measureNames(args []string) error {
 			return fmt.Errorf("names: %w", err)
 		}
 	}
-	if n.Rate, n.Lost, err = flood(server, args[1]); err != nil {
+	if n.Rate, n.Lost, err = flood(server, namesService); err != nil {
 		return fmt.Errorf("names: %w", err)
 	}
 	return json.NewEncoder(os.Stdout).Encode(n)
+}
+
+// datagramRoundTrip returns the median time that a datagram takes to the echo server and back, in µs.
+func datagramRoundTrip(echo string) (float64, error) {
+	c, err := net.Dial("udp", echo)
+	if err != nil {
+		return 0, err
+	}
+	defer c.Close()
+	var took []float64
+	buf := make([]byte, 64)
+	for range uncachedQueries {
+		start := time.Now()
+		if err := c.SetDeadline(start.Add(namesPatience)); err != nil {
+			return 0, err
+		}
+		if _, err := c.Write(buf); err != nil {
+			return 0, err
+		}
+		if _, err := c.Read(buf); err != nil {
+			return 0, err
+		}
+		took = append(took, float64(time.Since(start))/float64(time.Microsecond))
+	}
+	return median(took), nil
 }
 
 func firstNameserver() (string, error) {

@@ -21,8 +21,10 @@ const maxAnswer = 1 << 20
 
 // Call calls target as any program does, with the sockets and the resolver of
 // this process, and writes the answer to out. Target is http://HOST[:PORT]/PATH,
-// tcp://HOST:PORT or udp://HOST:PORT, which are sent text, or dns://NAME.
-func Call(ctx context.Context, target, text string, out io.Writer) error {
+// tcp://HOST:PORT or udp://HOST:PORT, which are sent text, or dns://NAME. preload is
+// hook.EnvVar of the environment: the library cannot be in this program, which asks
+// the session itself then.
+func Call(ctx context.Context, target, text, preload string, out io.Writer) error {
 	u, err := url.Parse(target)
 	if err != nil || u.Host == "" {
 		return &fault.Error{Code: fault.Usage, Reason: fmt.Sprintf("%q is no URL to call", target), Hint: "borrownet demo call http://orders"}
@@ -32,6 +34,11 @@ func Call(ctx context.Context, target, text string, out io.Writer) error {
 	}[u.Scheme]
 	if !ok {
 		return &fault.Error{Code: fault.Usage, Reason: fmt.Sprintf("%q is neither http, tcp, udp nor dns", u.Scheme), Hint: "borrownet demo call http://orders"}
+	}
+	if preload != "" {
+		if err := useSession(preload); err != nil {
+			return &fault.Error{Code: fault.Hook, Op: "use session", Reason: err.Error(), Err: err}
+		}
 	}
 	start := time.Now()
 	if err := call(ctx, u, text, out); err != nil {
@@ -62,7 +69,7 @@ func reason(err error, took time.Duration) string {
 
 func callHTTP(ctx context.Context, u *url.URL, _ string, out io.Writer) error {
 	// No proxy: the demo shows where connections go.
-	tr := &http.Transport{DisableCompression: true}
+	tr := &http.Transport{DisableCompression: true, DialContext: dialContext}
 	defer tr.CloseIdleConnections()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {
@@ -83,8 +90,7 @@ func callHTTP(ctx context.Context, u *url.URL, _ string, out io.Writer) error {
 
 // dial connects, with ctx's end as deadline of the conn.
 func dial(ctx context.Context, network, addr string) (net.Conn, error) {
-	var d net.Dialer
-	c, err := d.DialContext(ctx, network, addr)
+	c, err := dialContext(ctx, network, addr)
 	if err != nil {
 		return nil, err
 	}

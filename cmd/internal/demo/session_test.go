@@ -14,6 +14,7 @@ import (
 	"github.com/borrownet/borrownet/cmd/internal/fault"
 	"github.com/borrownet/borrownet/cmd/internal/session"
 	"github.com/borrownet/borrownet/dnsproxy"
+	"github.com/borrownet/borrownet/hook"
 )
 
 // TestNames resolves names as a session does: its DNS proxy asks the cluster's
@@ -69,7 +70,7 @@ func TestAgentDies(t *testing.T) {
 	opener := &session.Opener{Dir: dir, Keys: session.NewKeys(dir), Connect: func(f kube.Flags) (session.Cluster, error) {
 		return NewClient(dir, f), nil
 	}}
-	req := session.Request{Ref: "api", Hook: session.Relay, IdleTTL: time.Minute, HardTTL: time.Hour, Kube: kube.Flags{Context: Context}}
+	req := session.Request{Ref: "api", Hook: hook.Relay, IdleTTL: time.Minute, HardTTL: time.Hour, Kube: kube.Flags{Context: Context}}
 	opening, err := opener.Open(t.Context(), req, func(string) {})
 	if err != nil {
 		t.Fatal(err)

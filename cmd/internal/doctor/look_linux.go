@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/borrownet/borrownet/hook"
 	"github.com/borrownet/borrownet/hook/netns"
 	"github.com/borrownet/borrownet/hook/supervisor"
 )
@@ -18,7 +19,7 @@ import (
 // ends in netns.Main. What it makes to try is gone when it returns. The directory and
 // the daemon are the caller's to find.
 func Look(ctx context.Context, helper []string) *Machine {
-	m := &Machine{Root: os.DirFS("/"), Release: release(), Listener: supervisor.Probe(), TUN: openTUN(), Engines: engines(ctx)}
+	m := &Machine{Root: os.DirFS("/"), Release: release(), Listener: supervisor.Probe(), Library: hook.Built(), TUN: openTUN(), Engines: engines(ctx)}
 	m.Device, m.Namespace = netns.Probe(ctx, helper)
 	return m
 }

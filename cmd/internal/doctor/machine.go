@@ -8,6 +8,7 @@ import (
 
 	"github.com/borrownet/borrownet/cmd/internal/fault"
 	"github.com/borrownet/borrownet/cmd/internal/rundir"
+	"github.com/borrownet/borrownet/hook"
 	"github.com/borrownet/borrownet/hook/netns"
 	"github.com/borrownet/borrownet/hook/supervisor"
 )
@@ -21,6 +22,7 @@ type Machine struct {
 	Device    string
 	Namespace error
 	Listener  error // why programs cannot be supervised, or nil
+	Library   error // why there is no preload library, or nil
 	TUN       error // of opening /dev/net/tun, or nil
 	RunDir    *rundir.Dir
 	NoRunDir  error // why RunDir is nil
@@ -56,7 +58,7 @@ func (m *Machine) kernel() Check {
 	older := func(than, thanMinor int) bool { return major < than || major == than && minor < thanMinor }
 	switch {
 	case older(oldestMajor, oldestMinor):
-		return fail("kernel", fault.Hook, "Linux "+m.Release+" is too old", "Linux 5.9 or newer is needed, 5.19 or newer is better")
+		return m.unsupervised("kernel", "Linux "+m.Release+" is too old for programs to be supervised", "Linux 5.9 or newer is needed, 5.19 or newer is better")
 	case older(betterMajor, betterMinor):
 		return warn("kernel", "Linux "+m.Release+": a signal may make a program's socket call start again", "Linux 5.19 or newer")
 	}
@@ -67,7 +69,16 @@ func (m *Machine) seccomp() Check {
 	if m.Listener == nil {
 		return ok("seccomp", "programs can be supervised")
 	}
-	return explained(fail("seccomp", fault.Hook, m.Listener.Error(), ""), m.Listener)
+	return explained(m.unsupervised("seccomp", m.Listener.Error(), ""), m.Listener)
+}
+
+// unsupervised is a reason why programs cannot be supervised: the preload library
+// does it then.
+func (m *Machine) unsupervised(name, found, hint string) Check {
+	if m.Library == nil {
+		return warn(name, found, hint)
+	}
+	return fail(name, fault.Hook, found, hint)
 }
 
 func (m *Machine) namespaces() Check {
@@ -102,13 +113,16 @@ func (m *Machine) tun() Check {
 
 // hook says by which rung programs would enter a session.
 func (m *Machine) hook() Check {
+	rung, _, err := hook.Machine{Namespace: m.Namespace, Listener: m.Listener, Library: m.Library}.Best()
 	switch {
-	case m.Listener != nil:
-		return fail("hook", fault.Hook, "no way for programs into a session", "see seccomp above")
-	case m.Namespace != nil:
-		return warn("hook", "relay: programs keep this machine's sockets, what leaves it is relayed", "see namespaces above")
+	case err != nil:
+		return fail("hook", fault.Hook, "no way for programs into a session", hook.Hint(err))
+	case rung.Relayed():
+		return warn("hook", string(rung)+": programs keep this machine's sockets, what leaves it is relayed", "see namespaces above")
+	case rung == hook.Preload:
+		return warn("hook", "preload, with "+m.Device+": a library in programs fetches their sockets; others run inside the namespace", "see seccomp above")
 	}
-	return ok("hook", "seccomp, with "+m.Device)
+	return ok("hook", string(rung)+", with "+m.Device)
 }
 
 // yama says whether a supervisor may read what its own programs name in calls.

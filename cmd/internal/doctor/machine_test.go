@@ -11,6 +11,7 @@ import (
 
 	"github.com/borrownet/borrownet/cmd/internal/fault"
 	"github.com/borrownet/borrownet/cmd/internal/rundir"
+	"github.com/borrownet/borrownet/hook"
 	"github.com/borrownet/borrownet/hook/netns"
 	"github.com/borrownet/borrownet/hook/supervisor"
 )
@@ -45,14 +46,16 @@ func TestMachine(t *testing.T) {
 		code  fault.Code
 	}{
 		{"all-is-well", func(*Machine) {}, "hook", OK, "seccomp, with tun", "", 0},
-		{"old-kernel", func(m *Machine) { m.Release = "5.4.0" }, "kernel", Fail, "too old", "5.9 or newer", fault.Hook},
-		{"older-kernel", func(m *Machine) { m.Release = "4.19.0" }, "kernel", Fail, "too old", "5.9 or newer", fault.Hook},
+		{"old-kernel", func(m *Machine) { m.Release = "5.4.0" }, "kernel", Warn, "too old", "5.9 or newer", 0},
+		{"older-kernel-no-library", func(m *Machine) { m.Release, m.Library = "4.19.0", hook.ErrNotBuilt }, "kernel", Fail, "too old", "5.9 or newer", fault.Hook},
 		{"middling-kernel", func(m *Machine) { m.Release = "5.15.0-1-generic" }, "kernel", Warn, "start again", "5.19", 0},
 		{"odd-kernel", func(m *Machine) { m.Release = "odd" }, "kernel", Warn, "nothing is known", "5.9", 0},
 		{"no-namespace", func(m *Machine) { m.Namespace, m.Device = apparmor, "" }, "namespaces", Warn, "AppArmor blocks", "write this profile", 0},
 		{"no-namespace-relays", func(m *Machine) { m.Namespace, m.Device = apparmor, "" }, "hook", Warn, "relay: ", "see namespaces", 0},
-		{"no-listener", func(m *Machine) { m.Listener = nested }, "seccomp", Fail, "another tool", "leave it", fault.Hook},
-		{"no-listener-no-hook", func(m *Machine) { m.Listener = nested }, "hook", Fail, "no way", "see seccomp", fault.Hook},
+		{"no-listener", func(m *Machine) { m.Listener = nested }, "seccomp", Warn, "another tool", "leave it", 0},
+		{"no-listener-preloads", func(m *Machine) { m.Listener = nested }, "hook", Warn, "preload, with tun", "see seccomp", 0},
+		{"neither-relays", func(m *Machine) { m.Listener, m.Namespace = nested, apparmor }, "hook", Warn, "preload-relay: ", "see namespaces", 0},
+		{"no-listener-no-library", func(m *Machine) { m.Listener, m.Library = nested, hook.ErrNotBuilt }, "hook", Fail, "no way", "make build", fault.Hook},
 		{"veth", func(m *Machine) { m.TUN, m.Device = errors.New("permission denied"), "veth" }, "tun", OK, "a veth pair stands in", "", 0},
 		{"yama", func(m *Machine) {
 			m.Root = fstest.MapFS{"proc/sys/kernel/yama/ptrace_scope": setting("2\n")}

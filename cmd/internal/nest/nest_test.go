@@ -20,6 +20,7 @@ import (
 
 	"github.com/borrownet/borrownet/cmd/internal/launch"
 	"github.com/borrownet/borrownet/cmd/internal/session"
+	"github.com/borrownet/borrownet/hook"
 	"github.com/borrownet/borrownet/hook/hooktest"
 	"github.com/borrownet/borrownet/hook/netns"
 	"github.com/borrownet/borrownet/hook/supervisor"
@@ -139,7 +140,7 @@ func newPlace(t *testing.T, name, addr string) place {
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	p := place{Place: session.Place{
-		Session: name, Hook: session.Seccomp, Socket: filepath.Join(dir, "s"), Ports: filepath.Join(dir, "p"), Addrs: []netip.Addr{netip.MustParseAddr(addr)},
+		Session: name, Hook: hook.Seccomp, Socket: filepath.Join(dir, "s"), Ports: filepath.Join(dir, "p"), Addrs: []netip.Addr{netip.MustParseAddr(addr)},
 	}}
 	helper, err := netns.Start(t.Context(), netns.Config{Exe: []string{hooktest.Self, "__netns"}, Socket: p.Socket, Addrs: p.Addrs})
 	if err != nil {

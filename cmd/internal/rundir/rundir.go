@@ -25,6 +25,11 @@ const (
 	DaemonLock = "daemon.lock" // held by the daemon for its lifetime
 )
 
+// LibraryPrefix begins the names of the hook's files, which programs of earlier
+// sessions may still need: without them what they start would be on the laptop's
+// own network.
+const LibraryPrefix = "lib-"
+
 // maxSocketPath is the room for a path in sockaddr_un, unix(7), less its NUL.
 const maxSocketPath = 107
 
@@ -98,7 +103,7 @@ func (d *Dir) String() string { return d.path }
 func (d *Dir) Path(name string) string { return filepath.Join(d.path, name) }
 
 // Stale returns the names of what earlier daemons and shells left: every file but
-// locks and those that keep reports.
+// locks, the hook's files and those that keep reports.
 func (d *Dir) Stale(keep func(name string) bool) ([]string, error) {
 	entries, err := os.ReadDir(d.path)
 	if err != nil {
@@ -106,7 +111,7 @@ func (d *Dir) Stale(keep func(name string) bool) ([]string, error) {
 	}
 	var names []string
 	for _, e := range entries {
-		if !strings.HasSuffix(e.Name(), ".lock") && !keep(e.Name()) {
+		if !strings.HasSuffix(e.Name(), ".lock") && !strings.HasPrefix(e.Name(), LibraryPrefix) && !keep(e.Name()) {
 			names = append(names, e.Name())
 		}
 	}

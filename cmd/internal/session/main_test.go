@@ -18,6 +18,7 @@ import (
 	"github.com/borrownet/borrownet/agent/kube"
 	"github.com/borrownet/borrownet/cmd/internal/fault"
 	"github.com/borrownet/borrownet/cmd/internal/rundir"
+	"github.com/borrownet/borrownet/hook"
 	"github.com/borrownet/borrownet/hook/hooktest"
 	"github.com/borrownet/borrownet/hook/netns"
 	"github.com/borrownet/borrownet/hook/supervisor"
@@ -222,7 +223,7 @@ type program struct {
 
 func newProgram(t *testing.T, s *Session) program {
 	t.Helper()
-	if s.hook != Seccomp {
+	if s.hook != hook.Seccomp {
 		hooktest.Unavailable(t, "netns", s.note)
 	}
 	c, err := netns.Dial(s.Place().Socket)

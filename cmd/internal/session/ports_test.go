@@ -20,6 +20,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/borrownet/borrownet/hook"
 	"github.com/borrownet/borrownet/hook/hooktest"
 	"github.com/borrownet/borrownet/hook/netns"
 	"github.com/borrownet/borrownet/hook/supervisor"
@@ -73,8 +74,8 @@ type hooked struct {
 	out *bufio.Reader
 }
 
-// hook starts argv in the session.
-func hook(t *testing.T, s *Session, argv ...string) *hooked {
+// startHooked starts argv in the session.
+func startHooked(t *testing.T, s *Session, argv ...string) *hooked {
 	t.Helper()
 	if err := supervisor.Probe(); err != nil {
 		hooktest.Unavailable(t, "seccomp", err)
@@ -205,7 +206,7 @@ func TestListenersAreReachable(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			port := freePort(t)
-			h := hook(t, s, hooktest.Self, "__app", "greet", "tcp", tt.bind, strconv.Itoa(int(port)))
+			h := startHooked(t, s, hooktest.Self, "__app", "greet", "tcp", tt.bind, strconv.Itoa(int(port)))
 			f := strings.Fields(h.line())
 			if f[0] != "listening" {
 				t.Fatal(f)
@@ -259,13 +260,13 @@ func TestPortIsTaken(t *testing.T) {
 	defer ln.Close()
 	_, port, _ := net.SplitHostPort(ln.Addr().String())
 	for _, bind := range []string{"0.0.0.0", "::", "127.0.0.1"} {
-		h := hook(t, s, hooktest.Self, "__app", "greet", "tcp", bind, port)
+		h := startHooked(t, s, hooktest.Self, "__app", "greet", "tcp", bind, port)
 		if got := h.line(); got != "EADDRINUSE" {
 			t.Errorf("%s: %q, want EADDRINUSE", bind, got)
 		}
 	}
 	// On the pod's address nobody is in its way.
-	if got := hook(t, s, hooktest.Self, "__app", "greet", "tcp", podIP.String(), port).line(); !strings.HasPrefix(got, "listening") {
+	if got := startHooked(t, s, hooktest.Self, "__app", "greet", "tcp", podIP.String(), port).line(); !strings.HasPrefix(got, "listening") {
 		t.Error(got)
 	}
 }
@@ -274,11 +275,11 @@ func TestPortIsTaken(t *testing.T) {
 func TestPrivilegedPort(t *testing.T) {
 	l := newLab(t)
 	s := l.start()
-	h := hook(t, s, hooktest.Self, "__app", "greet", "tcp", "0.0.0.0", "80")
+	h := startHooked(t, s, hooktest.Self, "__app", "greet", "tcp", "0.0.0.0", "80")
 	if got := h.line(); got != "listening 80" {
 		t.Fatal(got)
 	}
-	c := hook(t, s, hooktest.Self, "__app", "talk", "127.0.0.1:80")
+	c := startHooked(t, s, hooktest.Self, "__app", "talk", "127.0.0.1:80")
 	if got := c.line(); got != "hello 127.0.0.1" {
 		t.Errorf("from the session: %q", got)
 	}
@@ -310,7 +311,7 @@ func TestPublishPolicy(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer s.Close()
-		h := hook(t, s, hooktest.Self, "__app", "greet", "tcp", "0.0.0.0", strconv.Itoa(int(port)))
+		h := startHooked(t, s, hooktest.Self, "__app", "greet", "tcp", "0.0.0.0", strconv.Itoa(int(port)))
 		if got := h.line(); !strings.HasPrefix(got, "listening") {
 			t.Fatal(got)
 		}
@@ -338,7 +339,7 @@ func TestDatagramPorts(t *testing.T) {
 	l := newLab(t)
 	s := l.start()
 	port := freePort(t)
-	h := hook(t, s, hooktest.Self, "__app", "greet", "udp", "127.0.0.1", strconv.Itoa(int(port)))
+	h := startHooked(t, s, hooktest.Self, "__app", "greet", "udp", "127.0.0.1", strconv.Itoa(int(port)))
 	if got := h.line(); !strings.HasPrefix(got, "listening") {
 		t.Fatal(got)
 	}
@@ -358,7 +359,7 @@ func TestDatagramPorts(t *testing.T) {
 		}
 	}
 	// Programs of the session reach it too, and get their answers themselves.
-	if got := hook(t, s, hooktest.Self, "__app", "talk", at, "udp").line(); got != "hello 127.0.0.1" {
+	if got := startHooked(t, s, hooktest.Self, "__app", "talk", at, "udp").line(); got != "hello 127.0.0.1" {
 		t.Errorf("from the session: %q", got)
 	}
 	h.end()
@@ -371,10 +372,10 @@ func TestClosedPortOfTheSession(t *testing.T) {
 	l := newLab(t)
 	s := l.start()
 	port := freePort(t)
-	h := hook(t, s, hooktest.Self, "__app", "greet", "tcp", "0.0.0.0", strconv.Itoa(int(port)))
+	h := startHooked(t, s, hooktest.Self, "__app", "greet", "tcp", "0.0.0.0", strconv.Itoa(int(port)))
 	h.line()
 	h.end()
-	if got := hook(t, s, hooktest.Self, "__app", "talk", fmt.Sprintf("127.0.0.1:%d", port)).line(); got != "ECONNREFUSED" {
+	if got := startHooked(t, s, hooktest.Self, "__app", "talk", fmt.Sprintf("127.0.0.1:%d", port)).line(); got != "ECONNREFUSED" {
 		t.Errorf("got %q, want ECONNREFUSED", got)
 	}
 }
@@ -383,7 +384,7 @@ func TestClosedPortOfTheSession(t *testing.T) {
 // UDP, with and without a namespace; everything else is not.
 func TestLocalByPolicy(t *testing.T) {
 	here := ownAddress(t)
-	for _, rung := range []Rung{Seccomp, Relay} {
+	for _, rung := range []Rung{hook.Seccomp, hook.Relay} {
 		t.Run(string(rung), func(t *testing.T) {
 			tcp, err := net.Listen("tcp", net.JoinHostPort(here.String(), "0"))
 			if err != nil {
@@ -430,8 +431,8 @@ func TestLocalByPolicy(t *testing.T) {
 					t.Fatal(err)
 				}
 				defer s.Close()
-				run := hook
-				if rung == Relay {
+				run := startHooked
+				if rung == hook.Relay {
 					run = relayHook
 				}
 				want, wantUDP := "the laptop's network", "hello"
@@ -488,12 +489,12 @@ func TestRemoteLocalhost(t *testing.T) {
 			eventually(t, "the packet to be dropped", func() bool { return s.fabric.drops()["session/control"] > 0 })
 			continue
 		}
-		if got := hook(t, s, hooktest.Self, "__app", "talk", tt.at).line(); got != tt.want {
+		if got := startHooked(t, s, hooktest.Self, "__app", "talk", tt.at).line(); got != tt.want {
 			t.Errorf("%s: got %q, want %q", tt.at, got, tt.want)
 		}
 	}
 	o = l.opening()
-	o.req.RemoteLocalhost, o.req.Hook = []uint16{9901}, Relay
+	o.req.RemoteLocalhost, o.req.Hook = []uint16{9901}, hook.Relay
 	if s, err := o.Start(t.Context(), "api", l.observer()); err == nil {
 		s.Close()
 		t.Error("the relay rung promises what it cannot do")
@@ -531,7 +532,7 @@ func TestLocalhost6(t *testing.T) {
 	l := newLab(t)
 	s := l.start()
 	for _, bind := range []string{"::1", "::", "v6only"} {
-		h := hook(t, s, hooktest.Self, "__app", "greet", "tcp", bind, strconv.Itoa(int(freePort(t))))
+		h := startHooked(t, s, hooktest.Self, "__app", "greet", "tcp", bind, strconv.Itoa(int(freePort(t))))
 		f := strings.Fields(h.line())
 		if f[0] != "listening" {
 			t.Fatalf("%s: %s", bind, f)
@@ -540,7 +541,7 @@ func TestLocalhost6(t *testing.T) {
 		if bind == "::" {
 			want = "hello 127.0.0.1"
 		}
-		if got := hook(t, s, hooktest.Self, "__app", "talk", "[::1]:"+f[1]).line(); got != want {
+		if got := startHooked(t, s, hooktest.Self, "__app", "talk", "[::1]:"+f[1]).line(); got != want {
 			t.Errorf("%s: got %q, want %q", bind, got, want)
 		}
 	}

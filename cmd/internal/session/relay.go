@@ -23,7 +23,7 @@ const dialLimit = 130 * time.Second
 // serveRelay serves programs whose sockets are the laptop's own.
 func (s *Session) serveRelay(o *Opener) error {
 	if len(s.req.RemoteLocalhost) > 0 {
-		return &fault.Error{Code: fault.Hook, Op: "make localhost ports the pod's", Reason: "that needs hook seccomp, and this session has hook relay",
+		return &fault.Error{Code: fault.Hook, Op: "make localhost ports the pod's", Reason: "that needs a network namespace for the session, and it has none",
 			Hint: "leave --remote-localhost out, or borrownet doctor"}
 	}
 	s.obs.Step("opening the relay")

@@ -22,6 +22,7 @@ import (
 
 	"golang.org/x/net/dns/dnsmessage"
 
+	"github.com/borrownet/borrownet/hook"
 	"github.com/borrownet/borrownet/hook/hooktest"
 	"github.com/borrownet/borrownet/hook/supervisor"
 	"github.com/borrownet/borrownet/hook/switchboard"
@@ -72,6 +73,25 @@ func startRelayed(t *testing.T) *relayed {
 	if err := supervisor.Probe(); err != nil {
 		hooktest.Unavailable(t, "seccomp", err)
 	}
+	l := newRelayLab(t)
+	opening := l.opening()
+	if !hooktest.Confined() {
+		opening.req.Hook = hook.Relay
+	}
+	s, err := opening.Start(t.Context(), "api", l.observer())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	if place := s.Place(); place.Hook != hook.Relay {
+		t.Fatalf("hook %s, want relay", place.Hook)
+	}
+	return &relayed{t, s}
+}
+
+// newRelayLab is a lab with the hosts that programs of the tests call.
+func newRelayLab(t *testing.T) *lab {
+	t.Helper()
 	l := newLab(t)
 	w := l.cluster.world
 	w.TCP[web], w.TCP[late] = serveHTTP, serveHTTP
@@ -81,19 +101,7 @@ func startRelayed(t *testing.T) *relayed {
 	w.Delay = map[netip.Addr]time.Duration{late.Addr(): lateBy, gone.Addr(): lateBy}
 	w.Unreachable[gone.Addr()] = syscall.EHOSTUNREACH
 	w.Silent = map[netip.Addr]bool{silent.Addr(): true}
-	opening := l.opening()
-	if !hooktest.Confined() {
-		opening.req.Hook = Relay
-	}
-	s, err := opening.Start(t.Context(), "api", l.observer())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { s.Close() })
-	if place := s.Place(); place.Hook != Relay {
-		t.Fatalf("hook %s, want relay", place.Hook)
-	}
-	return &relayed{t, s}
+	return l
 }
 
 // answerNames is answerDNS for the names of the relay's tests.
@@ -193,7 +201,7 @@ func TestRelayConfined(t *testing.T) {
 	for name, uid := range map[string]int{"root": 0, "user": 1001} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			hooktest.Confine(t, uid, "^TestRelay")
+			hooktest.Confine(t, hooktest.Docker, uid, "^TestRelay")
 		})
 	}
 }
@@ -232,16 +240,30 @@ const javaGet = `class Main{public static void main(String[] a)throws Exception{
 
 func TestRelayPrograms(t *testing.T) {
 	r := startRelayed(t)
+	t.Run("go", func(t *testing.T) { (&relayed{t, r.session}).want(page, relayApp("get", "http://web/")...) })
+	for _, p := range dynamicPrograms(t) {
+		t.Run(p.name, func(t *testing.T) { (&relayed{t, r.session}).want(p.want, p.argv(t)...) })
+	}
+}
+
+// netProgram is a program that calls web, and what it prints.
+type netProgram struct {
+	name, need string
+	args       []string
+	want       string
+}
+
+func (p *netProgram) argv(t *testing.T) []string {
+	return append([]string{interpreter(t, p.need)}, p.args...)
+}
+
+// dynamicPrograms are those of the runtimes that are dynamically linked.
+func dynamicPrograms(t *testing.T) []netProgram {
 	javaFile := filepath.Join(t.TempDir(), "Main.java")
 	if err := os.WriteFile(javaFile, []byte(javaGet), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	for _, tt := range []struct {
-		name, need string
-		argv       []string
-		want       string
-	}{
-		{"go", "", relayApp("get", "http://web/"), page},
+	return []netProgram{
 		{"curl", "curl", []string{"-sS", "http://web/"}, page},
 		{"curl-full-name", "curl", []string{"-sS", "http://web.shop.svc.cluster.local/"}, page},
 		{"urllib", "python3", []string{"-c", "import urllib.request as u;print(u.urlopen('http://web/').read().decode())"}, page},
@@ -249,15 +271,6 @@ func TestRelayPrograms(t *testing.T) {
 		{"node", "node", []string{"-e", nodeGet}, page + " ECONNREFUSED " + web.Addr().String()},
 		{"java", "java", []string{"-XX:TieredStopAtLevel=1", javaFile}, page},
 		{"bash", "bash", []string{"-c", `exec 3<>/dev/tcp/web/80; printf 'GET / HTTP/1.0\r\n\r\n' >&3; tail -1 <&3`}, page},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			r := &relayed{t, r.session}
-			argv := tt.argv
-			if tt.need != "" {
-				argv = append([]string{interpreter(t, tt.need)}, argv...)
-			}
-			r.want(tt.want, argv...)
-		})
 	}
 }
 

@@ -18,7 +18,9 @@ import (
 	"github.com/borrownet/borrownet/agent/wire"
 	"github.com/borrownet/borrownet/cmd/internal/fault"
 	"github.com/borrownet/borrownet/dnsproxy"
+	"github.com/borrownet/borrownet/hook"
 	"github.com/borrownet/borrownet/hook/netns"
+	"github.com/borrownet/borrownet/hook/supervisor"
 	"github.com/borrownet/borrownet/netstack"
 	"github.com/borrownet/borrownet/netstack/link"
 	"github.com/borrownet/borrownet/netstack/router"
@@ -62,13 +64,14 @@ type Session struct {
 	info    wire.Info
 	dns     *dnsproxy.Proxy
 	locals  *locals
-	hook    Rung          // Seccomp or Relay
+	hook    Rung          // never hook.Auto
 	note    string        // why hook is not a better one
-	helper  *netns.Helper // nil unless hook is Seccomp
+	helper  *netns.Helper // nil if hook is a relayed one
 	socket  string        // of the helper, or of the relay
-	board   string        // socket by which programs publish ports; "" unless hook is Seccomp
-	ports   *ports        // nil unless hook is Seccomp
-	endHook func()        // ends the relay; nil unless hook is Relay
+	broker  string        // socket for the preload library
+	board   string        // socket by which programs publish ports; "" if hook is a relayed one
+	ports   *ports        // nil if hook is a relayed one
+	endHook func()        // ends the relay; nil unless hook is a relayed one
 
 	carrier lastCarrier
 
@@ -309,19 +312,48 @@ func (s *Session) dialPod(ctx context.Context, network string, addr netip.AddrPo
 // openHook makes what programs enter the session by: the best that the machine
 // allows, or what was asked for.
 func (s *Session) openHook(ctx context.Context, o *Opener) error {
-	s.hook = Seccomp
-	if s.req.Hook == Relay {
-		s.hook, s.note = Relay, "asked for"
-		return s.serveRelay(o)
+	want := s.req.Hook
+	if want == "" {
+		want = hook.Auto
 	}
-	err := s.openNamespace(ctx, o)
-	u, unsupported := errors.AsType[*netns.UnsupportedError](err)
-	if !unsupported || s.req.Hook == Seccomp {
+	machine := hook.Machine{Listener: supervisor.Probe(), Library: hook.Built()}
+	if !want.Relayed() {
+		err := s.openNamespace(ctx, o)
+		if _, unsupported := errors.AsType[*netns.UnsupportedError](err); err != nil && (!unsupported || want != hook.Auto) {
+			return err
+		}
+		machine.Namespace = err
+	}
+	var err error
+	if s.hook, s.note, err = Choose(machine, want); err != nil {
 		return err
 	}
-	s.hook, s.note = Relay, u.Reason
-	s.log.Info("no namespace, programs are relayed", "err", err)
+	if err := s.serveBroker(o); err != nil {
+		return err
+	}
+	if !s.hook.Relayed() {
+		return nil
+	}
+	s.log.Info("programs are relayed", "hook", s.hook, "err", machine.Namespace)
 	return s.serveRelay(o)
+}
+
+// Choose takes the rung that is wanted, and says why a session is on it.
+func Choose(m hook.Machine, want Rung) (Rung, string, error) {
+	if want == hook.Auto {
+		rung, note, err := m.Best()
+		if err != nil {
+			err = &fault.Error{Code: fault.Hook, Op: "find a way for programs into the session", Reason: err.Error(), Hint: hook.Hint(err), Err: err}
+		}
+		return rung, note, err
+	}
+	if err := m.Allows(want); err != nil {
+		return want, "", &fault.Error{Code: fault.Hook, Op: "use hook", Object: string(want), Reason: hook.Reason(err), Hint: hook.Hint(err), Err: err}
+	}
+	if want == hook.Seccomp {
+		return want, "", nil // nothing is better
+	}
+	return want, "asked for", nil
 }
 
 // socketName is the name of a socket that programs of one session use.
@@ -395,7 +427,7 @@ func (s *Session) Close() error {
 // Place returns what a program needs to run in the session.
 func (s *Session) Place() Place {
 	p := Place{
-		Remote: s.req.RemoteLocalhost, Session: s.name, Hook: s.hook, Socket: s.socket, Ports: s.board, Addrs: onePerFamily(s.target.PodIPs),
+		Remote: s.req.RemoteLocalhost, Session: s.name, Hook: s.hook, Socket: s.socket, Broker: s.broker, Ports: s.board, Addrs: onePerFamily(s.target.PodIPs),
 		Pod: s.target.Pod, Namespace: s.target.Namespace,
 	}
 	for _, kv := range s.info.Env {

@@ -7,6 +7,7 @@ import (
 	"github.com/borrownet/borrownet/agent/kube"
 	"github.com/borrownet/borrownet/cmd/internal/fault"
 	"github.com/borrownet/borrownet/dnsproxy"
+	"github.com/borrownet/borrownet/hook"
 )
 
 // Request says what a person wants to borrow. It crosses the daemon's socket.
@@ -17,7 +18,7 @@ type Request struct {
 	Kube      kube.Flags    `json:"kube"`
 	Image     string        `json:"image"`
 	Binaries  []kube.Binary `json:"binaries,omitempty"` // for an Image of kube.TargetImage
-	Hook      Rung          `json:"hook,omitempty"`     // "" = Auto
+	Hook      Rung          `json:"hook,omitempty"`     // "" = hook.Auto
 	Publish   Publish       `json:"publish,omitzero"`
 	// RemoteLocalhost are TCP ports of localhost that are the pod's for programs.
 	RemoteLocalhost []uint16 `json:"remoteLocalhost,omitempty"`
@@ -35,17 +36,7 @@ type Request struct {
 func ParseDomain(text string) (string, error) { return dnsproxy.ParseDomain(text) }
 
 // Rung is how programs get into a session.
-type Rung string
-
-// The rungs, the best first.
-const (
-	Auto    Rung = "auto"    // the best that this machine allows
-	Seccomp Rung = "seccomp" // their sockets are the session namespace's
-	Relay   Rung = "relay"   // their sockets are the laptop's, each flow is relayed
-)
-
-// Rungs lists what may be asked for.
-func Rungs() []Rung { return []Rung{Auto, Seccomp, Relay} }
+type Rung = hook.Rung
 
 // State is where a session is in its life.
 type State string
@@ -94,7 +85,7 @@ type Status struct {
 	State     State          `json:"state"`
 	Problem   *fault.Error   `json:"problem,omitempty"` // why it is lost or reconnecting
 	Target    Target         `json:"target"`
-	Hook      Rung           `json:"hook"`                     // Seccomp or Relay
+	Hook      Rung           `json:"hook"`                     // never hook.Auto
 	HookNote  string         `json:"hookNote,omitempty"`       // why it is not a better one
 	Device    string         `json:"device,omitempty"`         // tun or veth; "" = none
 	Carrier   string         `json:"carrier,omitempty"`        // spdy or websocket; "" = none now
@@ -115,8 +106,9 @@ type Status struct {
 // Place is what a program needs to run in a session.
 type Place struct {
 	Session   string       `json:"session"`
-	Hook      Rung         `json:"hook"`             // Seccomp or Relay
+	Hook      Rung         `json:"hook"`             // what a program gets that asks for none
 	Socket    string       `json:"socket"`           // of the helper that makes sockets, or of the relay
+	Broker    string       `json:"broker"`           // socket for the preload library
 	Ports     string       `json:"ports,omitempty"`  // socket by which ports are published; "" = not needed
 	Addrs     []netip.Addr `json:"addrs,omitempty"`  // the session's own
 	Remote    []uint16     `json:"remote,omitempty"` // ports of localhost that are the pod's

@@ -23,6 +23,8 @@ func resolve(name string) string {
 	switch {
 	case errors.As(err, &dns) && dns.IsNotFound:
 		return "none"
+	case errors.As(err, &dns) && dns.IsTemporary: // its text names the nameserver
+		return "temporary-failure"
 	case err != nil:
 		return strings.ReplaceAll(err.Error(), " ", "_")
 	}
