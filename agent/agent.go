@@ -25,6 +25,7 @@ import (
 	"time"
 
 	"github.com/borrownet/borrownet/agent/wire"
+	"github.com/borrownet/borrownet/netstack/fairqueue"
 	"github.com/borrownet/borrownet/netstack/link"
 	"github.com/borrownet/borrownet/netstack/wg"
 )
@@ -44,12 +45,14 @@ type Config struct {
 	Hello     io.Writer    // gets the hello line; nil = discarded
 	Version   string       // of the agent, for people
 	Env       []string     // environment that the client may borrow
+	Volumes   Volumes      // files that the client may borrow; nil = none
 
 	IdleTTL  time.Duration // without a client the agent ends; 0 = DefaultIdleTTL
 	HardTTL  time.Duration // the agent ends in any case; 0 = DefaultHardTTL
 	MaxFlows int           // open TCP flows and UDP sockets, each; 0 = DefaultMaxFlows
+	Memory   int64         // resident bytes near which new flows are refused; 0 = no bound
 
-	Policy Policy       // destinations that are refused; the zero value refuses the pod's own loopback and the like
+	Policy Policy       // destinations that are refused; PodIPs and Nameservers, if nil, are the Network's
 	Logger *slog.Logger // nil = discarded
 }
 
@@ -60,6 +63,7 @@ type Agent struct {
 	private  wg.PrivateKey
 	verifier *link.Verifier
 	counters *counters
+	memory   memory
 	expires  time.Time
 	addrs    []netip.Addr
 	stop     context.CancelCauseFunc // set by Run
@@ -107,6 +111,14 @@ func New(cfg Config) (*Agent, error) {
 	if len(addrs) == 0 {
 		return nil, errors.New("the pod has no address")
 	}
+	if cfg.Policy.PodIPs == nil {
+		cfg.Policy.PodIPs = addrs
+	}
+	if cfg.Policy.Nameservers == nil {
+		if text, err := cfg.Network.Resolv(); err == nil {
+			cfg.Policy.Nameservers = nameservers(text)
+		}
+	}
 	private := wg.NewPrivateKey()
 	verifier, err := link.NewVerifier(private, cfg.ClientKey)
 	if err != nil {
@@ -118,6 +130,7 @@ func New(cfg Config) (*Agent, error) {
 		private:  private,
 		verifier: verifier,
 		counters: newCounters(),
+		memory:   memory{budget: cfg.Memory},
 		expires:  time.Now().Add(cfg.HardTTL),
 		addrs:    addrs,
 	}, nil
@@ -133,7 +146,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		return err
 	}
 	a.log.Info("agent starts", "version", a.cfg.Version, "peer", a.cfg.ClientKey.String(), "pod", a.addrs,
-		"idle_ttl", a.cfg.IdleTTL.String(), "expires", a.expires.UTC().Format(time.RFC3339))
+		"memory", a.cfg.Memory, "oom_score_adj", oomScore(), "idle_ttl", a.cfg.IdleTTL.String(), "expires", a.expires.UTC().Format(time.RFC3339))
 
 	var wg sync.WaitGroup
 	wg.Go(func() { a.expire(ctx) })
@@ -216,29 +229,41 @@ func (a *Agent) accept(ctx context.Context) error {
 
 // admit gives a carrier that proves the client's key to its session.
 func (a *Agent) admit(ctx context.Context, conn net.Conn) {
-	id, err := a.verifier.Verify(ctx, conn)
+	id, role, err := a.verifier.Verify(ctx, conn)
 	if err != nil {
 		a.counters.drop("carrier without proof")
 		a.log.Warn("carrier refused", "err", err)
 		conn.Close()
 		return
 	}
-	if err := a.attach(ctx, id, conn); err != nil {
-		a.log.Error("carrier lost", "err", err)
+	if err := a.attach(ctx, id, laneOf(role), conn); err != nil {
+		a.log.Warn("carrier lost", "err", err)
 		conn.Close()
 	}
 }
 
-// attach hands conn to the session id, which replaces any other session.
-func (a *Agent) attach(ctx context.Context, id [16]byte, conn net.Conn) error {
+// laneOf returns the lane that carriers of a role are for.
+func laneOf(role link.Role) fairqueue.Lane {
+	if role == link.RoleBulk {
+		return fairqueue.Bulk
+	}
+	return fairqueue.Express
+}
+
+// attach hands conn to the session id, which replaces any other session if the
+// carrier is its first: that for the express lane.
+func (a *Agent) attach(ctx context.Context, id [16]byte, lane fairqueue.Lane, conn net.Conn) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
 	if a.current != nil && a.current.id == id && !a.current.ended() {
-		a.current.link.Attach(conn)
+		a.current.tunnel.Attach(lane, conn)
 		return nil
+	}
+	if lane != fairqueue.Express {
+		return fmt.Errorf("%v carrier of a session that is not there", lane)
 	}
 	if a.current != nil {
 		// The old session's stack may be waiting for nothing else than this
@@ -253,7 +278,7 @@ func (a *Agent) attach(ctx context.Context, id [16]byte, conn net.Conn) error {
 		return fmt.Errorf("start session: %w", err)
 	}
 	a.current = s
-	s.link.Attach(conn)
+	s.tunnel.Attach(lane, conn)
 	s.record.log.Info("session starts")
 	return nil
 }
@@ -293,5 +318,5 @@ func (a *Agent) lastReceive() time.Time {
 	if a.current == nil {
 		return time.Time{}
 	}
-	return a.current.link.Stats().LastReceive
+	return a.current.tunnel.Stats(fairqueue.Express).LastReceive
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/borrownet/borrownet/agent/wire"
+	"github.com/borrownet/borrownet/netstack/fairqueue"
 	"github.com/borrownet/borrownet/netstack/flow"
 )
 
@@ -67,7 +68,7 @@ func (s *session) deny(f flow.Flow, reason string) {
 func (s *session) end(reason string) {
 	r := s.record
 	r.ended.Do(func() {
-		now, stats := s.agent.counters.snapshot(), s.link.Stats()
+		now, stats := s.agent.counters.snapshot(), s.tunnel.Stats(fairqueue.Express)
 		r.log.Info("session ends", "reason", reason, "dur", time.Since(r.started).Round(time.Millisecond).String(),
 			"last_heard", stats.LastReceive.UTC().Format(time.RFC3339), "bytes_in", stats.BytesIn, "bytes_out", stats.BytesOut,
 			"tcp", now.TCPOpened-r.before.TCPOpened, "tcp_failed", now.TCPFailed-r.before.TCPFailed,

@@ -66,7 +66,7 @@ func TestLogSaysWhoAndWhat(t *testing.T) {
 	if n := stats(t, c).Denied["link-local address"]; n != 2 {
 		t.Errorf("counted %d, want 2", n)
 	}
-	c.Link.Close() // else it dials again, and the two replace each other
+	c.Tunnel.Close() // else it dials again, and the two replace each other
 	next := agenttest.Connect(t, a, key, podIP)
 	dial(t, next, podIP, at(server, 7))
 	resp, err := next.HTTP.Post("http://agent"+wire.PathStop, "", http.NoBody)

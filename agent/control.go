@@ -51,6 +51,22 @@ func (a *Agent) control() http.Handler {
 	mux.HandleFunc("GET "+wire.PathStats, func(w http.ResponseWriter, r *http.Request) {
 		a.answer(w, a.counters.snapshot())
 	})
+	mux.HandleFunc("GET "+wire.PathFiles, func(w http.ResponseWriter, r *http.Request) {
+		files, err := a.files(r.FormValue("root"), r.FormValue("have"))
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusNotFound)
+			return
+		}
+		a.answer(w, files)
+	})
+	mux.HandleFunc("GET "+wire.PathMesh, func(w http.ResponseWriter, r *http.Request) {
+		mesh, err := a.mesh(r.Context(), r.URL.RawQuery == wire.MeshEnvoy)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusNotImplemented)
+			return
+		}
+		a.answer(w, mesh)
+	})
 	mux.HandleFunc("POST "+wire.PathStop, func(w http.ResponseWriter, r *http.Request) {
 		a.answer(w, struct{}{})
 		// The answer still has to cross the tunnel that the stop takes down.

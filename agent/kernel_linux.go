@@ -101,6 +101,20 @@ func (u *kernelUDP) WriteTo(payload []byte, dst netip.AddrPort) error {
 	return err
 }
 
+// WaitReadable waits for a datagram or an error, and returns the error of a
+// socket that is closed.
+func (u *kernelUDP) WaitReadable() error {
+	rc, err := u.conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	return rc.Read(func(fd uintptr) bool {
+		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		n, err := unix.Poll(fds, 0)
+		return n > 0 || err != nil && err != unix.EINTR
+	})
+}
+
 func (u *kernelUDP) ReadFrom(buf []byte) (int, netip.AddrPort, error) {
 	for {
 		n, src, err := u.conn.ReadFromUDPAddrPort(buf)

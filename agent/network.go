@@ -29,7 +29,8 @@ type Datagrams interface {
 	WriteTo(payload []byte, dst netip.AddrPort) error
 	// ReadFrom returns one datagram and its sender, or an *Unreachable error
 	// for a datagram that the network gave back. After Close it returns
-	// net.ErrClosed.
+	// net.ErrClosed. A socket that also has WaitReadable() error needs buf only
+	// once that has returned.
 	ReadFrom(buf []byte) (n int, src netip.AddrPort, err error)
 	Close() error
 }

@@ -9,7 +9,6 @@ import (
 
 	"github.com/borrownet/borrownet/agent/wire"
 	"github.com/borrownet/borrownet/netstack"
-	"github.com/borrownet/borrownet/netstack/link"
 	"github.com/borrownet/borrownet/netstack/wg"
 )
 
@@ -19,8 +18,7 @@ type session struct {
 	id     [16]byte
 	agent  *Agent
 	record *record
-	link   *link.Link
-	device *wg.Device
+	tunnel *wg.Tunnel
 	stack  *netstack.Stack
 	udp    *natTable[Datagrams]
 	echo   *natTable[Echoes]
@@ -46,6 +44,7 @@ func (a *Agent) newSession(id [16]byte) (_ *session, err error) {
 		Addrs:       []netip.Addr{wire.AgentAddr},
 		Transparent: true,
 		IPv6:        slices.ContainsFunc(a.addrs, netip.Addr.Is6),
+		Buffers:     a.memory.buffers(),
 		Logger:      a.log,
 	})
 	if err != nil {
@@ -57,27 +56,25 @@ func (a *Agent) newSession(id [16]byte) (_ *session, err error) {
 	s.stack.ForwardUDP(s.forwardUDP)
 	s.stack.ForwardEcho(s.forwardEcho)
 
-	s.link = link.New(link.Config{Logger: a.log})
+	s.tunnel, err = wg.NewTunnel(wg.TunnelConfig{
+		Private: a.private,
+		Peer:    a.cfg.ClientKey,
+		MTU:     wire.MTU,
+		Packets: &guardedPackets{Stack: s.stack, session: a.addrs, counters: a.counters},
+		Logger:  a.log,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("make tunnel: %w", err)
+	}
 	s.wg.Go(func() {
 		// Without a carrier for the grace time the flows are worth nothing
 		// more: the session ends, the agent stays for the next one.
-		if err := s.link.Run(ctx); err != nil {
+		if err := s.tunnel.Run(ctx); err != nil {
 			s.end(err.Error())
 		}
 		s.cancel()
 		s.sweep()
 	})
-	s.device, err = wg.New(wg.Config{
-		Private: a.private,
-		Peer:    a.cfg.ClientKey,
-		MTU:     wire.MTU,
-		Packets: &guardedPackets{stack: s.stack, session: a.addrs, counters: a.counters},
-		Link:    s.link,
-		Logger:  a.log,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("make WireGuard device: %w", err)
-	}
 	if err := s.serveControl(); err != nil {
 		return nil, fmt.Errorf("serve control API: %w", err)
 	}
@@ -97,11 +94,8 @@ func (s *session) sweep() {
 func (s *session) close() {
 	s.once.Do(func() {
 		s.cancel()
-		if s.link != nil {
-			s.link.Close()
-		}
-		if s.device != nil {
-			s.device.Close()
+		if s.tunnel != nil {
+			s.tunnel.Close()
 		}
 		if s.stack != nil {
 			s.stack.Close()
@@ -117,13 +111,9 @@ func (s *session) close() {
 // session's addresses to anywhere but the agent itself, and from the client's
 // own stack.
 type guardedPackets struct {
-	stack    *netstack.Stack
-	session  []netip.Addr
-	counters *counters
-}
-
-func (p *guardedPackets) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
-	return p.stack.ReadPackets(bufs, sizes, offset)
+	*netstack.Stack // what leaves it
+	session         []netip.Addr
+	counters        *counters
 }
 
 func (p *guardedPackets) Write(bufs [][]byte, offset int) (int, error) {
@@ -133,7 +123,7 @@ func (p *guardedPackets) Write(bufs [][]byte, offset int) (int, error) {
 			p.counters.drop(reason)
 			continue
 		}
-		p.stack.Deliver(pkt)
+		p.Deliver(pkt)
 	}
 	return len(bufs), nil
 }
@@ -154,7 +144,6 @@ func (p *guardedPackets) refuses(pkt []byte) string {
 }
 
 func (p *guardedPackets) BatchSize() int { return packetBatch }
-func (p *guardedPackets) Close() error   { return p.stack.Close() }
 
 // packetBatch is how many packets cross between device and stack at once.
 const packetBatch = 16

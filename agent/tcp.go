@@ -27,6 +27,10 @@ const (
 	halfClosed = -1
 )
 
+// noMemory is why a flow is refused before the agent's memory is used up: the
+// application in the same pod must not feel it.
+const noMemory = "no memory for another flow"
+
 // forwardTCP opens the flow's connection in the pod first and completes the
 // program's handshake after, so that connect() in the program fails as it
 // would in the pod.
@@ -36,6 +40,11 @@ func (s *session) forwardTCP(req *netstack.TCPRequest) {
 	if reason := s.agent.cfg.Policy.Refuses(f.Dst); reason != "" {
 		s.deny(f, reason)
 		req.Reject(syscall.EACCES)
+		return
+	}
+	if s.agent.memory.short() {
+		c.drop(noMemory)
+		req.Reject(syscall.ECONNREFUSED)
 		return
 	}
 	if c.tcpFlows.Add(1) > int64(s.agent.cfg.MaxFlows) {

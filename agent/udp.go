@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"slices"
+	"sync"
 	"syscall"
 	"time"
 
@@ -30,9 +31,19 @@ func (s *session) forwardUDP(f flow.Flow, payload []byte) {
 		s.unreachable(f, syscall.EACCES)
 		return
 	}
-	e, err := s.udp.get(f.Src, func() (Datagrams, error) { return s.agent.cfg.Network.ListenUDP(f.Dst.Addr()) }, s.startUDP)
+	e, err := s.udp.get(f.Src, func() (Datagrams, error) {
+		// Without names nothing that is open already would be of use for long.
+		if !s.agent.cfg.Policy.isNameserver(f.Dst) && s.agent.memory.short() {
+			return nil, errNoMemory
+		}
+		return s.agent.cfg.Network.ListenUDP(f.Dst.Addr())
+	}, s.startUDP)
 	if err != nil {
-		if !errors.Is(err, net.ErrClosed) {
+		switch {
+		case errors.Is(err, errNoMemory):
+			c.drop(noMemory)
+			s.unreachable(f, syscall.ECONNREFUSED)
+		case !errors.Is(err, net.ErrClosed):
 			c.drop("no UDP socket")
 			s.agent.log.Warn("udp socket", "flow", f.String(), "err", err)
 		}
@@ -42,6 +53,8 @@ func (s *session) forwardUDP(f flow.Flow, payload []byte) {
 		c.drop("UDP socket's queue full")
 	}
 }
+
+var errNoMemory = errors.New(noMemory)
 
 // startUDP starts the two goroutines of e.
 func (s *session) startUDP(e *natEntry[Datagrams]) {
@@ -67,29 +80,46 @@ func (s *session) sendUDP(e *natEntry[Datagrams], out outbound) {
 	}
 }
 
-// receiveUDP passes datagrams and ICMP errors on to the program. Datagrams of
-// strangers pass too; the client drops what answers no flow of its own.
+// datagramBuffers are lent for one datagram each: most sockets wait.
+var datagramBuffers = sync.Pool{New: func() any { b := make([]byte, maxDatagram); return &b }}
+
+// receiveUDP passes datagrams and ICMP errors on to the program until the socket
+// is closed. Datagrams of strangers pass too; the client drops what answers no
+// flow of its own.
 func (s *session) receiveUDP(e *natEntry[Datagrams]) {
-	buf := make([]byte, maxDatagram)
 	for {
-		n, src, err := e.socket.ReadFrom(buf)
-		var un *Unreachable
-		switch {
-		case err == nil:
-			e.touch()
-			s.agent.counters.udpReceived.Add(1)
-			if err := s.stack.SendUDP(src, e.program, buf[:n]); err != nil {
-				s.agent.counters.drop("UDP reply")
-			}
-		case errors.As(err, &un):
-			s.unreachable(flow.Flow{Proto: flow.UDP, Src: e.program, Dst: un.Dst}, un.Err)
-		case errors.Is(err, net.ErrClosed):
+		if w, ok := e.socket.(interface{ WaitReadable() error }); ok && w.WaitReadable() != nil {
 			return
-		default:
-			s.agent.log.Warn("udp receive", "src", e.program.String(), "err", err)
+		}
+		buf := datagramBuffers.Get().(*[]byte)
+		open := s.receiveDatagram(e, *buf)
+		datagramBuffers.Put(buf)
+		if !open {
 			return
 		}
 	}
+}
+
+// receiveDatagram reports whether there may be another one.
+func (s *session) receiveDatagram(e *natEntry[Datagrams], buf []byte) bool {
+	n, src, err := e.socket.ReadFrom(buf)
+	var un *Unreachable
+	switch {
+	case err == nil:
+		e.touch()
+		s.agent.counters.udpReceived.Add(1)
+		if err := s.stack.SendUDP(src, e.program, buf[:n]); err != nil {
+			s.agent.counters.drop("UDP reply")
+		}
+	case errors.As(err, &un):
+		s.unreachable(flow.Flow{Proto: flow.UDP, Src: e.program, Dst: un.Dst}, un.Err)
+	case errors.Is(err, net.ErrClosed):
+		return false
+	default:
+		s.agent.log.Warn("udp receive", "src", e.program.String(), "err", err)
+		return false
+	}
+	return true
 }
 
 // unreachable tells the program that f's datagram did not arrive.

@@ -33,6 +33,11 @@ if command -v shellcheck >/dev/null; then
 else
   missing shellcheck "apt-get install shellcheck"
 fi
+if command -v clang-format >/dev/null; then
+  step clang-format clang-format --style=file:hook/preload/.clang-format --dry-run -Werror hook/abi.h hook/preload/*.[ch] hook/preload/tests/*.c
+else
+  missing clang-format "optional: apt-get install clang-format"
+fi
 if command -v golangci-lint >/dev/null; then
   step golangci-lint golangci-lint run ./...
 else

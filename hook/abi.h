@@ -44,9 +44,9 @@ struct bn_socket_request {
 enum bn_op {
 	BN_RESOLVE = 1, /* size bytes of a DNS query; the answer has the reply */
 	BN_CONNECT = 2, /* connect(2) of the descriptor that comes with it to addr */
-	BN_SEND = 3,	/* where a datagram for addr is to be sent from that descriptor */
-	BN_PEER = 4,	/* whose address addr is, as that descriptor sees it */
-	BN_LISTEN = 5,	/* the descriptor is about to listen: publish its port on the laptop */
+	BN_SEND = 3, /* where a datagram for addr is to be sent from that descriptor */
+	BN_PEER = 4, /* whose address addr is, as that descriptor sees it */
+	BN_LISTEN = 5, /* the descriptor is about to listen: publish its port on the laptop */
 };
 
 struct bn_request {
@@ -54,14 +54,14 @@ struct bn_request {
 	uint32_t op;
 	uint32_t size;
 	uint16_t family; /* AF_INET or AF_INET6, of addr; 0 = none */
-	uint16_t port;	 /* in host order */
+	uint16_t port; /* in host order */
 	uint8_t addr[16]; /* an IPv4 address takes the first four bytes */
 };
 
 /* What is to be done. */
 enum bn_verdict {
-	BN_DONE = 0,  /* the call returns 0; or use addr, or the size bytes that follow */
-	BN_FAIL = 1,  /* the call fails with error */
+	BN_DONE = 0, /* the call returns 0; or use addr, or the size bytes that follow */
+	BN_FAIL = 1, /* the call fails with error */
 	BN_LOCAL = 2, /* the address is the laptop's own: let the kernel do it */
 };
 

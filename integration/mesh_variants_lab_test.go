@@ -135,6 +135,7 @@ func TestMeshVariants(t *testing.T) {
 				}
 				p := borrow(t, v, namespace)
 				account := "spiffe://cluster.local/ns/" + namespace + "/sa/" + v.name
+				wantMesh(t, v.name, account)
 				got, s := p.same(t, "get", "http://orders.shop/")
 				if got.Code != 0 {
 					t.Fatalf("got %+v", got)

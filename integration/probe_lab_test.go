@@ -34,6 +34,7 @@ var probes = map[string]func(args []string) error{
 	"download":  probeDownload,
 	"many":      probeMany,
 	"udp":       probeUDP,
+	"stall":     probeStall,
 }
 
 func runProbe(name string, args []string) int {
@@ -108,7 +109,7 @@ func errnoName(err error) string {
 		name  string
 	}{
 		{syscall.ECONNREFUSED, "ECONNREFUSED"}, {syscall.EHOSTUNREACH, "EHOSTUNREACH"}, {syscall.ENETUNREACH, "ENETUNREACH"},
-		{syscall.ETIMEDOUT, "ETIMEDOUT"}, {syscall.ECONNRESET, "ECONNRESET"},
+		{syscall.ETIMEDOUT, "ETIMEDOUT"}, {syscall.ECONNRESET, "ECONNRESET"}, {syscall.EACCES, "EACCES"},
 	} {
 		if errors.Is(err, e.errno) {
 			return e.name

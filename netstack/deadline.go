@@ -12,9 +12,6 @@ type deadline struct {
 	timer   *time.Timer
 	passed  chan struct{} // closed when the deadline has passed; made on demand
 	expired bool          // passed is closed
-	// onChange, if not nil, is called with whether the deadline has passed
-	// whenever that changes, with mu held.
-	onChange func(passed bool)
 }
 
 // wait returns a channel that is closed when the deadline as set now passes.
@@ -48,7 +45,6 @@ func (d *deadline) set(t time.Time) {
 	}
 	if d.expired {
 		d.passed, d.expired = nil, false
-		d.changeLocked(false)
 	}
 	if !t.IsZero() {
 		var timer *time.Timer
@@ -72,13 +68,6 @@ func (d *deadline) expireLocked() {
 	}
 	close(d.chanLocked())
 	d.expired = true
-	d.changeLocked(true)
-}
-
-func (d *deadline) changeLocked(passed bool) {
-	if d.onChange != nil {
-		d.onChange(passed)
-	}
 }
 
 // stop releases the deadline's timer. The deadline must not be set again.

@@ -10,13 +10,11 @@
 // # Back-pressure
 //
 // The link under a stack is a reliable stream, so TCP data that leaves a stack
-// is never dropped: a segment that finds no room in the link's byte budget
-// blocks its sender. Segments without data, retransmissions, and everything
-// that Deliver may cause inline (resets, ICMP) never block: they have budgets
-// of their own, and are dropped and counted when those are full. Deliver
-// therefore never waits for ReadPackets, and two stacks whose readers have both
-// stalled cannot block each other. UDP and ICMP are dropped and counted when
-// their budget is full, as at any interface.
+// is never dropped: a Write waits while much of its conn, or of all conns, is
+// queued. Nothing that gVisor does waits. Segments without data,
+// retransmissions, UDP and ICMP have budgets of their own, and are dropped and
+// counted when those are full. Deliver therefore never waits for ReadPackets,
+// and two stacks whose readers have both stalled cannot block each other.
 //
 // # Goroutines
 //

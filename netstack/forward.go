@@ -14,10 +14,11 @@ import (
 
 // A forwarder makes TCPRequests of SYNs.
 type forwarder struct {
-	gv  *tcp.Forwarder
-	max int
+	make func(receive int) *tcp.Forwarder
+	max  int
 
 	mu sync.Mutex
+	gv map[int]*tcp.Forwarder // by the size of their endpoints' receive buffers
 	// requests holds the IP packet, without what follows the TCP header, of
 	// each SYN that is being decided: ICMP errors quote it.
 	requests map[stack.TransportEndpointID][]byte
@@ -28,12 +29,28 @@ type forwarder struct {
 // SYNs beyond are dropped and counted, and come again. h must call Accept or
 // Reject. Without ForwardTCP such SYNs are answered with RST.
 func (s *Stack) ForwardTCP(maxInFlight int, h func(*TCPRequest)) {
-	f := &forwarder{max: maxInFlight, requests: make(map[stack.TransportEndpointID][]byte)}
-	// gVisor has never more requests than f, which forgets them later.
-	f.gv = tcp.NewForwarder(s.gv, 0, maxInFlight, func(r *tcp.ForwarderRequest) {
-		h(&TCPRequest{stack: s, forwarder: f, gv: r, id: r.ID()})
-	})
+	f := &forwarder{max: maxInFlight, requests: make(map[stack.TransportEndpointID][]byte), gv: make(map[int]*tcp.Forwarder)}
+	f.make = func(receive int) *tcp.Forwarder {
+		// gVisor has never more requests than f, which forgets them later.
+		return tcp.NewForwarder(s.gv, receive, maxInFlight, func(r *tcp.ForwarderRequest) {
+			h(&TCPRequest{stack: s, forwarder: f, gv: r, id: r.ID()})
+		})
+	}
 	s.onTCP.Store(f)
+}
+
+// next returns gVisor's forwarder for a new request, whose endpoint gets a
+// receive buffer of the size that s has for it. There are few sizes: powers of two.
+func (f *forwarder) next(s *shares) *tcp.Forwarder {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	receive := s.begin(len(f.requests))
+	gv := f.gv[receive]
+	if gv == nil {
+		gv = f.make(receive)
+		f.gv[receive] = gv
+	}
+	return gv
 }
 
 // handleTCP takes a segment that matches no endpoint.
@@ -64,7 +81,7 @@ func (s *Stack) handleTCP(id stack.TransportEndpointID, pkt *stack.PacketBuffer)
 		s.counts.synDrops.Add(1)
 		return true
 	}
-	if !f.gv.HandlePacket(id, pkt) {
+	if !f.next(s.shares).HandlePacket(id, pkt) {
 		f.forget(id)
 		return false
 	}

@@ -2,84 +2,84 @@ package netstack
 
 import (
 	"io"
+	"math"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 
+	"github.com/borrownet/borrownet/netstack/fairqueue"
 	"github.com/borrownet/borrownet/netstack/flow"
 )
 
-// Byte budgets of a link's outbound queue, per lane. A packet counts with its
-// size on the wire.
+// Byte budgets of a link's outbound queue for what is dropped for want of room.
+// A packet counts with its size on the wire.
 const (
-	dataBudget     = 512 << 10
-	reserveBudget  = 64 << 10
-	againBudget    = maxSendBuffer
+	controlBudget  = 64 << 10
+	againBudget    = maxBuffer
 	datagramBudget = 256 << 10
 )
 
 // The budget of retransmissions is a conn's whole window: that is lost with a
-// carrier. What is dropped here waits for another timeout, which is at its
-// longest by then. Queued retransmissions share their bytes with the conn's
-// send buffer, so the budget costs little memory.
+// carrier whose peer has begun anew. What is dropped here waits for another
+// timeout, which is at its longest by then. Queued retransmissions share their
+// bytes with the conn's send buffer, so the budget costs little memory.
 
-// smallPacket is the size up to which a TCP segment may use the reserve: pure
-// ACKs, SYN, FIN, RST, keystrokes.
-const smallPacket = 128
-
-// A lane is one of the budgets that packets on their way out are charged to.
-type lane uint8
-
+// What a conn may have queued before its Write waits, and all conns together:
+// beyond that only conns that have nothing queued may write.
 const (
-	laneData     lane = iota // TCP segments with data: wait for room
-	laneReserve              // small TCP segments
-	laneAgain                // retransmitted TCP segments: dropped for want of room
-	laneDatagram             // UDP, ICMP, fragments: dropped for want of room
-	lanes
+	connQueue  = 256 << 10
+	stackQueue = 4 << 20
 )
 
-var laneBudget = [lanes]int{dataBudget, reserveBudget, againBudget, datagramBudget}
+// A budget is what packets on their way out are charged to.
+type budget uint8
+
+const (
+	budgetData     budget = iota // TCP segments with data: bounded by admit
+	budgetControl                // other TCP segments
+	budgetAgain                  // retransmitted TCP segments
+	budgetDatagram               // UDP, ICMP, fragments
+	budgets
+)
+
+var budgetBytes = [budgets]int{math.MaxInt, controlBudget, againBudget, datagramBudget}
 
 // An outbound is a packet on its way out. The link holds a reference to it.
 type outbound struct {
-	pkt  *stack.PacketBuffer
-	size int
-	lane lane
+	pkt    *stack.PacketBuffer
+	size   int
+	budget budget
 }
 
-// A waiting is a sender that waits in WritePackets until its packet is queued.
+// A waiting is a conn whose Write waits for room.
 type waiting struct {
-	out    outbound
-	sender *sender       // nil if unknown
-	done   chan struct{} // closed when out was queued or dropped
-	err    tcpip.Error   // valid after done
+	flow flow.Flow
+	done chan struct{} // closed when it may try again
 }
 
 // A link is the gVisor side of the stack's packet pipe.
 //
-// Invariant: nothing that gVisor does inside DeliverNetworkPacket may wait
-// here, or two peers that both wait for room would wait for each other. Inline
-// it sends only resets and ICMP, which are laneReserve and laneDatagram; TCP
-// data is sent by gVisor's own goroutines and by callers of Write. A segment
-// waits with its endpoint locked, so packets of one flow never overtake each
-// other.
+// Nothing waits in it: gVisor sends from where it receives and with locks held,
+// and two peers that both waited for room would wait for each other. What
+// bounds the queue is that conns ask before they write, see admit.
 type link struct {
 	dispatcher atomic.Pointer[stack.NetworkDispatcher]
 	mtu        atomic.Uint32
 
 	mu       sync.Mutex
-	readable sync.Cond // queue is not empty, or closed
-	queue    []outbound
-	head     int // queue[:head] is read
-	used     [lanes]int
-	waiters  []*waiting
+	readable [fairqueue.Lanes]sync.Cond // something can be popped from the lane, or closed
+	queue    *fairqueue.Queue[outbound]
+	used     [budgets]int
+	waiters  []waiting
 	senders  map[flow.Flow]*sender
 	closed   bool
-	dropped  [lanes]uint64
+	dropped  [budgets]uint64
 	waits    uint64
 	packets  uint64
 	bytes    uint64
@@ -88,8 +88,10 @@ type link struct {
 var _ stack.LinkEndpoint = (*link)(nil)
 
 func newLink(mtu int) *link {
-	l := &link{senders: make(map[flow.Flow]*sender)}
-	l.readable.L = &l.mu
+	l := &link{senders: make(map[flow.Flow]*sender), queue: fairqueue.New[outbound]()}
+	for i := range l.readable {
+		l.readable[i].L = &l.mu
+	}
 	l.mtu.Store(uint32(mtu))
 	return l
 }
@@ -105,94 +107,104 @@ func (l *link) WritePackets(pkts stack.PacketBufferList) (int, tcpip.Error) {
 }
 
 func (l *link) write(pkt *stack.PacketBuffer) tcpip.Error {
-	out := outbound{pkt: pkt, size: pkt.Size(), lane: laneDatagram}
-	var f flow.Flow // of data
-	payload := 0
-	if pkt.TransportProtocolNumber == header.TCPProtocolNumber {
-		out.lane = laneReserve
-		if payload = pkt.Data().Size(); payload > 0 {
-			f = flowOf(pkt)
-		}
-	}
+	out := outbound{pkt: pkt, size: pkt.Size(), budget: budgetDatagram}
+	p := describe(pkt, out.size)
 
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	if l.closed {
-		l.mu.Unlock()
 		return &tcpip.ErrClosedForSend{}
 	}
-	var from *sender
-	mayWait := out.lane == laneReserve && payload > 0
-	if mayWait {
-		from = l.senders[f]
-		if from != nil && from.again(pkt.TransportHeader().Slice(), payload) {
-			out.lane, mayWait = laneAgain, false
-		} else if out.size > smallPacket || !l.roomLocked(out) {
-			out.lane = laneData
+	if pkt.TransportProtocolNumber == header.TCPProtocolNumber {
+		out.budget = budgetControl
+		if payload := pkt.Data().Size(); payload > 0 {
+			out.budget = budgetData
+			from := l.senders[p.Flow]
+			if from != nil && from.again(pkt.TransportHeader().Slice(), payload) {
+				out.budget = budgetAgain
+			}
 		}
 	}
-	// Data does not pass data that waits already.
-	room := l.roomLocked(out) && (out.lane != laneData || len(l.waiters) == 0)
-	if room || from != nil && from.hurried > 0 {
-		l.pushLocked(out)
-		l.mu.Unlock()
-		return nil
-	}
-	if !mayWait {
-		l.dropped[out.lane]++
-		l.mu.Unlock()
+	if used := l.used[out.budget]; used > 0 && used+out.size > budgetBytes[out.budget] {
+		l.dropped[out.budget]++
 		return &tcpip.ErrNoBufferSpace{}
 	}
-	w := &waiting{out: out, sender: from, done: make(chan struct{})}
+	out.pkt.IncRef()
+	l.used[out.budget] += out.size
+	l.readable[l.queue.Push(out, p, time.Now())].Signal()
+	return nil
+}
+
+// describe says what the queue has to know of pkt.
+func describe(pkt *stack.PacketBuffer, size int) fairqueue.Packet {
+	p := fairqueue.Packet{Size: size}
+	h := pkt.TransportHeader().Slice()
+	switch {
+	case pkt.TransportProtocolNumber == header.TCPProtocolNumber && len(h) >= header.TCPMinimumSize:
+		p.Flow = flowOf(pkt, flow.TCP, header.TCP(h))
+	case pkt.TransportProtocolNumber == header.UDPProtocolNumber && len(h) >= header.UDPMinimumSize:
+		p.Flow = flowOf(pkt, flow.UDP, header.UDP(h))
+	}
+	return p
+}
+
+// admit asks for a conn whether it may write. If not, the channel is closed
+// when it may ask again.
+func (l *link) admit(f flow.Flow) (<-chan struct{}, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed || l.admitsLocked(f) {
+		return nil, true
+	}
+	w := waiting{flow: f, done: make(chan struct{})}
 	l.waiters = append(l.waiters, w)
 	l.waits++
-	l.mu.Unlock()
-	<-w.done
-	return w.err
+	return w.done, false
 }
 
-// roomLocked reports whether out fits its lane. A packet bigger than the whole
-// budget fits an empty lane.
-func (l *link) roomLocked(out outbound) bool {
-	used := l.used[out.lane]
-	return used == 0 || used+out.size <= laneBudget[out.lane]
+func (l *link) admitsLocked(f flow.Flow) bool {
+	own := l.queue.FlowBytes(f)
+	return own == 0 || own < connQueue && l.queue.Bytes() < stackQueue
 }
 
-func (l *link) pushLocked(out outbound) {
-	out.pkt.IncRef()
-	if l.head > 0 && len(l.queue) == cap(l.queue) {
-		n := copy(l.queue, l.queue[l.head:])
-		clear(l.queue[n:])
-		l.queue, l.head = l.queue[:n], 0
+// abandon forgets a conn that does not wait any more.
+func (l *link) abandon(done <-chan struct{}) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.waiters = slices.DeleteFunc(l.waiters, func(w waiting) bool { return w.done == done })
+}
+
+// wakeLocked lets conns ask again, the first first: as many as find room.
+func (l *link) wakeLocked() {
+	l.waiters = slices.DeleteFunc(l.waiters, func(w waiting) bool {
+		if !l.admitsLocked(w.flow) {
+			return false
+		}
+		close(w.done)
+		return true
+	})
+}
+
+// split is Stack.Split.
+func (l *link) split(on bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.queue.Split(on)
+}
+
+// arrived is Stack.Arrived.
+func (l *link) arrived(lane fairqueue.Lane, n uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.queue.Arrived(lane, n) {
+		for i := range l.readable {
+			l.readable[i].Signal()
+		}
 	}
-	l.queue = append(l.queue, out)
-	l.used[out.lane] += out.size
-	l.readable.Signal()
 }
 
-// grantLocked queues the packets of waiters, first come first served, as far
-// as there is room.
-func (l *link) grantLocked() {
-	n := 0
-	for n < len(l.waiters) && l.roomLocked(l.waiters[n].out) {
-		l.pushLocked(l.waiters[n].out)
-		close(l.waiters[n].done)
-		n++
-	}
-	l.dropWaitersLocked(n)
-}
-
-// dropWaitersLocked forgets the first n waiters, which are done.
-func (l *link) dropWaitersLocked(n int) {
-	if n == 0 {
-		return
-	}
-	k := copy(l.waiters, l.waiters[n:])
-	clear(l.waiters[k:])
-	l.waiters = l.waiters[:k]
-}
-
-// readPackets is Stack.ReadPackets.
-func (l *link) readPackets(bufs [][]byte, sizes []int, offset int) (int, error) {
+// readPackets is Stack.ReadLane.
+func (l *link) readPackets(lane fairqueue.Lane, bufs [][]byte, sizes []int, offset int) (int, error) {
 	if len(bufs) == 0 || len(sizes) < len(bufs) {
 		return 0, io.ErrShortBuffer
 	}
@@ -200,24 +212,23 @@ func (l *link) readPackets(bufs [][]byte, sizes []int, offset int) (int, error) 
 	outs := batch[:min(len(batch), len(bufs))]
 
 	l.mu.Lock()
-	for l.head == len(l.queue) && !l.closed {
-		l.readable.Wait()
-	}
-	if l.closed {
-		l.mu.Unlock()
-		return 0, net.ErrClosed
-	}
-	n := copy(outs, l.queue[l.head:])
-	clear(l.queue[l.head : l.head+n])
-	if l.head += n; l.head == len(l.queue) {
-		l.queue, l.head = l.queue[:0], 0
+	n := 0
+	for {
+		if l.closed {
+			l.mu.Unlock()
+			return 0, net.ErrClosed
+		}
+		if n = l.queue.Pop(lane, outs, math.MaxInt); n > 0 {
+			break
+		}
+		l.readable[lane].Wait()
 	}
 	for _, out := range outs[:n] {
-		l.used[out.lane] -= out.size
+		l.used[out.budget] -= out.size
 		l.packets++
 		l.bytes += uint64(out.size)
 	}
-	l.grantLocked()
+	l.wakeLocked()
 	l.mu.Unlock()
 
 	var err error
@@ -248,21 +259,23 @@ func copyPacket(b []byte, pkt *stack.PacketBuffer) int {
 	return n
 }
 
-// close fails all waiting and later calls and drops what is queued.
+// close fails later calls, lets waiting conns go and drops what is queued.
 func (l *link) close() {
 	l.mu.Lock()
 	l.closed = true
-	queue, waiters := l.queue[l.head:], l.waiters
-	l.queue, l.head, l.waiters = nil, 0, nil
-	l.readable.Broadcast()
+	var queued []outbound
+	l.queue.Clear(func(out outbound) { queued = append(queued, out) })
+	for _, w := range l.waiters {
+		close(w.done)
+	}
+	l.waiters = nil
+	for i := range l.readable {
+		l.readable[i].Broadcast()
+	}
 	l.mu.Unlock()
 
-	for _, out := range queue {
+	for _, out := range queued {
 		out.pkt.DecRef()
-	}
-	for _, w := range waiters {
-		w.err = &tcpip.ErrClosedForSend{}
-		close(w.done)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 
+	"github.com/borrownet/borrownet/netstack/fairqueue"
 	"github.com/borrownet/borrownet/netstack/flow"
 )
 
@@ -71,51 +72,11 @@ func TestLinkDropsWhatMayNotWait(t *testing.T) {
 	if got, want := writeAll(t, l, header.UDPProtocolNumber, 1000), datagramBudget/1040; got != want {
 		t.Errorf("room for %d datagrams, want %d", got, want)
 	}
-	if got, want := writeAll(t, l, header.TCPProtocolNumber, 0), reserveBudget/40; got != want {
+	if got, want := writeAll(t, l, header.TCPProtocolNumber, 0), controlBudget/40; got != want {
 		t.Errorf("room for %d pure ACKs, want %d", got, want)
 	}
-	if l.dropped[laneDatagram] != 1 || l.dropped[laneReserve] != 1 || l.waits != 0 {
+	if l.dropped[budgetDatagram] != 1 || l.dropped[budgetControl] != 1 || l.waits != 0 {
 		t.Errorf("dropped %v, %d waits", l.dropped, l.waits)
-	}
-}
-
-// fill fills l's data lane, up to less than 32 KiB, and its reserve.
-func fill(t *testing.T, l *link) {
-	t.Helper()
-	for range (dataBudget - l.used[laneData]) / (1 << 15) {
-		pkt := outPacket(header.TCPProtocolNumber, 1, 1<<15-40, 0)
-		if err := l.write(pkt); err != nil {
-			t.Fatalf("write = %v", err)
-		}
-		pkt.DecRef()
-	}
-	writeAll(t, l, header.TCPProtocolNumber, 0)
-}
-
-// startWrite writes pkt and returns when the write waits.
-func startWrite(t *testing.T, l *link, pkt *stack.PacketBuffer) <-chan tcpip.Error {
-	t.Helper()
-	l.mu.Lock()
-	before := l.waits
-	l.mu.Unlock()
-	result := make(chan tcpip.Error, 1)
-	go func() {
-		err := l.write(pkt)
-		pkt.DecRef()
-		result <- err
-	}()
-	for {
-		l.mu.Lock()
-		waits := l.waits
-		l.mu.Unlock()
-		if waits > before {
-			return result
-		}
-		select {
-		case err := <-result:
-			t.Fatalf("write did not wait: %v", err)
-		default:
-		}
 	}
 }
 
@@ -127,7 +88,7 @@ func marks(t *testing.T, l *link, n int) (got []byte) {
 		for i := range bufs {
 			bufs[i] = make([]byte, 1<<16)
 		}
-		k, err := l.readPackets(bufs, sizes, 10)
+		k, err := l.readPackets(fairqueue.Express, bufs, sizes, 10)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -141,61 +102,69 @@ func marks(t *testing.T, l *link, n int) (got []byte) {
 	return got
 }
 
-func queued(l *link) int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return len(l.queue) - l.head
+func linkFlow(port uint16) flow.Flow {
+	return flow.Flow{Proto: flow.TCP, Src: netip.AddrPortFrom(linkSrc, port), Dst: netip.AddrPortFrom(linkDst, 80)}
 }
 
-func TestLinkWaitersKeepOrder(t *testing.T) {
-	l := newLink(defaultMTU)
-	fill(t, l)
-	before := queued(l)
-	var results []<-chan tcpip.Error
-	for i := range 5 {
-		size := 40000
-		if i == 2 {
-			size = 1 // small data waits too if the reserve is full
+// fillFlow queues data of a flow until it may write no more, and returns how many packets.
+func fillFlow(t *testing.T, l *link, port uint16) (n int) {
+	t.Helper()
+	for {
+		room, ok := l.admit(linkFlow(port))
+		if !ok {
+			l.abandon(room)
+			return n
 		}
-		results = append(results, startWrite(t, l, outPacket(header.TCPProtocolNumber, uint16(i), size, byte('a'+i))))
-	}
-	if got, want := string(marks(t, l, before+5)), "abcde"; got != want {
-		t.Errorf("order %q, want %q", got, want)
-	}
-	for _, r := range results {
-		if err := <-r; err != nil {
-			t.Errorf("write = %v", err)
+		pkt := outPacket(header.TCPProtocolNumber, port, 60000, byte(port))
+		if err := l.write(pkt); err != nil {
+			t.Fatalf("write = %v", err)
 		}
-	}
-	if l.used != [lanes]int{} || len(l.waiters) != 0 {
-		t.Errorf("empty link: used %v, %d waiters", l.used, len(l.waiters))
+		pkt.DecRef()
+		n++
 	}
 }
 
-func TestLinkHurry(t *testing.T) {
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+func TestLinkAdmits(t *testing.T) {
 	l := newLink(defaultMTU)
-	fill(t, l)
-	f := flow.Flow{Proto: flow.TCP, Src: netip.AddrPortFrom(linkSrc, 8), Dst: netip.AddrPortFrom(linkDst, 80)}
-	from := l.addSender(f)
-	slow := startWrite(t, l, outPacket(header.TCPProtocolNumber, 7, 40000, 'a'))
-	hurried := startWrite(t, l, outPacket(header.TCPProtocolNumber, 8, 40000, 'b'))
-	l.hurry(from)
-	if err := <-hurried; err != nil {
-		t.Errorf("hurried write = %v", err)
+	if n := fillFlow(t, l, 1); n != connQueue/60040+1 {
+		t.Errorf("a conn has room for %d packets", n)
 	}
-	// As long as the flow is in a hurry it does not wait.
-	pkt := outPacket(header.TCPProtocolNumber, 8, 40000, 'c')
-	if err := l.write(pkt); err != nil {
-		t.Errorf("second hurried write = %v", err)
+	before := l.queue.Len()
+	if fillFlow(t, l, 2); l.queue.Len() == before {
+		t.Error("a conn waits for another one's queue")
 	}
-	pkt.DecRef()
-	l.relax(from)
-	again := startWrite(t, l, outPacket(header.TCPProtocolNumber, 8, 40000, 'd'))
-	if got, want := string(marks(t, l, queued(l)+2)), "bcad"; got != want {
-		t.Errorf("order %q, want %q", got, want)
+	var flows uint16 = 3
+	for ; l.queue.Bytes() < stackQueue; flows++ {
+		fillFlow(t, l, flows)
 	}
-	<-slow
-	<-again
+	if n := fillFlow(t, l, flows); n != 1 {
+		t.Errorf("a conn may queue %d packets in a full link, want 1", n)
+	}
+	one, _ := l.admit(linkFlow(1))
+	two, _ := l.admit(linkFlow(2))
+	gone, _ := l.admit(linkFlow(2))
+	l.abandon(gone)
+	if isClosed(one) || isClosed(two) {
+		t.Error("admitted before there is room")
+	}
+	for l.queue.Len() > 0 {
+		marks(t, l, 1)
+	}
+	if !isClosed(one) || !isClosed(two) || isClosed(gone) || len(l.waiters) != 0 {
+		t.Errorf("%d conns wait for an empty link", len(l.waiters))
+	}
+	if l.used != [budgets]int{} {
+		t.Errorf("empty link: used %v", l.used)
+	}
 }
 
 // TestLinkTakesAWindowAgain: a carrier that breaks loses a conn's window. Each
@@ -205,9 +174,9 @@ func TestLinkTakesAWindowAgain(t *testing.T) {
 	f := flow.Flow{Proto: flow.TCP, Src: netip.AddrPortFrom(linkSrc, 8), Dst: netip.AddrPortFrom(linkDst, 80)}
 	from := l.addSender(f)
 	defer l.removeSender(from)
-	from.sent, from.next = true, maxSendBuffer // all of it was sent once
+	from.sent, from.next = true, maxBuffer // all of it was sent once
 	const size = 60000
-	for seq := uint32(0); seq+size+40 < maxSendBuffer-maxSendBuffer/size*40; seq += size {
+	for seq := uint32(0); seq+size+40 < maxBuffer-maxBuffer/size*40; seq += size {
 		pkt := outSegment(header.TCPProtocolNumber, 8, seq, size, 'a')
 		err := l.write(pkt)
 		pkt.DecRef()
@@ -217,7 +186,7 @@ func TestLinkTakesAWindowAgain(t *testing.T) {
 	}
 }
 
-func TestLinkNeverBlocksRetransmissions(t *testing.T) {
+func TestLinkDropsRetransmissions(t *testing.T) {
 	l := newLink(defaultMTU)
 	f := flow.Flow{Proto: flow.TCP, Src: netip.AddrPortFrom(linkSrc, 8), Dst: netip.AddrPortFrom(linkDst, 80)}
 	from := l.addSender(f)
@@ -230,7 +199,6 @@ func TestLinkNeverBlocksRetransmissions(t *testing.T) {
 	if err := write(seq, size); err != nil {
 		t.Fatalf("write = %v", err)
 	}
-	fill(t, l)
 	var err tcpip.Error
 	n := 0
 	for ; err == nil; n++ {
@@ -239,14 +207,12 @@ func TestLinkNeverBlocksRetransmissions(t *testing.T) {
 	if _, ok := err.(*tcpip.ErrNoBufferSpace); !ok || n-1 != againBudget/(size+40) {
 		t.Errorf("%d retransmissions were queued, then %v", n-1, err)
 	}
-	if l.waits != 0 || l.dropped[laneAgain] != 1 {
-		t.Errorf("dropped %v, %d waits", l.dropped, l.waits)
+	if l.dropped[budgetAgain] != 1 {
+		t.Errorf("dropped %v", l.dropped)
 	}
 	// What overlaps, but has new bytes, is new.
 	overlap := uint32(seq)
-	fresh := startWrite(t, l, outSegment(header.TCPProtocolNumber, 8, overlap+1, size, 'b'))
-	marks(t, l, queued(l)+1)
-	if err := <-fresh; err != nil {
+	if err := write(overlap+1, size); err != nil {
 		t.Errorf("write = %v", err)
 	}
 	other := l.addSender(f)
@@ -262,11 +228,14 @@ func TestLinkNeverBlocksRetransmissions(t *testing.T) {
 
 func TestLinkClose(t *testing.T) {
 	l := newLink(defaultMTU)
-	fill(t, l)
-	waiting := startWrite(t, l, outPacket(header.TCPProtocolNumber, 7, 40000, 'a'))
+	fillFlow(t, l, 7)
+	room, _ := l.admit(linkFlow(7))
 	l.close()
-	if _, ok := (<-waiting).(*tcpip.ErrClosedForSend); !ok {
-		t.Error("a waiting write outlives the link")
+	if !isClosed(room) {
+		t.Error("a waiting conn outlives the link")
+	}
+	if _, ok := l.admit(linkFlow(7)); !ok {
+		t.Error("a closed link makes conns wait")
 	}
 	pkt := outPacket(header.TCPProtocolNumber, 7, 1, 'a')
 	defer pkt.DecRef()
@@ -284,11 +253,11 @@ func TestReadPacketsShortBuffer(t *testing.T) {
 		}
 		pkt.DecRef()
 	}
-	if _, err := l.readPackets(nil, nil, 0); !errors.Is(err, io.ErrShortBuffer) {
+	if _, err := l.readPackets(fairqueue.Express, nil, nil, 0); !errors.Is(err, io.ErrShortBuffer) {
 		t.Errorf("readPackets without buffers = %v, want io.ErrShortBuffer", err)
 	}
 	sizes := []int{-1, -1}
-	n, err := l.readPackets([][]byte{make([]byte, 100), make([]byte, 150)}, sizes, 10)
+	n, err := l.readPackets(fairqueue.Express, [][]byte{make([]byte, 100), make([]byte, 150)}, sizes, 10)
 	if n != 2 || !errors.Is(err, io.ErrShortBuffer) || sizes[0] != 0 || sizes[1] != 140 {
 		t.Errorf("readPackets = %d, %v, sizes %v", n, err, sizes)
 	}

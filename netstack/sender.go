@@ -10,19 +10,14 @@ import (
 // A sender is what the link knows of a conn that sends through it, guarded by
 // the link's mu.
 //
-// It tells retransmissions from new data. A retransmission is sent by a timer
-// of gVisor, which holds the endpoint's lock, yet not as its user: if it
-// waited for room, gVisor's processors would poll the lock until there was
-// some, with all of a core. Over a link that loses nothing it is almost always
-// spurious too, so it does not wait but is dropped for want of room.
+// It tells retransmissions from new data. Over a link that loses nothing a
+// retransmission is almost always spurious, so it is dropped for want of room.
 type sender struct {
 	flow flow.Flow
 	// next is the sequence number after the last byte that was sent, valid if
 	// sent is set.
 	next uint32
 	sent bool
-	// hurried counts the calls of hurry without a relax.
-	hurried int
 }
 
 // again reports whether seg, with size bytes of payload, was sent before, and
@@ -55,39 +50,12 @@ func (l *link) removeSender(s *sender) {
 	}
 }
 
-// hurry lets the packets of s pass without waiting until relax is called. It
-// exists so that Close and the deadlines of a conn hold while the link stands
-// still: the budget is exceeded by at most what the conn's window allows.
-func (l *link) hurry(s *sender) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	s.hurried++
-	kept := l.waiters[:0]
-	for _, w := range l.waiters {
-		if w.sender != s {
-			kept = append(kept, w)
-			continue
-		}
-		l.pushLocked(w.out)
-		close(w.done)
-	}
-	clear(l.waiters[len(kept):])
-	l.waiters = kept
-}
-
-// relax undoes one hurry.
-func (l *link) relax(s *sender) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	s.hurried--
-}
-
-// flowOf returns the flow of an outbound TCP segment.
-func flowOf(pkt *stack.PacketBuffer) flow.Flow {
-	ip, tcp := pkt.Network(), header.TCP(pkt.TransportHeader().Slice())
+// flowOf returns the flow of an outbound packet.
+func flowOf(pkt *stack.PacketBuffer, proto flow.Proto, ports header.Transport) flow.Flow {
+	ip := pkt.Network()
 	return flow.Flow{
-		Proto: flow.TCP,
-		Src:   addrPortFrom(ip.SourceAddress(), tcp.SourcePort()),
-		Dst:   addrPortFrom(ip.DestinationAddress(), tcp.DestinationPort()),
+		Proto: proto,
+		Src:   addrPortFrom(ip.SourceAddress(), ports.SourcePort()),
+		Dst:   addrPortFrom(ip.DestinationAddress(), ports.DestinationPort()),
 	}
 }

@@ -21,6 +21,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
 
+	"github.com/borrownet/borrownet/netstack/fairqueue"
 	"github.com/borrownet/borrownet/netstack/flow"
 )
 
@@ -49,20 +50,23 @@ type Config struct {
 	Loopback bool
 	// IPv6 enables IPv6 even if no address in Addrs is one.
 	IPv6 bool
+	// Buffers is a budget, in bytes, for what TCP conns buffer in each direction:
+	// together they buffer a few times as much at most, but each may a little. 0
+	// bounds each conn for itself.
+	Buffers int
 	// Logger is where the stack logs to; nil discards.
 	Logger *slog.Logger
 }
 
 // A Stack is one IP host. Its methods may be called concurrently.
 type Stack struct {
-	log   *slog.Logger
-	own   []netip.Addr // sorted
-	ipv6  bool
-	any   bool // transparent: every address is as good as its own
-	gv    *stack.Stack
-	link  *link
-	done  chan struct{} // closed by Close
-	slots chan struct{} // one per packet that deliverSlowly may hold
+	log  *slog.Logger
+	own  []netip.Addr // sorted
+	ipv6 bool
+	any  bool // transparent: every address is as good as its own
+	gv   *stack.Stack
+	link *link
+	done chan struct{} // closed by Close
 
 	onTCP   atomic.Pointer[forwarder]
 	onUDP   atomic.Pointer[func(flow.Flow, []byte)]
@@ -70,11 +74,11 @@ type Stack struct {
 	counts  counters
 	dials   pendingDials
 	sockets udpSockets
+	shares  *shares
 
 	mu         sync.Mutex
 	closed     bool
 	handshakes sync.WaitGroup // Accepts in progress; Add with mu held and not closed
-	tasks      sync.WaitGroup // our goroutines; likewise
 }
 
 // New makes a stack. gVisor starts GOMAXPROCS goroutines for TCP in it, which
@@ -90,12 +94,11 @@ func New(cfg Config) (*Stack, error) {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	s := &Stack{
-		log:   cfg.Logger,
-		ipv6:  cfg.IPv6,
-		any:   cfg.Transparent,
-		link:  newLink(cfg.MTU),
-		done:  make(chan struct{}),
-		slots: make(chan struct{}, 16),
+		log:  cfg.Logger,
+		ipv6: cfg.IPv6,
+		any:  cfg.Transparent,
+		link: newLink(cfg.MTU),
+		done: make(chan struct{}),
 	}
 	for _, a := range cfg.Addrs {
 		if !a.IsValid() || a.IsUnspecified() || a.IsMulticast() {
@@ -109,6 +112,7 @@ func New(cfg Config) (*Stack, error) {
 	s.own = slices.Compact(s.own)
 
 	s.gv = newGVisor(cfg, s.ipv6)
+	s.shares = newShares(s.gv, cfg.Buffers)
 	if err := s.configure(cfg); err != nil {
 		s.gv.Destroy()
 		return nil, fmt.Errorf("make stack %s: %w", cfg.Name, err)
@@ -140,6 +144,9 @@ func (s *Stack) configure(cfg Config) error {
 	if err := setStreamProfile(s.gv); err != nil {
 		return err
 	}
+	if err := s.shares.configure(); err != nil {
+		return fmt.Errorf("set sizes of TCP buffers: %w", err)
+	}
 	s.gv.SetTransportProtocolHandler(tcp.ProtocolNumber, s.handleTCP)
 	s.gv.SetTransportProtocolHandler(udp.ProtocolNumber, s.handleUDP)
 	s.gv.SetTransportProtocolHandler(icmp.ProtocolNumber4, s.handleEcho4)
@@ -169,9 +176,6 @@ func (s *Stack) configure(cfg Config) error {
 	return nil
 }
 
-// maxSendBuffer bounds what a conn has sent and may have to send again.
-const maxSendBuffer = 4 << 20
-
 // setStreamProfile sets TCP up for a link that neither loses nor reorders:
 // every retransmission would be one too many, so loss is not looked for (no
 // RACK), and timers outlast a stall of the carrier. A carrier that is gone for
@@ -181,16 +185,13 @@ func setStreamProfile(gv *stack.Stack) error {
 		recovery   = tcpip.TCPRecovery(0)
 		sack       = tcpip.TCPSACKEnabled(true)
 		congestion = tcpip.CongestionControlOption("cubic")
-		moderate   = tcpip.TCPModerateReceiveBufferOption(true)
 		minRTO     = tcpip.TCPMinRTOOption(time.Second)
 		maxRTO     = tcpip.TCPMaxRTOOption(10 * time.Second)
 		retries    = tcpip.TCPMaxRetriesOption(40)
 		timeWait   = tcpip.TCPTimeWaitTimeoutOption(5 * time.Second)
-		receive    = tcpip.TCPReceiveBufferSizeRangeOption{Min: 4 << 10, Default: 1 << 20, Max: 4 << 20}
-		send       = tcpip.TCPSendBufferSizeRangeOption{Min: 4 << 10, Default: 1 << 20, Max: maxSendBuffer}
 	)
 	for _, opt := range []tcpip.SettableTransportProtocolOption{
-		&recovery, &sack, &congestion, &moderate, &minRTO, &maxRTO, &retries, &timeWait, &receive, &send,
+		&recovery, &sack, &congestion, &minRTO, &maxRTO, &retries, &timeWait,
 	} {
 		if err := gv.SetTransportProtocolOption(tcp.ProtocolNumber, opt); err != nil {
 			return fmt.Errorf("set TCP option %T: %w", opt, errnoOf(err))
@@ -244,7 +245,6 @@ func (s *Stack) Close() error {
 // waitEnd closes ended when nothing of the stack runs any more.
 func (s *Stack) waitEnd(ended chan<- struct{}) {
 	s.handshakes.Wait()
-	s.tasks.Wait()
 	s.gv.Wait()
 	close(ended)
 }
@@ -300,36 +300,9 @@ func (s *Stack) Deliver(pkt []byte) {
 	if p, ok := parseICMP(pkt); ok {
 		s.dials.heed(p)
 		s.sockets.heed(p)
-		if isTooBig(p) {
-			s.deliverSlowly(proto, pb)
-			return
-		}
 	}
 	s.link.deliver(proto, pb)
 	pb.DecRef()
-}
-
-// deliverSlowly delivers pb, and gives it back, in a goroutine of its own: of
-// all packets only ICMP's "too big" makes gVisor take the lock of a TCP
-// endpoint inline, and that may be held by a sender that waits for room.
-func (s *Stack) deliverSlowly(proto tcpip.NetworkProtocolNumber, pb *stack.PacketBuffer) {
-	select {
-	case s.slots <- struct{}{}:
-	default:
-		s.counts.malformed.Add(1)
-		pb.DecRef()
-		return
-	}
-	if !s.join(&s.tasks) {
-		pb.DecRef()
-		return
-	}
-	go func() {
-		defer s.tasks.Done()
-		s.link.deliver(proto, pb)
-		pb.DecRef()
-		<-s.slots
-	}()
 }
 
 // parseICMP parses pkt if it is ICMP.
@@ -345,23 +318,25 @@ func parseICMP(pkt []byte) (flow.Packet, bool) {
 	return p, err == nil && (p.Flow.Proto == flow.ICMP || p.Flow.Proto == flow.ICMPv6)
 }
 
-// isTooBig reports whether p is an ICMP fragmentation needed or an ICMPv6
-// packet too big message, or completes a message that may be one.
-func isTooBig(p flow.Packet) bool {
-	switch {
-	case p.Fragment:
-		return true
-	case p.Flow.Proto == flow.ICMP:
-		return p.ICMPType == uint8(header.ICMPv4DstUnreachable) && p.ICMPCode == uint8(header.ICMPv4FragmentationNeeded)
-	}
-	return p.ICMPType == uint8(header.ICMPv6PacketTooBig)
-}
-
 // ReadPackets waits for packets that leave the stack and copies up to
 // len(bufs) of them to bufs[i][offset:], their lengths to sizes[i]. It returns
 // how many, and net.ErrClosed after Close. A packet that does not fit its
 // buffer is lost and has size 0, and the error is io.ErrShortBuffer. Packets
 // keep their order if one goroutine reads.
 func (s *Stack) ReadPackets(bufs [][]byte, sizes []int, offset int) (int, error) {
-	return s.link.readPackets(bufs, sizes, offset)
+	return s.ReadLane(fairqueue.Express, bufs, sizes, offset)
 }
+
+// ReadLane is ReadPackets for the packets of one lane. There are none in
+// [fairqueue.Bulk] without [Stack.Split].
+func (s *Stack) ReadLane(lane fairqueue.Lane, bufs [][]byte, sizes []int, offset int) (int, error) {
+	return s.link.readPackets(lane, bufs, sizes, offset)
+}
+
+// Split says whether flows that send much leave by [fairqueue.Bulk], see
+// [fairqueue.Queue.Split]. Who reads must say what has arrived.
+func (s *Stack) Split(on bool) { s.link.split(on) }
+
+// Arrived says that the first n packets that were ever read from a lane have
+// arrived at the other end, see [fairqueue.Queue.Arrived].
+func (s *Stack) Arrived(lane fairqueue.Lane, n uint64) { s.link.arrived(lane, n) }

@@ -22,8 +22,7 @@ func cpuTime(t *testing.T) time.Duration {
 	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 }
 
-// TestStallIsIdle checks that a stall costs no CPU, however long: gVisor polls
-// the lock of an endpoint whose retransmission waits in the link.
+// TestStallIsIdle checks that a stall costs no CPU, however long.
 func TestStallIsIdle(t *testing.T) {
 	leaktest.Check(t)
 	a, b := netstacktest.New(t, clientConfig), netstacktest.New(t, serverConfig)

@@ -11,10 +11,10 @@ type Stats struct {
 	// Malformed counts delivered packets that were no IP packets of a version
 	// that the stack speaks, or an excess of ICMP "too big" messages.
 	Malformed uint64
-	// LinkWaits counts TCP segments that had to wait for room in the link.
+	// LinkWaits counts how often a Write had to wait for room in the link.
 	LinkWaits uint64
 	// LinkDropsTCP, LinkDropsAgain and LinkDropsDatagram count packets dropped
-	// because the link's budget for small segments, for retransmissions or for
+	// because the link's budget for segments without data, for retransmissions or for
 	// datagrams was full.
 	LinkDropsTCP, LinkDropsAgain, LinkDropsDatagram uint64
 	// LinkQueued is how many bytes wait to be read now.
@@ -77,7 +77,7 @@ func (s *Stack) Stats() Stats {
 	st.PacketsOut, st.BytesOut = l.packets, l.bytes
 	st.LinkWaits = l.waits
 	st.Senders = uint64(len(l.senders))
-	st.LinkDropsTCP, st.LinkDropsAgain, st.LinkDropsDatagram = l.dropped[laneReserve], l.dropped[laneAgain], l.dropped[laneDatagram]
+	st.LinkDropsTCP, st.LinkDropsAgain, st.LinkDropsDatagram = l.dropped[budgetControl], l.dropped[budgetAgain], l.dropped[budgetDatagram]
 	for _, used := range l.used {
 		st.LinkQueued += uint64(used)
 	}

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -30,11 +31,15 @@ type TCPConn struct {
 	local, remote netip.AddrPort
 	sender        *sender
 
-	readMu   sync.Mutex // serializes Reads
-	readable <-chan struct{}
+	// What it may buffer; unused where the stack has no budget.
+	sendPart, sendGrant, receiveSize, receiveGrant atomic.Int64
 
-	writeMu  sync.Mutex // serializes Writes
-	writable <-chan struct{}
+	readMu    sync.Mutex // serializes Reads
+	readSince int        // bytes since receiveSize was looked at; guarded by readMu
+	readable  <-chan struct{}
+
+	writeMu  sync.Mutex    // serializes Writes
+	writable chan struct{} // holds one; gVisor and limitSend wake Writes
 }
 
 var _ net.Conn = (*TCPConn)(nil)
@@ -53,17 +58,16 @@ func (s *Stack) newTCPConn(ep tcpip.Endpoint, wq *waiter.Queue, local, remote ne
 
 	// The link knows the conn as long as ep may send, also after Close.
 	c.sender = s.link.addSender(flow.Flow{Proto: flow.TCP, Src: local, Dst: remote})
-	endEntry := waiter.NewFunctionEntry(waiter.EventHUp, func(waiter.EventMask) { s.link.removeSender(c.sender) })
+	s.shares.add(c)
+	over := func() {
+		s.link.removeSender(c.sender)
+		s.shares.remove(c)
+	}
+	endEntry := waiter.NewFunctionEntry(waiter.EventHUp, func(waiter.EventMask) { over() })
 	wq.EventRegister(&endEntry)
 	if ep.Readiness(waiter.EventHUp) != 0 {
-		s.link.removeSender(c.sender)
+		over()
 	}
-
-	// Any call into ep may find it locked by a sender that waits in the link.
-	// Once a deadline has passed the flow waits no more, so that the call
-	// returns.
-	c.readBy.onChange = c.hurry
-	c.writeBy.onChange = c.hurry
 
 	idle := tcpip.KeepaliveIdleOption(keepaliveIdle)
 	interval := tcpip.KeepaliveIntervalOption(keepaliveInterval)
@@ -74,41 +78,42 @@ func (s *Stack) newTCPConn(ep tcpip.Endpoint, wq *waiter.Queue, local, remote ne
 	return c
 }
 
-// hurry lets c's flow pass the link without waiting, or again not.
-func (c *TCPConn) hurry(on bool) {
-	if on {
-		c.stack.link.hurry(c.sender)
-	} else {
-		c.stack.link.relax(c.sender)
-	}
-}
-
 func (c *TCPConn) opError(op string, err error) error {
 	return opError(op, "tcp", c.LocalAddr(), c.RemoteAddr(), err)
 }
 
 // Read implements net.Conn.
 func (c *TCPConn) Read(b []byte) (int, error) {
-	n, err := c.read(b)
+	return c.ReadLazily(func() []byte { return b }, func() {})
+}
+
+// ReadLazily is Read with a buffer that take lends for each attempt. Before it
+// waits it returns the buffer with giveBack, so a conn that is silent needs
+// none.
+func (c *TCPConn) ReadLazily(take func() []byte, giveBack func()) (int, error) {
+	n, err := c.read(take, giveBack)
 	return n, c.opError("read", err)
 }
 
-func (c *TCPConn) read(b []byte) (int, error) {
+func (c *TCPConn) read(take func() []byte, giveBack func()) (int, error) {
 	c.readMu.Lock()
 	defer c.readMu.Unlock()
 	passed := c.readBy.wait()
 	err := c.ready(passed)
-	if len(b) == 0 {
-		return 0, err
-	}
 	for err == nil {
+		b := take()
+		if len(b) == 0 {
+			return 0, nil
+		}
 		w := tcpip.SliceWriter(b)
 		res, terr := c.ep.Read(&w, tcpip.ReadOptions{})
 		switch terr.(type) {
 		case nil:
 			c.ep.ModerateRecvBuf(res.Count)
+			c.growReceive(res.Count)
 			return res.Count, nil
 		case *tcpip.ErrWouldBlock:
+			giveBack()
 			err = c.wait(c.readable, passed)
 		default:
 			err = c.failed(terr)
@@ -130,6 +135,9 @@ func (c *TCPConn) write(b []byte) (int, error) {
 	err := c.ready(passed)
 	n := 0
 	for err == nil && n < len(b) {
+		if err = c.admitted(passed); err != nil {
+			break
+		}
 		k, terr := c.ep.Write(bytes.NewReader(b[n:]), tcpip.WriteOptions{})
 		n += int(k)
 		switch terr.(type) {
@@ -138,7 +146,9 @@ func (c *TCPConn) write(b []byte) (int, error) {
 				err = c.ready(passed)
 			}
 		case *tcpip.ErrWouldBlock:
-			err = c.wait(c.writable, passed)
+			if !c.growSend() {
+				err = c.wait(c.writable, passed)
+			}
 		default:
 			err = c.failed(terr)
 		}
@@ -146,25 +156,30 @@ func (c *TCPConn) write(b []byte) (int, error) {
 	return n, err
 }
 
+// admitted waits until the link has room for more of c.
+func (c *TCPConn) admitted(passed <-chan struct{}) error {
+	for {
+		room, ok := c.stack.link.admit(c.sender.flow)
+		if ok {
+			return nil
+		}
+		if err := c.wait(room, passed); err != nil {
+			c.stack.link.abandon(room)
+			return err
+		}
+	}
+}
+
 // Close implements net.Conn. What was written is still sent; if something that
 // was received is unread, the peer gets a RST.
-func (c *TCPConn) Close() error { return c.hurriedEnd("close", c.ep.Close) }
+func (c *TCPConn) Close() error { return c.end("close", c.ep.Close) }
 
 // Reset closes c abortively: the peer gets a RST, and what was written but not
 // sent is dropped.
 func (c *TCPConn) Reset() error {
-	return c.hurriedEnd("reset", func() {
+	return c.end("reset", func() {
 		c.ep.Abort()
 		c.ep.Close()
-	})
-}
-
-// hurriedEnd calls closeEndpoint while the flow does not wait in the link, once.
-func (c *TCPConn) hurriedEnd(op string, closeEndpoint func()) error {
-	return c.end(op, func() {
-		c.hurry(true)
-		closeEndpoint()
-		c.hurry(false)
 	})
 }
 

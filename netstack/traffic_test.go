@@ -223,7 +223,7 @@ func within(t *testing.T, d time.Duration, what string, f func()) {
 	}
 }
 
-// saturate fills the link of s with the data of n conns, whose writers it
+// saturate fills the link of s with a window of data of each conn, whose writers it
 // leaves blocked in wg. The gate must be shut.
 func saturate(t *testing.T, s *netstack.Stack, conns []*netstack.TCPConn, wg *sync.WaitGroup) {
 	t.Helper()
@@ -234,7 +234,7 @@ func saturate(t *testing.T, s *netstack.Stack, conns []*netstack.TCPConn, wg *sy
 			}
 		})
 	}
-	await(t, "sender that waits", func() bool { return s.Stats().LinkWaits > 0 })
+	await(t, "a window of each conn", func() bool { return s.Stats().LinkQueued >= uint64(len(conns))*60000 })
 }
 
 const stalledConns = 16

@@ -13,6 +13,7 @@ import (
 
 	"github.com/borrownet/borrownet/agent/wire"
 	"github.com/borrownet/borrownet/netstack"
+	"github.com/borrownet/borrownet/netstack/fairqueue"
 	"github.com/borrownet/borrownet/netstack/link"
 	"github.com/borrownet/borrownet/netstack/wg"
 )
@@ -20,9 +21,9 @@ import (
 // Client is a client of an agent whose programs are a network stack: it dials
 // from the pod's addresses as a program of the session does.
 type Client struct {
-	Stack *netstack.Stack
-	Link  *link.Link
-	HTTP  *http.Client // to the control API
+	Stack  *netstack.Stack
+	Tunnel *wg.Tunnel
+	HTTP   *http.Client // to the control API
 }
 
 // Connect opens a session with the agent until the test ends. addrs are the
@@ -31,17 +32,22 @@ func Connect(tb testing.TB, a *Agent, private wg.PrivateKey, addrs ...netip.Addr
 	tb.Helper()
 	id := link.Identity{Private: private, Peer: a.Key}
 	rand.Read(id.Session[:])
-	c := &Client{Link: link.New(link.Config{Dial: func(ctx context.Context) (io.ReadWriteCloser, error) {
+	dial := func(ctx context.Context, lane fairqueue.Lane) (io.ReadWriteCloser, error) {
 		conn, err := a.Dial(ctx)
 		if err != nil {
 			return nil, err
+		}
+		id := id
+		if lane == fairqueue.Bulk {
+			id.Role = link.RoleBulk
 		}
 		if err := link.Prove(ctx, conn, id); err != nil {
 			conn.Close()
 			return nil, fmt.Errorf("prove identity: %w", err)
 		}
 		return conn, nil
-	}})}
+	}
+	c := &Client{}
 	var err error
 	c.Stack, err = netstack.New(netstack.Config{
 		Name:  "client",
@@ -52,20 +58,19 @@ func Connect(tb testing.TB, a *Agent, private wg.PrivateKey, addrs ...netip.Addr
 	if err != nil {
 		tb.Fatal(err)
 	}
-	device, err := wg.New(wg.Config{
-		Private:  private,
-		Peer:     a.Key,
-		MTU:      wire.MTU,
-		Packets:  packets{c.Stack},
-		Link:     c.Link,
-		Initiate: true,
+	c.Tunnel, err = wg.NewTunnel(wg.TunnelConfig{
+		Private: private,
+		Peer:    a.Key,
+		MTU:     wire.MTU,
+		Packets: packets{c.Stack},
+		Dial:    dial,
 	})
 	if err != nil {
 		tb.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- c.Link.Run(ctx) }()
+	go func() { ended <- c.Tunnel.Run(ctx) }()
 	c.HTTP = &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -74,27 +79,21 @@ func Connect(tb testing.TB, a *Agent, private wg.PrivateKey, addrs ...netip.Addr
 	}}
 	tb.Cleanup(func() {
 		cancel()
-		device.Close()
-		c.Link.Close()
+		c.Tunnel.Close()
 		c.Stack.Close()
 		<-ended
 	})
 	return c
 }
 
-// packets joins a stack to a WireGuard device.
-type packets struct{ stack *netstack.Stack }
-
-func (p packets) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
-	return p.stack.ReadPackets(bufs, sizes, offset)
-}
+// packets joins a stack to a tunnel.
+type packets struct{ *netstack.Stack }
 
 func (p packets) Write(bufs [][]byte, offset int) (int, error) {
 	for _, b := range bufs {
-		p.stack.Deliver(b[offset:])
+		p.Deliver(b[offset:])
 	}
 	return len(bufs), nil
 }
 
 func (packets) BatchSize() int { return 16 }
-func (p packets) Close() error { return p.stack.Close() }

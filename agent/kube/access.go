@@ -34,7 +34,7 @@ type Feature string
 const (
 	Workloads     Feature = "workloads"    // targets named as deploy/x, svc/x or by a bare name
 	TargetAsImage Feature = "target-image" // agents started from the target's own image
-	WebSocket     Feature = "websocket"    // where a proxy before the API server lets no SPDY pass
+	WebSocket     Feature = "websocket"    // calls, or where a proxy before the API server lets no SPDY pass
 	Events        Feature = "events"       // telling an image that is slow to come from a slow node
 )
 

@@ -76,7 +76,7 @@ func (a *attachment) run(ctx context.Context) (*Agent, error) {
 		return nil, err
 	}
 	a.image = want.Image
-	for _, text := range []string{note, proxyTrouble(pod)} {
+	for _, text := range []string{note, proxyTrouble(pod), headroom(pod)} {
 		if text != "" {
 			a.progress(text)
 		}

@@ -206,7 +206,8 @@ func TestAttachFails(t *testing.T) {
 			start := time.Now()
 			_, err := attach(t, f.client(), s)
 			wantError(t, err, tt.want, tt.hint)
-			if took := time.Since(start); took > 5*time.Second {
+			// Far below what is waited for without a reason, also on a busy machine.
+			if took := time.Since(start); took > time.Minute {
 				t.Errorf("took %v", took)
 			}
 			if got := f.mutations(); got != tt.mutations {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -32,26 +33,46 @@ const (
 	errorGrace = 2 * time.Second
 )
 
-// Dial connects to a TCP port on the pod's loopback, over SPDY or, where that
-// is not let through, over a tunnelled WebSocket. ctx bounds the dialling only.
-func (c *Client) Dial(ctx context.Context, t *Target, port uint16) (Carrier, error) {
-	first, second := ProtocolSPDY, ProtocolWebSocket
-	if c.prefer.Load() == ProtocolWebSocket {
-		first, second = second, first
+// Use says what a carrier is for.
+type Use uint8
+
+// The uses.
+const (
+	ForCalls Use = iota // little data that must be quick
+	ForBulk             // much data
+	uses
+)
+
+// protocolsFor are the protocols for each use, the best first. Measured: the channel protocol has half the round trip of
+// SPDY, SPDY takes half the CPU of it, and a tunnelled WebSocket is never better than both.
+var protocolsFor = [uses][]string{
+	ForCalls: {ProtocolChannel, ProtocolSPDY, ProtocolWebSocket},
+	ForBulk:  {ProtocolSPDY, ProtocolWebSocket, ProtocolChannel},
+}
+
+// Dial connects to a TCP port on the pod's loopback, over the best protocol for the use that is let through. ctx bounds
+// the dialling only.
+func (c *Client) Dial(ctx context.Context, t *Target, port uint16, use Use) (Carrier, error) {
+	order := slices.Clone(protocolsFor[use])
+	if last, _ := c.prefer[use].Load().(string); last != "" {
+		order = append([]string{last}, slices.DeleteFunc(order, func(p string) bool { return p == last })...)
 	}
-	carrier, err := c.dial(ctx, t, port, first)
-	if err != nil && mayFallBack(ctx, err) {
-		c.log.Debug("port-forward falls back", "target", t.Namespace+"/"+t.Pod, "from", first, "to", second, "err", err)
-		var other error
-		if carrier, other = c.dial(ctx, t, port, second); other == nil {
-			err = nil
+	var told error // of SPDY if it was tried: that is what Roles allow at least
+	for _, protocol := range order {
+		carrier, err := c.dial(ctx, t, port, protocol)
+		if err == nil {
+			c.prefer[use].Store(protocol)
+			return carrier, nil
 		}
+		if told == nil || protocol == ProtocolSPDY {
+			told = err
+		}
+		if !mayFallBack(ctx, err) {
+			break
+		}
+		c.log.Debug("port-forward falls back", "target", t.Namespace+"/"+t.Pod, "from", protocol, "err", err)
 	}
-	if err != nil {
-		return nil, c.explainDial(t, err)
-	}
-	c.prefer.Store(carrier.protocol)
-	return carrier, nil
+	return nil, c.explainDial(t, told)
 }
 
 // DialVia is Dial over one protocol, without fallback.
@@ -107,10 +128,12 @@ type carrier struct {
 
 var _ Carrier = (*carrier)(nil)
 
-func (c *Client) dial(ctx context.Context, t *Target, port uint16, protocol string) (*carrier, error) {
+func (c *Client) dial(ctx context.Context, t *Target, port uint16, protocol string) (Carrier, error) {
 	var rwc io.ReadWriteCloser
 	var err error
 	switch protocol {
+	case ProtocolChannel:
+		return c.dialChannel(ctx, t, port)
 	case ProtocolSPDY:
 		rwc, err = c.upgradeSPDY(ctx, forwardRequest("create", t), protocolV1)
 	case ProtocolWebSocket:
@@ -253,9 +276,14 @@ func (f *carrier) readError(err error) error {
 	if f.failure == "" {
 		return err
 	}
-	e := &Error{Op: "reach the agent in", Object: f.object, Reason: f.failure, Err: io.ErrUnexpectedEOF}
-	if strings.Contains(f.failure, "connection refused") {
-		e.Reason = fmt.Sprintf("nothing listens on port %d any more: the agent has ended", f.port)
+	return forwardFailure(f.object, f.port, f.failure)
+}
+
+// forwardFailure is the error for what the far side said.
+func forwardFailure(object string, port uint16, said string) error {
+	e := &Error{Op: "reach the agent in", Object: object, Reason: said, Err: io.ErrUnexpectedEOF}
+	if strings.Contains(said, "connection refused") {
+		e.Reason = fmt.Sprintf("nothing listens on port %d any more: the agent has ended", port)
 		e.Err = syscall.ECONNREFUSED
 	}
 	return e

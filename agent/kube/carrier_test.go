@@ -20,7 +20,7 @@ import (
 	"github.com/borrownet/borrownet/netstack/leaktest"
 )
 
-func protocols() []string { return []string{ProtocolSPDY, ProtocolWebSocket} }
+func protocols() []string { return []string{ProtocolSPDY, ProtocolWebSocket, ProtocolChannel} }
 
 func dialVia(t *testing.T, c *Client, protocol string) Carrier {
 	t.Helper()
@@ -223,7 +223,7 @@ func TestDialFallsBack(t *testing.T) {
 		{name: "proxy-error", setUp: func(_ *fakeAPI, fw *forwarder) { fw.spdy = answer(502) }, protocol: ProtocolWebSocket, tried: [2]int32{1, 1}},
 		{name: "create-denied-get-allowed", setUp: func(f *fakeAPI, fw *forwarder) { fw.spdy = denied(f, "create") }, protocol: ProtocolWebSocket, tried: [2]int32{1, 1}},
 		{name: "both-denied", setUp: func(f *fakeAPI, fw *forwarder) { fw.spdy, fw.webSocket = denied(f, "create"), denied(f, "get") },
-			want: "user jane may not create pods/portforward in namespace shop", hint: "borrownet rbac -n shop --workloads --subject user:jane", tried: [2]int32{1, 1}},
+			want: "user jane may not create pods/portforward in namespace shop", hint: "borrownet rbac -n shop --workloads --subject user:jane", tried: [2]int32{1, 2}},
 		{name: "pod-gone", setUp: func(f *fakeAPI, fw *forwarder) {
 			fw.spdy = func(w http.ResponseWriter, _ *http.Request) bool {
 				f.reply(w, status(404, metav1.StatusReasonNotFound, `pods "api-1" not found`))
@@ -236,7 +236,7 @@ func TestDialFallsBack(t *testing.T) {
 			fw := newForwarder(f)
 			tt.setUp(f, fw)
 			c := f.client()
-			carrier, err := c.Dial(context.Background(), target(), 40000)
+			carrier, err := c.Dial(context.Background(), target(), 40000, ForBulk)
 			if got := [2]int32{fw.tried[0].Load(), fw.tried[1].Load()}; got != tt.tried {
 				t.Errorf("upgrades tried (SPDY, WebSocket): %v, want %v", got, tt.tried)
 			}
@@ -251,7 +251,7 @@ func TestDialFallsBack(t *testing.T) {
 			if carrier.Protocol() != tt.protocol {
 				t.Errorf("protocol %s, want %s", carrier.Protocol(), tt.protocol)
 			}
-			again, err := c.Dial(context.Background(), target(), 40000)
+			again, err := c.Dial(context.Background(), target(), 40000, ForBulk)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -279,7 +279,7 @@ func TestDialBounded(t *testing.T) {
 			ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
 			defer cancel()
 			start := time.Now()
-			_, err := c.Dial(ctx, target(), 40000)
+			_, err := c.Dial(ctx, target(), 40000, ForBulk)
 			if !errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("error %v, want the deadline", err)
 			}
@@ -309,7 +309,7 @@ func TestDialStreamRefused(t *testing.T) {
 	f := newFakeAPI(t)
 	newForwarder(f).silent = true
 	c := f.client()
-	_, err := c.Dial(context.Background(), target(), 40000)
+	_, err := c.Dial(context.Background(), target(), 40000, ForBulk)
 	if err == nil || !strings.Contains(err.Error(), "open stream") {
 		t.Errorf("error %v", err)
 	}

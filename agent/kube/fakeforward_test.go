@@ -1,13 +1,16 @@
 package kube
 
 import (
+	"encoding/binary"
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync/atomic"
 
 	"github.com/gorilla/websocket"
+	xwebsocket "golang.org/x/net/websocket"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/streaming/pkg/httpstream"
 	"k8s.io/streaming/pkg/httpstream/spdy"
@@ -61,6 +64,10 @@ func (fw *forwarder) serveSPDY(w http.ResponseWriter, r *http.Request) {
 }
 
 func (fw *forwarder) serveWebSocket(w http.ResponseWriter, r *http.Request) {
+	if r.Header.Get("Sec-WebSocket-Protocol") == channelProtocol {
+		fw.serveChannel(w, r)
+		return
+	}
 	up := websocket.Upgrader{Subprotocols: []string{tunnelPrefix + protocolV1}}
 	ws, err := up.Upgrade(w, r, nil)
 	if err != nil {
@@ -75,6 +82,64 @@ func (fw *forwarder) serveWebSocket(w http.ResponseWriter, r *http.Request) {
 	}
 	fw.run(conn, streams)
 }
+
+// serveChannel is the kubelet's side of the channel protocol, with the library that streaming servers use: it takes each
+// frame for a message.
+func (fw *forwarder) serveChannel(w http.ResponseWriter, r *http.Request) {
+	port := r.URL.Query().Get("ports")
+	n, err := strconv.ParseUint(port, 10, 16)
+	if err != nil || fw.silent {
+		http.Error(w, "no such port", http.StatusBadRequest)
+		return
+	}
+	server := xwebsocket.Server{
+		Handshake: func(cfg *xwebsocket.Config, _ *http.Request) error {
+			cfg.Protocol = []string{channelProtocol}
+			return nil
+		},
+		Handler: func(ws *xwebsocket.Conn) {
+			fw.f.t.Cleanup(func() { ws.Close() })
+			s := &channelStream{ws: ws}
+			for channel := range byte(2) {
+				if s.send(channel, binary.LittleEndian.AppendUint16(nil, uint16(n))) != nil {
+					return
+				}
+			}
+			if err := fw.serve(s, port); err != nil {
+				s.send(portError, []byte(err.Error()))
+			}
+		},
+	}
+	server.ServeHTTP(w, r)
+}
+
+// channelStream is the data channel of a connection of the channel protocol.
+type channelStream struct {
+	httpstream.Stream // nil: what is not below is not used
+	ws                *xwebsocket.Conn
+	rest              []byte
+}
+
+func (s *channelStream) send(channel byte, p []byte) error {
+	return xwebsocket.Message.Send(s.ws, append([]byte{channel}, p...))
+}
+
+func (s *channelStream) Read(p []byte) (int, error) {
+	for len(s.rest) == 0 {
+		var msg []byte
+		if err := xwebsocket.Message.Receive(s.ws, &msg); err != nil {
+			return 0, err
+		}
+		if len(msg) > 0 && msg[0] == portData { // others are ignored, as by the kubelet
+			s.rest = msg[1:]
+		}
+	}
+	n := copy(p, s.rest)
+	s.rest = s.rest[n:]
+	return n, nil
+}
+
+func (s *channelStream) Write(p []byte) (int, error) { return len(p), s.send(portData, p) }
 
 func (fw *forwarder) accept(streams chan httpstream.Stream) httpstream.NewStreamHandler {
 	return func(s httpstream.Stream, _ <-chan struct{}) error {

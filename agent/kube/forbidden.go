@@ -51,7 +51,7 @@ func (c *Client) missing(user, namespace string, g grant) (reason, hint string) 
 	reason = fmt.Sprintf("%s may not %s %s %s (RBAC)", who, g.verb, g.resource, where)
 	for _, p := range permissions() {
 		if p.Verb == g.verb && p.Group == g.group && p.Resource == g.resource && namespace != "" {
-			return reason, "an administrator can grant it: " + c.roleCommand(user, namespace, p.Feature)
+			return reason, "an administrator can grant it: " + c.Grant(user, namespace, p.Feature)
 		}
 	}
 	if user == "" {
@@ -69,9 +69,9 @@ func (c *Client) missing(user, namespace string, g grant) (reason, hint string) 
 	return reason, hint
 }
 
-// roleCommand is the command that grants user what borrownet needs, with
+// Grant is the command that grants user what borrownet needs, with
 // targets named in every way.
-func (c *Client) roleCommand(user, namespace string, f Feature) string {
+func (c *Client) Grant(user, namespace string, f Feature) string {
 	subject := "user:" + user
 	if account, ok := strings.CutPrefix(user, "system:serviceaccount:"); ok {
 		subject = "serviceaccount:" + strings.Replace(account, ":", "/", 1)

@@ -69,8 +69,8 @@ type Client struct {
 	upgrade   http.RoundTripper // HTTP/1.1 only, for SPDY upgrades
 	timeout   time.Duration     // of one unary request
 	log       *slog.Logger
-	suffix    func() string // makes a new agent's name unique
-	prefer    atomic.Value  // string: protocol of the last carrier that worked
+	suffix    func() string      // makes a new agent's name unique
+	prefer    [uses]atomic.Value // string: protocol of the last carrier that worked
 }
 
 // Target is a running pod and the container in it to borrow from.
@@ -83,8 +83,11 @@ type Target struct {
 	Node      string       `json:"node"`
 	Workload  string       `json:"workload"` // TYPE/NAME the pod belongs to, e.g. deploy/api; empty for a bare pod
 	PodIPs    []netip.Addr `json:"podIPs"`
-	HostIP    netip.Addr   `json:"hostIP"` // zero if the node's address is unknown
+	Hostname  string       `json:"hostname"` // of the pod's processes
+	HostIP    netip.Addr   `json:"hostIP"`   // zero if the node's address is unknown
+	Mesh      Mesh         `json:"mesh"`
 	Env       Environment  `json:"env"`    // of the container
+	Mounts    []Mount      `json:"mounts"` // of the container: identity and configuration
 }
 
 // AgentSpec is what an agent must be like.
@@ -110,14 +113,15 @@ type Agent struct {
 // own. Read and Write may be called at the same time; Close unblocks both.
 type Carrier interface {
 	io.ReadWriteCloser
-	// Protocol is "spdy" or "websocket".
+	// Protocol is one of the Protocol constants.
 	Protocol() string
 }
 
 // Protocols of a carrier.
 const (
 	ProtocolSPDY      = "spdy"
-	ProtocolWebSocket = "websocket"
+	ProtocolWebSocket = "websocket" // SPDY inside a WebSocket: what kubectl uses
+	ProtocolChannel   = "channel"   // a WebSocket without SPDY
 )
 
 // Namespace returns the namespace that is used where none is named.
@@ -133,7 +137,7 @@ var _ interface {
 	Resolve(ctx context.Context, ref, container string) (*Target, error)
 	Attach(ctx context.Context, t *Target, spec AgentSpec, progress func(step string)) (*Agent, error)
 	Plan(ctx context.Context, t *Target, spec AgentSpec) ([]byte, error)
-	Dial(ctx context.Context, t *Target, port uint16) (Carrier, error)
+	Dial(ctx context.Context, t *Target, port uint16, use Use) (Carrier, error)
 	DialVia(ctx context.Context, t *Target, port uint16, protocol string) (Carrier, error)
 	Agents(ctx context.Context, t *Target) ([]AgentState, error)
 	ListAgents(ctx context.Context, namespace string) ([]AgentState, error)

@@ -40,7 +40,7 @@ func (c *Client) Plan(ctx context.Context, t *Target, spec AgentSpec) ([]byte, e
 	if p.want, note, err = c.build(ctx, pod, t.Container, spec); err != nil {
 		return nil, c.explain("attach to", object, err)
 	}
-	p.notes = append(nonEmpty(note), nonEmpty(proxyTrouble(pod))...)
+	p.notes = slices.Concat(nonEmpty(note), nonEmpty(proxyTrouble(pod)), nonEmpty(headroom(pod)))
 	p.reuses, _ = reusable(pod, p.want)
 
 	if p.answers, err = c.reviewAll(ctx, t.Namespace, p.needed()); err != nil {

@@ -18,8 +18,11 @@ const (
 	templateHash     = "pod-template-hash" // label that a Deployment puts on its pods
 )
 
+// istioProxy is the name of Istio's sidecar.
+const istioProxy = "istio-proxy"
+
 // proxyContainers are the names of service-mesh sidecars.
-func proxyContainers() []string { return []string{"istio-proxy", "linkerd-proxy"} }
+func proxyContainers() []string { return []string{istioProxy, "linkerd-proxy"} }
 
 func (c *Client) getPod(ctx context.Context, namespace, name string) (*corev1.Pod, error) {
 	pod := new(corev1.Pod)
@@ -165,7 +168,7 @@ func (c *Client) target(pod *corev1.Pod, container, workload string) (*Target, e
 	t := &Target{
 		Context: c.context, Namespace: pod.Namespace, Pod: pod.Name, UID: string(pod.UID),
 		Container: ct.Name, Node: pod.Spec.NodeName, Workload: workload,
-		Env: environmentOf(ct),
+		Hostname: cmp.Or(pod.Spec.Hostname, pod.Name), Env: environmentOf(ct), Mounts: mountsOf(pod, ct), Mesh: meshOf(pod),
 	}
 	for _, ip := range pod.Status.PodIPs {
 		if a, err := netip.ParseAddr(ip.IP); err == nil {

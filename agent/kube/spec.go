@@ -71,7 +71,7 @@ func (c *Client) build(ctx context.Context, pod *corev1.Pod, container string, s
 		assigned = c.assignsUIDs(ctx, pod.Namespace)
 	}
 	id := chooseIdentity(pod, from, assigned)
-	ec := newContainer(from, spec, id)
+	ec := newContainer(borrowedFrom(pod, from), spec, id)
 	ec.Name = c.freeName(pod)
 	return ec, id.note, nil
 }
@@ -87,7 +87,8 @@ func (c *Client) assignsUIDs(ctx context.Context, namespace string) bool {
 	return err == nil && ns.Annotations[sccRange] != ""
 }
 
-// newContainer returns the ephemeral container of an agent, without a name.
+// newContainer returns the ephemeral container of an agent, without a name. It
+// has the mounts of from.
 // Fields that the API server would fill in are set, so that what is written
 // is what is read back.
 func newContainer(from *corev1.Container, spec AgentSpec, id identity) *corev1.EphemeralContainer {
@@ -103,6 +104,7 @@ func newContainer(from *corev1.Container, spec AgentSpec, id identity) *corev1.E
 			"--idle-ttl", spec.IdleTTL.String(),
 			"--hard-ttl", spec.HardTTL.String(),
 		},
+		VolumeMounts:             from.VolumeMounts,
 		EnvFrom:                  from.EnvFrom,
 		Env:                      copyEnv(from),
 		ImagePullPolicy:          corev1.PullIfNotPresent,

@@ -66,7 +66,7 @@ func (c *Client) upgradeWebSocket(ctx context.Context, r request, protocol strin
 		ws.dialer.Proxy = utilnet.NewProxierWithNoProxyCIDR(http.ProxyFromEnvironment)
 	}
 	ws.dialer.Subprotocols = []string{protocol}
-	ws.dialer.ReadBufferSize, ws.dialer.WriteBufferSize = 32<<10, 32<<10
+	ws.dialer.ReadBufferSize, ws.dialer.WriteBufferSize = 32<<10, maxMessage+64 // with room for the header
 	authorized, err := transport.HTTPWrappersForConfig(config, ws)
 	if err != nil {
 		return nil, &requestError{r, err}

@@ -18,7 +18,7 @@ import (
 
 // Protocol is the version of everything in this package and of the link's
 // framing. Client and agent work together only if theirs are equal.
-const Protocol = 1
+const Protocol = 2
 
 // MTU is the largest IP packet on the link, in bytes: a multiple of 16 whose
 // WireGuard message (32 bytes more) still fits the 16-bit frame length.
@@ -26,6 +26,10 @@ const MTU = 65440
 
 // ControlPort is the TCP port of the control API on the agent's address.
 const ControlPort = 80
+
+// MaxFiles bounds an answer with files, in bytes: a Secret has 1 MiB at most, a
+// projected volume has several sources.
+const MaxFiles = 16 << 20
 
 // MaxMessage bounds one control message or hello line, in bytes.
 const MaxMessage = 1 << 20
@@ -46,8 +50,13 @@ var LoopbackAddr = netip.AddrFrom4([4]byte{192, 0, 0, 3})
 const (
 	PathInfo  = "/v1/info"  // GET: Info
 	PathStats = "/v1/stats" // GET: Stats
+	PathMesh  = "/v1/mesh"  // GET: Mesh, found out now; with MeshEnvoy its Identity too
 	PathStop  = "/v1/stop"  // POST: the agent answers, then ends
+	PathFiles = "/v1/files" // GET ?root=PATH&have=VERSION: Files
 )
+
+// MeshEnvoy is the query of PathMesh for a pod whose proxy is an Envoy.
+const MeshEnvoy = "proxy=envoy"
 
 // Hello is the first line that an agent prints on standard output. The client
 // reads it through pods/log, so the API server vouches for it.
@@ -90,6 +99,19 @@ type Info struct {
 	Expires  time.Time    `json:"expires"` // hard end of the agent
 }
 
+// Files are all files of one volume of the pod.
+type Files struct {
+	Version string   `json:"version"`           // changes with the content
+	Files   []File   `json:"files,omitempty"`   // empty if the client has this version
+	Skipped []string `json:"skipped,omitempty"` // what could not be read, each with its reason
+}
+
+// File is one of them.
+type File struct {
+	Name string `json:"name"` // relative to the volume, with slashes
+	Data []byte `json:"data"`
+}
+
 // Stats are the agent's counters since its start.
 type Stats struct {
 	TCPFlows    int64             `json:"tcpFlows"`    // open now
@@ -103,9 +125,41 @@ type Stats struct {
 	Dropped     map[string]uint64 `json:"dropped"`     // packets dropped, by reason
 }
 
+// Mesh says how a connection left the pod just now, and as whom.
+type Mesh struct {
+	Path     Path     `json:"path"`
+	Identity Identity `json:"identity"`
+	UID      int      `json:"uid"` // of the agent
+	GID      int      `json:"gid"`
+}
+
+// Path is what became of a connection that the agent made as a probe.
+type Path struct {
+	To        netip.AddrPort `json:"to,omitzero"`       // where it was to go
+	Connected bool           `json:"connected"`         // connect() succeeded
+	Via       netip.AddrPort `json:"via,omitzero"`      // the listener in the pod that took it instead; zero = none did
+	Owner     *int64         `json:"owner,omitempty"`   // uid of who took it; nil = unknown
+	Problem   string         `json:"problem,omitempty"` // why it is not known
+}
+
+// Identity is what a proxy presents to its peers.
+type Identity struct {
+	ID      string    `json:"id,omitempty"`      // SPIFFE ID in its certificate; "" = unknown
+	Expires time.Time `json:"expires,omitzero"`  // of the certificate
+	Problem string    `json:"problem,omitempty"` // why it is unknown
+}
+
 // Decode reads one control message from r into v.
-func Decode(r io.Reader, v any) error {
-	d := json.NewDecoder(io.LimitReader(r, MaxMessage))
+func Decode(r io.Reader, v any) error { return decode(r, v, MaxMessage) }
+
+// DecodeFiles reads an answer with files from r.
+func DecodeFiles(r io.Reader) (Files, error) {
+	var f Files
+	return f, decode(r, &f, MaxFiles)
+}
+
+func decode(r io.Reader, v any, limit int64) error {
+	d := json.NewDecoder(io.LimitReader(r, limit))
 	if err := d.Decode(v); err != nil {
 		return fmt.Errorf("decode control message: %w", err)
 	}

@@ -7,7 +7,7 @@ import (
 )
 
 func TestParseHello(t *testing.T) {
-	const good = `{"borrownet":"agent","protocol":1,"version":"v1","publicKey":"AAAA","port":40001,"later":true}`
+	const good = `{"borrownet":"agent","protocol":2,"version":"v1","publicKey":"AAAA","port":40001,"later":true}`
 	tests := []struct {
 		name    string
 		line    string
@@ -16,9 +16,9 @@ func TestParseHello(t *testing.T) {
 		{"good", good, ""},
 		{"not_json", "time=... level=INFO", "not"},
 		{"other_json", `{"level":"info"}`, "not"},
-		{"no_port", `{"borrownet":"agent","protocol":1,"publicKey":"A"}`, "not"},
-		{"huge_port", `{"borrownet":"agent","protocol":1,"publicKey":"A","port":70000}`, "not"},
-		{"newer", `{"borrownet":"agent","protocol":2,"version":"v9","publicKey":"A","port":1}`, "speaks protocol 2"},
+		{"no_port", `{"borrownet":"agent","protocol":2,"publicKey":"A"}`, "not"},
+		{"huge_port", `{"borrownet":"agent","protocol":2,"publicKey":"A","port":70000}`, "not"},
+		{"newer", `{"borrownet":"agent","protocol":3,"version":"v9","publicKey":"A","port":1}`, "speaks protocol 3"},
 		{"huge", `{"borrownet":"agent","x":"` + strings.Repeat("x", MaxMessage) + `"}`, "not"},
 	}
 	for _, tt := range tests {
@@ -37,7 +37,7 @@ func TestParseHello(t *testing.T) {
 }
 
 func FuzzParseHello(f *testing.F) {
-	f.Add([]byte(`{"borrownet":"agent","protocol":1,"version":"v1","publicKey":"AAAA","port":40001}`))
+	f.Add([]byte(`{"borrownet":"agent","protocol":2,"version":"v1","publicKey":"AAAA","port":40001}`))
 	f.Add([]byte(`{"borrownet":"agent","protocol":-1}`))
 	f.Fuzz(func(t *testing.T, line []byte) {
 		if h, err := ParseHello(line); err == nil && (h.Port == 0 || h.Protocol != Protocol) {

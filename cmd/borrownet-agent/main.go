@@ -13,7 +13,6 @@ import (
 	"net/netip"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"strconv"
 	"strings"
 	"syscall"
@@ -25,10 +24,6 @@ import (
 
 // version is set by the linker.
 var version = "devel"
-
-// memoryLimit keeps the agent small beside the application: they share the
-// pod's memory limit.
-const memoryLimit = 48 << 20 // bytes
 
 func main() {
 	if err := run(); err != nil {
@@ -60,8 +55,9 @@ func run() error {
 	}
 	log := slog.New(slog.NewJSONHandler(os.Stdout, &slog.HandlerOptions{Level: level}))
 
-	debug.SetMemoryLimit(memoryLimit)
-	if err := yieldToApplication(); err != nil {
+	memory := agent.MemoryBudget()
+	agent.LimitMemory(memory)
+	if err := agent.YieldToApplication(); err != nil {
 		log.Warn("oom_score_adj", "err", err)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
@@ -77,9 +73,11 @@ func run() error {
 		Hello:     os.Stdout,
 		Version:   version,
 		Env:       podEnv(os.Environ()),
+		Volumes:   agent.Mounts{},
 		IdleTTL:   *idleTTL,
 		HardTTL:   *hardTTL,
-		Policy:    agent.Policy{HostIPs: hostIPs(os.Getenv("BORROWNET_HOST_IP")), Localhost: ports},
+		Memory:    memory,
+		Policy:    agent.Policy{HostIPs: append(hostIPs(os.Getenv("BORROWNET_HOST_IP")), agent.Gateways()...), Localhost: ports},
 		Logger:    log,
 	})
 	if err != nil {
@@ -93,12 +91,6 @@ func run() error {
 // termination bounds the clean end after SIGTERM: as process 1 of its
 // container the agent would otherwise delay the pod's deletion.
 const termination = 800 * time.Millisecond
-
-// yieldToApplication makes the kernel kill the agent before the application
-// when the pod runs out of memory (proc_pid_oom_score_adj(5)).
-func yieldToApplication() error {
-	return os.WriteFile("/proc/self/oom_score_adj", []byte("1000"), 0)
-}
 
 // podEnv leaves out the agent's own variables.
 func podEnv(env []string) []string {

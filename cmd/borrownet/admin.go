@@ -35,7 +35,7 @@ func (a *app) rbac() *cobra.Command {
 	f.StringArrayVar(&cfg.Subjects, "subject", nil, "`WHO` gets the rights: user:NAME, group:NAME or serviceaccount:NAMESPACE/NAME; may be repeated")
 	f.BoolVar(&workloads, "workloads", false, "targets may be named as deploy/x, svc/x or by a bare name, not only as a pod")
 	f.BoolVar(&targetImage, "target-image", false, "--agent-image target works: the agent may be sent into a pod")
-	f.BoolVar(&websocket, "websocket", false, "WebSocket may be used, where a proxy before the API server lets no SPDY pass")
+	f.BoolVar(&websocket, "websocket", false, "WebSocket may be used: it halves the round trip of calls, and passes proxies that let no SPDY pass")
 	f.BoolVar(&events, "events", false, "a slow registry can be told from a slow node")
 	return cmd
 }

@@ -87,13 +87,11 @@ func (a *app) checkCluster(ctx context.Context, target *targetFlags) ([]doctor.C
 	b := &doctor.Borrow{Connect: connect, Request: session.Request{
 		Ref: target.pod, Container: target.container, Kube: flags,
 	}}
-	if !selectsDemo(target.kube) {
-		named := *target
-		if named.pod == "" {
-			named.pod = "NAME" // for the hint
-		}
-		b.Request.Image, b.NoImage = named.agentImage("borrownet up")
+	named := *target
+	if named.pod == "" {
+		named.pod = "NAME" // for the hint
 	}
+	b.Request.Image, b.Request.Binaries, b.NoImage = named.agent("borrownet up")
 	return b.Check(ctx), nil
 }
 

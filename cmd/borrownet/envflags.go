@@ -15,12 +15,14 @@ import (
 )
 
 // envFlags are the flags of commands that start programs: what is different in
-// their environment.
+// what these see.
 type envFlags struct {
 	set, take, unset []string
 	file, out        string
 	format           string
 	keepIdentity     bool
+	hostname         bool
+	noFiles          bool
 }
 
 func (e *envFlags) add(cmd *cobra.Command) {
@@ -31,6 +33,8 @@ func (e *envFlags) add(cmd *cobra.Command) {
 	f.StringVar(&e.file, "env-file", "", "`FILE` with lines of NAME=VALUE, as by --env")
 	f.StringVar(&e.out, "env-out", "", "`FILE` to write the pod's environment to, for other programs; it may hold secrets")
 	f.StringVar(&e.format, "format", "dotenv", "`FORMAT` of --env-out: dotenv, json or sh")
+	f.BoolVar(&e.hostname, "hostname", false, "the machine's name is the pod's for the command")
+	f.BoolVar(&e.noFiles, "no-files", false, "the pod's files do not appear at their paths: variables that name them lead to the copies instead")
 	f.BoolVar(&e.keepIdentity, "local-identity", false, "this machine's cloud identity (AWS_PROFILE, ~/.aws and the like) stays visible")
 }
 
@@ -68,8 +72,8 @@ func cause(err error) string {
 
 // nested refuses what a shell that is borrowed already cannot do any more.
 func (e *envFlags) nested(outer string) error {
-	if len(e.take) > 0 || e.out != "" || e.keepIdentity {
-		return usage("--pod-env, --env-out and --local-identity are for where the environment is borrowed, and this shell has that of session "+outer,
+	if len(e.take) > 0 || e.out != "" || e.keepIdentity || e.hostname || e.noFiles {
+		return usage("--pod-env, --env-out, --hostname, --no-files and --local-identity are for where a program becomes the pod, and this shell is that of session "+outer,
 			"leave it with exit first, or use another terminal")
 	}
 	return nil

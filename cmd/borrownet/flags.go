@@ -84,18 +84,9 @@ func (t *targetFlags) request(name string) (session.Request, error) {
 	case t.idleTTL > t.hardTTL:
 		return session.Request{}, usage(fmt.Sprintf("--idle-ttl %v is longer than --hard-ttl %v", t.idleTTL, t.hardTTL), name+" --pod "+t.pod+" --hard-ttl "+t.idleTTL.String())
 	}
-	var image string
-	var binaries []kube.Binary
-	if !selectsDemo(t.kube) { // the demo's agents need none, and a cluster of that name refuses to do without
-		var err error
-		if image, err = t.agentImage(name); err != nil {
-			return session.Request{}, err
-		}
-		if image == kube.TargetImage {
-			if binaries, err = carried(); err != nil {
-				return session.Request{}, err
-			}
-		}
+	image, binaries, err := t.agent(name)
+	if err != nil {
+		return session.Request{}, err
 	}
 	k, err := absolute(t.kube)
 	if err != nil {
@@ -135,6 +126,19 @@ func (t *targetFlags) checkRung(place session.Place) error {
 	}
 	return usage(fmt.Sprintf("session %s has hook %s, not %s", place.Session, place.Hook, want),
 		"borrownet down "+place.Session+", then borrownet up with --hook "+t.hook)
+}
+
+// agent finds the image's name, and the programs that may be sent into the target's
+// own. The demo's agents need neither, and a cluster of that name refuses to do
+// without.
+func (t *targetFlags) agent(name string) (image string, binaries []kube.Binary, err error) {
+	if selectsDemo(t.kube) {
+		return "", nil, nil
+	}
+	if image, err = t.agentImage(name); err == nil && image == kube.TargetImage {
+		binaries, err = carried()
+	}
+	return image, binaries, err
 }
 
 // agentImage finds the image's name: flag, environment, file.

@@ -83,6 +83,7 @@ func (a *app) statusOnce(ctx context.Context, client *daemon.Client, args []stri
 		shown = a.ui.encode(output, list)
 	default:
 		shown = a.ui.status(list)
+		a.ui.meshProblems(list)
 	}
 	return errors.Join(shown, verdict(list))
 }

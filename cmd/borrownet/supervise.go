@@ -15,6 +15,7 @@ import (
 	"github.com/borrownet/borrownet/hook"
 	"github.com/borrownet/borrownet/hook/supervisor"
 	"github.com/borrownet/borrownet/hook/switchboard"
+	"github.com/borrownet/borrownet/hook/view"
 )
 
 // supervise runs a program in the session at place and returns its exit code.
@@ -32,7 +33,7 @@ func (a *app) supervise(ctx context.Context, place session.Place, p program) (in
 		rung = place.Hook
 	}
 	for {
-		code, err := a.runOn(ctx, place, rung, p.argv, append(hook.WithoutLibrary(env.Env), p.extra...))
+		code, err := a.runOn(ctx, place, rung, p, append(hook.WithoutLibrary(env.Env), p.extra...))
 		other, why := instead(rung, err)
 		if other == rung || !free {
 			return code, err
@@ -55,15 +56,18 @@ func instead(rung hook.Rung, err error) (hook.Rung, string) {
 }
 
 // runOn runs a command on a given rung.
-func (a *app) runOn(ctx context.Context, place session.Place, rung hook.Rung, argv, env []string) (int, error) {
+func (a *app) runOn(ctx context.Context, place session.Place, rung hook.Rung, p program, env []string) (int, error) {
 	cfg := supervisor.Config{
-		Shim: []string{selfPath(), verbExec}, Argv: argv, Env: env,
+		Shim: []string{selfPath(), verbExec}, Argv: p.argv, Env: env,
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Logger: a.logger(),
 		AllowIOURing: a.ioURing && rung == hook.Seccomp,
 	}
 	if a.ioURing && rung.Relayed() {
 		return exitOurs, usage("--allow-io-uring: session "+place.Session+" has hook "+string(rung)+", where sockets of io_uring would be this machine's",
 			"leave the flag out, or use a session with hook seccomp")
+	}
+	if err := show(&cfg, place, rung, p.flags); err != nil {
+		return exitOurs, err
 	}
 	done, err := equip(&cfg, place, rung)
 	if _, ok := errors.AsType[*fault.Error](err); ok {
@@ -74,6 +78,11 @@ func (a *app) runOn(ctx context.Context, place session.Place, rung hook.Rung, ar
 	}
 	defer done()
 	code, err := supervisor.Run(ctx, cfg)
+	if v, ok := errors.AsType[*supervisor.ViewError](err); ok && !p.flags.hostname {
+		a.ui.warn("the pod's files are not at their places, variables that name them are changed instead: "+v.Err.Error(), "")
+		cfg.View, cfg.Env = view.View{}, launch.Redirect(cfg.Env, place.Files)
+		code, err = supervisor.Run(ctx, cfg)
+	}
 	if _, ok := errors.AsType[*supervisor.CommandError](err); ok {
 		a.ui.fail(&fault.Error{Op: "run", Reason: err.Error()})
 		return code, exitError{code}

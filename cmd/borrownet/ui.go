@@ -96,12 +96,18 @@ func plain(s string) string {
 // identity prints the line that says who one is now.
 func (u *ui) identity(st session.Status) {
 	u.say("session %s is ready: %s", st.Session, strings.Join(identity(st), ", "))
+	for _, f := range st.Files {
+		if f.Why != "" {
+			u.warn("files of the pod at "+f.Path+" ("+f.Volume+") are missing: "+f.Why, "")
+		}
+	}
 	switch {
 	case st.Hook.Relayed():
 		u.say("hook %s: programs keep this machine's sockets, what leaves it is relayed", hookText(st))
 	case st.Hook != hook.Seccomp:
 		u.say("hook %s", hookText(st))
 	}
+	u.meshProblems([]session.Status{st})
 }
 
 func identity(st session.Status) []string {
@@ -109,7 +115,7 @@ func identity(st session.Status) []string {
 	if st.Agent.Reused {
 		agent = "reused"
 	}
-	return []string{
+	out := []string{
 		"context " + st.Target.Context,
 		"namespace " + st.Target.Namespace,
 		"pod " + st.Target.Pod,
@@ -119,6 +125,40 @@ func identity(st session.Status) []string {
 		"agent " + st.Agent.Container + " (" + agent + ")",
 		"round trip " + roundTrip(st),
 	}
+	if m := st.Mesh; m != nil {
+		out = append(out, "identity "+identityText(*m), "mesh "+meshText(*m))
+	}
+	return out
+}
+
+// identityText is who the mesh says one is.
+func identityText(m session.Mesh) string {
+	switch {
+	case m.Identity != "" && m.Path == session.ThroughProxy:
+		return m.Identity
+	case m.Identity != "":
+		return "none: " + m.Identity + " is what " + m.Proxy + " presents, and the probe went past it"
+	case m.Proxy == "":
+		return "none but the pod's address"
+	case m.Note != "":
+		return "unknown: " + m.Note
+	}
+	return "unknown"
+}
+
+// meshText is how the probe left the pod.
+func meshText(m session.Mesh) string {
+	switch {
+	case m.Path == session.ThroughProxy && m.Proxy == "":
+		return fmt.Sprintf("a probe to %s went through %s in the pod", m.Probe, m.Listener)
+	case m.Path == session.ThroughProxy:
+		return fmt.Sprintf("a probe to %s went through %s at %s", m.Probe, m.Proxy, m.Listener)
+	case m.Path == session.Direct && m.Proxy == "":
+		return "none: the pod has no sidecar"
+	case m.Path == session.Direct:
+		return fmt.Sprintf("BYPASSED: a probe to %s went past %s", m.Probe, m.Proxy)
+	}
+	return "unknown: " + m.Note
 }
 
 func joined(st session.Status) string {
@@ -175,6 +215,26 @@ func (u *ui) status(list []session.Status) error {
 	return u.print(plain(b.String()))
 }
 
+// carrierText says what carries calls, and what bulk.
+func carrierText(st session.Status) string {
+	switch {
+	case st.BulkCarrier == "":
+		return st.Carrier
+	case st.BulkCarrier == st.Carrier:
+		return "two of " + st.Carrier
+	}
+	return fmt.Sprintf("%s for calls, %s for bulk", st.Carrier, st.BulkCarrier)
+}
+
+// meshProblems warns of what goes past a mesh.
+func (u *ui) meshProblems(list []session.Status) {
+	for _, st := range list {
+		if st.Mesh != nil && st.Mesh.Problem != nil {
+			u.warn(st.Mesh.Problem.Error(), st.Mesh.Problem.Hint)
+		}
+	}
+}
+
 func statusRows(st session.Status) [][2]string {
 	rows := [][2]string{{"session", st.Session}, {"state", string(st.State)}}
 	if st.Problem != nil {
@@ -187,10 +247,14 @@ func statusRows(st session.Status) [][2]string {
 		[2]string{"context", st.Target.Context}, [2]string{"namespace", st.Target.Namespace},
 		[2]string{"pod", st.Target.Pod}, [2]string{"container", st.Target.Container},
 		[2]string{"node", st.Target.Node}, [2]string{"pod ips", joined(st)},
-		[2]string{"hook", hookText(st)}, [2]string{"device", st.Device}, [2]string{"carrier", st.Carrier})
+		[2]string{"hook", hookText(st)}, [2]string{"device", st.Device}, [2]string{"carrier", carrierText(st)})
+	if m := st.Mesh; m != nil {
+		rows = append(rows, [2]string{"identity", identityText(*m)}, [2]string{"mesh", meshText(*m)})
+	}
 	if st.State != session.Lost {
 		rows = append(rows, [2]string{"round trip", roundTrip(st)})
 	}
+	rows = append(rows, fileRows(st.Files)...)
 	rows = append(rows,
 		[2]string{"bytes", fmt.Sprintf("%d in, %d out", st.Traffic.BytesIn, st.Traffic.BytesOut)},
 		[2]string{"flows", fmt.Sprint(st.Traffic.Flows)},
@@ -200,9 +264,23 @@ func statusRows(st session.Status) [][2]string {
 		[2]string{"remote", remoteText(st)},
 		[2]string{"drops", drops(st.Traffic.Drops)},
 		[2]string{"agent", agentText(st)},
+		[2]string{"agent drops", agentDrops(st.Agent.Drops)},
 		[2]string{"ping", pingText(st.Agent.Ping)},
 		[2]string{"uptime", uptime(st)},
 		[2]string{"redials", fmt.Sprint(st.Redials)})
+	return rows
+}
+
+// fileRows are the pod's volumes, and what of them is missing.
+func fileRows(files []session.FileStatus) [][2]string {
+	var rows [][2]string
+	for _, f := range files {
+		text := f.Path + " (" + f.Volume + ")"
+		if f.Why != "" {
+			text += ", missing: " + f.Why
+		}
+		rows = append(rows, [2]string{"files", text})
+	}
 	return rows
 }
 
@@ -236,6 +314,14 @@ func drops(m map[string]uint64) string {
 	}
 	slices.Sort(parts)
 	return strings.Join(parts, ", ")
+}
+
+// agentDrops is empty as long as there is nothing to say.
+func agentDrops(m map[string]uint64) string {
+	if len(m) == 0 {
+		return ""
+	}
+	return drops(m)
 }
 
 func agentText(st session.Status) string {

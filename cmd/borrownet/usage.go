@@ -58,6 +58,9 @@ takes one of these all the same. Over it come --env-file, then --env. Of this ma
 its own proxies and cloud identity (AWS_PROFILE, ~/.aws, GOOGLE_APPLICATION_CREDENTIALS,
 AZURE_*) are hidden; -v says all names. --env-out writes the pod's environment to a file.
 
+It finds the container's Secrets, ConfigMaps, tokens and downward files at the
+container's paths, read-only, and sees them change; "borrownet status" lists them.
+
 The only session there is is taken, else name one with --session. With --pod a
 session of that target is taken or set up first, as by "borrownet up -d"; it stays
 until "borrownet down". Inside a borrowed shell the command is simply executed; if

@@ -1,7 +1,7 @@
 // Command confine runs a command with less than its caller may: as another user,
 // without capabilities, under a filter like that of a container engine.
 //
-//	confine [-user UID] [-docker-caps] [-filter] COMMAND...
+//	confine [-user UID] [-docker-caps] [-filter | -strict] COMMAND...
 //
 // hack/newcomer.sh uses it to try the project as those who clone it.
 package main
@@ -26,6 +26,7 @@ func main() {
 	user := flag.Int("user", os.Getuid(), "run as the user `UID`")
 	docker := flag.Bool("docker-caps", false, "keep the capabilities that Docker keeps, not none")
 	filter := flag.Bool("filter", false, "deny the system calls that Docker's default profile denies")
+	strict := flag.Bool("strict", false, "deny seccomp, ptrace and other processes' memory too, as a sandbox does")
 	flag.Parse()
 	if flag.NArg() == 0 {
 		flag.Usage()
@@ -34,6 +35,9 @@ func main() {
 	c := hooktest.Confinement{User: *user}
 	if *filter {
 		c.Filter = hooktest.Docker
+	}
+	if *strict {
+		c.Filter = hooktest.Strict
 	}
 	if *docker {
 		c.Keep = dockerCaps

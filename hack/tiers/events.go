@@ -46,6 +46,16 @@ func (rs results) add(r result) {
 	rs[r.name] = r
 }
 
+// addFrom adds what passed and failed in another place, under names of their own.
+func (rs results) addFrom(place string, there results) {
+	for _, r := range there {
+		if r.outcome != skipped {
+			r.name += " " + place
+			rs.add(r)
+		}
+	}
+}
+
 // count returns how many results ended as o.
 func (rs results) count(o outcome) int {
 	n := 0
@@ -224,21 +234,29 @@ func short(pkg string) string {
 
 const module = "github.com/borrownet/borrownet"
 
-// reason is what a skipped test said, without the harness's own lines.
+// reason is what a skipped test said: the last line that has a place in a file, which is
+// what t.Skip prints whatever is logged before and after it, else all but the harness's own
+// lines.
 func (r result) reason() string {
 	var said []string
-	for line := range strings.Lines(r.output) {
-		line = strings.TrimSpace(line)
+	skip := ""
+	for raw := range strings.Lines(r.output) {
+		line := strings.TrimSpace(raw)
 		if line == "" || strings.HasPrefix(line, "=== ") || strings.HasPrefix(line, "--- ") {
 			continue
 		}
 		// "file_test.go:12: needs a TUN" says the same without its place.
-		if place, text, ok := strings.Cut(line, ": "); ok && strings.Contains(place, ".go:") {
-			line = text
+		if place, text, ok := strings.Cut(line, ": "); ok && strings.Contains(place, ".go:") && !strings.Contains(place, " ") {
+			skip = text
+		} else if skip != "" && strings.HasPrefix(raw, "        ") {
+			skip += " " + line // more lines of the same text
 		}
 		said = append(said, line)
 	}
-	if len(said) == 0 {
+	switch {
+	case skip != "":
+		return skip
+	case len(said) == 0:
 		return "no reason given"
 	}
 	return strings.Join(said, " ")

@@ -95,3 +95,19 @@ func TestResultsOfTwoSettings(t *testing.T) {
 		})
 	}
 }
+
+func TestReason(t *testing.T) {
+	for _, tt := range []struct{ name, output, want string }{
+		{"place", "=== RUN   TestA\n    a_test.go:12: needs tun: permission denied\n--- SKIP: TestA (0.00s)\n", "needs tun: permission denied"},
+		{"among-logs", "    time=01:10 level=DEBUG msg=up\n    a_test.go:12: needs netns: none\n    time=01:11 level=DEBUG msg=down\n", "needs netns: none"},
+		{"two-lines", "    a_test.go:12: needs a hook: error: no\n        hint: none\n", "needs a hook: error: no hint: none"},
+		{"no-place", "no privilege here\n", "no privilege here"},
+		{"nothing", "=== RUN   TestA\n", "no reason given"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := (result{output: tt.output}).reason(); got != tt.want {
+				t.Errorf("got %q, want %q", got, tt.want)
+			}
+		})
+	}
+}

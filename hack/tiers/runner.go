@@ -108,10 +108,19 @@ func (r *runner) runStep(ctx context.Context, t *tier, s step, log io.Writer) bo
 		r.printTest(res)
 		return true
 	}
-	c := newCollector(t.results)
+	into := t.results
+	if s.place != "" {
+		into = results{}
+		s.env = append(s.env, "BORROWNET_REQUIRE=")
+		defer t.results.addFrom(s.place, into)
+	}
+	c := newCollector(into)
 	c.onEnd = r.printPackage
 	var failures int
 	c.onTest = func(res result) {
+		if s.place != "" && res.outcome == skipped {
+			return
+		}
 		if res.outcome == failed {
 			failures++
 		}

@@ -41,6 +41,9 @@ type step struct {
 	kind kind
 	pkg  string // of testBinary steps
 	skip string // why it cannot be run, or ""; counts as one test that was skipped
+	// place, if not empty, is where tests run once more that count elsewhere too: what they
+	// have to skip there is no skip of the tier, and nothing is required of them.
+	place string
 }
 
 // kind says what a step's standard output is.
@@ -160,9 +163,10 @@ func containerSteps(ctx context.Context) ([]step, error) {
 		why = fmt.Sprintf("cannot confine the tests: %v: %s", err, out)
 	}
 	test := []string{confine, "-filter", goCmd(), "test", "-json", "-count=1", "-timeout", testTimeout}
+	const place = "in a container"
 	return []step{
-		{name: "in a container", kind: goTest, skip: why, argv: slices.Concat(test, []string{"-skip", "^TestRelay", "./hook/...", "./cmd/..."})},
-		{name: "demo in a container", kind: goTest, skip: why, argv: slices.Concat(test, []string{"-run", "^TestDemo$", "./integration"})},
+		{name: "tests in a container", kind: goTest, skip: why, place: place, argv: slices.Concat(test, []string{"-skip", "^TestRelay", "./hook/...", "./cmd/..."})},
+		{name: "demo in a container", kind: goTest, skip: why, place: place, argv: slices.Concat(test, []string{"-run", "^TestDemo$", "./integration"})},
 	}, nil
 }
 

@@ -14,7 +14,8 @@ static int is_loopback6(const struct sockaddr *sa, socklen_t len)
 {
 	struct bn_request r;
 
-	return bn_get_addr(&r, sa, len) && r.family == AF_INET6 && r.addr[0] == 0 && r.addr[12] == 0 && bn_is_loopback(&r);
+	return bn_get_addr(&r, sa, len) && r.family == AF_INET6 && r.addr[0] == 0 && r.addr[12] == 0 &&
+	       bn_is_loopback(&r);
 }
 
 /* connect_to_host() - swap the socket for one of the laptop and connect that */

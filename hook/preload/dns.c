@@ -11,7 +11,7 @@ enum {
 	MAX_LABEL = 63,
 	MAX_WIRE = 255,
 	MAX_JUMPS = 64, /* of compression, in one name */
-	RECORD = 10,	/* type, class, TTL and length */
+	RECORD = 10, /* type, class, TTL and length */
 	SERVFAIL = 2,
 	RECURSION_DESIRED = 1,
 };
@@ -40,7 +40,7 @@ size_t bn_dns_query(uint8_t *query, const char *name, int type, int class)
 	query[at++] = (uint8_t)(type >> 8);
 	query[at++] = (uint8_t)type;
 	query[at++] = (uint8_t)(class >> 8);
-	query[at++] = (uint8_t)class;
+	query[at++] = (uint8_t) class;
 	return at;
 }
 

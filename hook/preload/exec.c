@@ -240,16 +240,16 @@ BN_EXPORT int fexecve(int fd, char *const argv[], char *const envp[])
 }
 
 /* BN_ARGUMENTS() - the arguments of execl() and its kin as an array */
-#define BN_ARGUMENTS(argv, first, ap)                                                                            \
-	size_t bn_n_ = 1, bn_i_;                                                                                 \
-	va_start(ap, first);                                                                                     \
-	while (va_arg(ap, const char *))                                                                         \
-		bn_n_++;                                                                                         \
-	va_end(ap);                                                                                              \
-	char *argv[bn_n_ + 1];                                                                                   \
-	argv[0] = (char *)(uintptr_t)first;                                                                      \
-	va_start(ap, first);                                                                                     \
-	for (bn_i_ = 1; bn_i_ <= bn_n_; bn_i_++)                                                                 \
+#define BN_ARGUMENTS(argv, first, ap)            \
+	size_t bn_n_ = 1, bn_i_;                 \
+	va_start(ap, first);                     \
+	while (va_arg(ap, const char *))         \
+		bn_n_++;                         \
+	va_end(ap);                              \
+	char *argv[bn_n_ + 1];                   \
+	argv[0] = (char *)(uintptr_t)first;      \
+	va_start(ap, first);                     \
+	for (bn_i_ = 1; bn_i_ <= bn_n_; bn_i_++) \
 	argv[bn_i_] = va_arg(ap, char *)
 
 BN_EXPORT int execl(const char *path, const char *first, ...)
@@ -279,7 +279,8 @@ BN_EXPORT int execle(const char *path, const char *first, ...)
 
 /* What posix_spawn() has besides path, argv and envp. */
 struct spawn {
-	int (*real)(int *pid, const char *path, const void *actions, const void *attr, char *const *argv, char *const *envp);
+	int (*real)(int *pid, const char *path, const void *actions, const void *attr, char *const *argv,
+		    char *const *envp);
 	int *pid;
 	const void *actions, *attr;
 };

@@ -80,7 +80,8 @@ static int assemble(const struct bn_names *names, const char *service, const str
 	int i, ret;
 
 	if (hints) {
-		h.ai_flags = (hints->ai_flags & ~(AI_V4MAPPED | AI_ALL | AI_ADDRCONFIG | AI_CANONNAME)) | AI_NUMERICHOST;
+		h.ai_flags =
+		    (hints->ai_flags & ~(AI_V4MAPPED | AI_ALL | AI_ADDRCONFIG | AI_CANONNAME)) | AI_NUMERICHOST;
 		h.ai_socktype = hints->ai_socktype;
 		h.ai_protocol = hints->ai_protocol;
 	} else {
@@ -103,8 +104,8 @@ static int assemble(const struct bn_names *names, const char *service, const str
 	return *out ? 0 : EAI_NONAME;
 }
 
-BN_EXPORT int getaddrinfo(const char *restrict node, const char *restrict service, const struct addrinfo *restrict hints,
-			  struct addrinfo **restrict out)
+BN_EXPORT int getaddrinfo(const char *restrict node, const char *restrict service,
+			  const struct addrinfo *restrict hints, struct addrinfo **restrict out)
 {
 	__typeof__(&getaddrinfo) real = BN_REAL(getaddrinfo);
 	int family = hints ? hints->ai_family : AF_UNSPEC, flags = hints ? hints->ai_flags : 0, mapped = 0, ret;

@@ -45,7 +45,8 @@ static void *take(struct room *r, size_t n, size_t align)
 }
 
 /* fill() - a struct hostent in the caller's memory: 0 or ERANGE */
-static int fill(struct hostent *h, struct room *r, const char *name, int family, const struct bn_address *list, int count)
+static int fill(struct hostent *h, struct room *r, const char *name, int family, const struct bn_address *list,
+		int count)
 {
 	size_t size = family == AF_INET ? 4 : 16, n = bn_strlen(name) + 1;
 	char **addrs = take(r, ((size_t)count + 1) * sizeof(char *), sizeof(char *));

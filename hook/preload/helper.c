@@ -46,7 +46,9 @@ static int bn_receive(int conn)
 	} control;
 	unsigned char error = 0;
 	struct iovec iov = { &error, 1 };
-	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control) };
+	struct msghdr msg = {
+		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)
+	};
 	long n;
 
 	do

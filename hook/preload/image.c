@@ -10,7 +10,7 @@
 
 #define MAX_SCRIPTS 4 /* interpreters that are scripts themselves, execve(2) */
 #define MAX_HEADERS 64
-#define NOTES 1024	/* of a note segment */
+#define NOTES 1024 /* of a note segment */
 #define HEAD 256 /* of a script's first line; Linux reads as much */
 
 #if defined(__x86_64__)

@@ -5,10 +5,10 @@
 #include <stddef.h>
 
 enum bn_image {
-	BN_IMAGE_FITS,	     /* the library will be in it; or the file is none of ours to judge */
-	BN_IMAGE_STATIC,     /* it has no dynamic loader */
-	BN_IMAGE_GO,	     /* it makes its system calls itself */
-	BN_IMAGE_OTHER,	     /* it is for another kind of machine, such as a 32-bit one */
+	BN_IMAGE_FITS, /* the library will be in it; or the file is none of ours to judge */
+	BN_IMAGE_STATIC, /* it has no dynamic loader */
+	BN_IMAGE_GO, /* it makes its system calls itself */
+	BN_IMAGE_OTHER, /* it is for another kind of machine, such as a 32-bit one */
 	BN_IMAGE_PRIVILEGED, /* it is set-user-id: the loader leaves the library out */
 };
 

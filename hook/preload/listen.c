@@ -49,8 +49,8 @@ BN_EXPORT int listen(int fd, int backlog)
 	socklen_t len = sizeof(sa);
 	long ret = 0;
 
-	if (bn_mode() == BN_NAMESPACED && bn_sys(SYS_getsockname, fd, &sa, &len) == 0 && bn_get_addr(&at, (void *)&sa, len) &&
-	    bn_type(fd) == SOCK_STREAM && bn_of_session(fd)) {
+	if (bn_mode() == BN_NAMESPACED && bn_sys(SYS_getsockname, fd, &sa, &len) == 0 &&
+	    bn_get_addr(&at, (void *)&sa, len) && bn_type(fd) == SOCK_STREAM && bn_of_session(fd)) {
 		if (bn_is_loopback(&at))
 			return (int)bn_return(listen_on_host(fd, backlog, &sa, len));
 		ret = publish(fd, &at);

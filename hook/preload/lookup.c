@@ -25,12 +25,9 @@ static int ask(const char *name, int type, uint8_t *reply, struct bn_names *name
 	if (got < 0)
 		return EAI_AGAIN;
 	switch (bn_dns_rcode(reply, (size_t)got)) {
-	case 0:
-		break;
-	case NXDOMAIN:
-		return EAI_NONAME;
-	default:
-		return EAI_AGAIN;
+	case 0: break;
+	case NXDOMAIN: return EAI_NONAME;
+	default: return EAI_AGAIN;
 	}
 	bn_dns_read(reply, (size_t)got, type, names);
 	return names->n > before || (type == BN_TYPE_PTR && names->name[0]) ? 0 : EAI_NODATA;
@@ -97,7 +94,9 @@ int bn_lookup(const char *name, int family, struct bn_names *names)
 		return 0;
 	}
 	/* No answer is worse to know than that there is none. */
-	return e4 == EAI_AGAIN || e6 == EAI_AGAIN ? EAI_AGAIN : e4 == EAI_NONAME || e6 == EAI_NONAME ? EAI_NONAME : EAI_NODATA;
+	return e4 == EAI_AGAIN || e6 == EAI_AGAIN     ? EAI_AGAIN
+	       : e4 == EAI_NONAME || e6 == EAI_NONAME ? EAI_NONAME
+						      : EAI_NODATA;
 }
 
 /* reverse() - the name under which an address is asked for */

@@ -57,8 +57,8 @@ static int defines(const struct object *o, uint32_t i, const char *name)
 {
 	const Elf64_Sym *s = &o->symbols[i];
 
-	return s->st_shndx != SHN_UNDEF && ELF64_ST_TYPE(s->st_info) == STT_FUNC && bn_streq(o->strings + s->st_name, name) &&
-	       !(o->versions && o->versions[i] & HIDDEN_VERSION);
+	return s->st_shndx != SHN_UNDEF && ELF64_ST_TYPE(s->st_info) == STT_FUNC &&
+	       bn_streq(o->strings + s->st_name, name) && !(o->versions && o->versions[i] & HIDDEN_VERSION);
 }
 
 static uint32_t by_gnu_hash(const struct object *o, const char *name)

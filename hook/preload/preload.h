@@ -55,15 +55,15 @@ long bn_return(long ret);
 void *bn_next(const char *name);
 
 /* BN_REAL() - bn_next() with the type of the function, looked up once */
-#define BN_REAL(name)                                                                                            \
-	__extension__({                                                                                          \
-		static __typeof__(&name) bn_real_;                                                               \
-		__typeof__(&name) bn_found_ = __atomic_load_n(&bn_real_, __ATOMIC_ACQUIRE);                      \
-		if (!bn_found_) {                                                                                \
-			bn_found_ = (__typeof__(&name))bn_next(#name);                                           \
-			__atomic_store_n(&bn_real_, bn_found_, __ATOMIC_RELEASE);                                \
-		}                                                                                                \
-		bn_found_;                                                                                       \
+#define BN_REAL(name)                                                                       \
+	__extension__({                                                                     \
+		static __typeof__(&name) bn_real_;                                          \
+		__typeof__(&name) bn_found_ = __atomic_load_n(&bn_real_, __ATOMIC_ACQUIRE); \
+		if (!bn_found_) {                                                           \
+			bn_found_ = (__typeof__(&name))bn_next(#name);                      \
+			__atomic_store_n(&bn_real_, bn_found_, __ATOMIC_RELEASE);           \
+		}                                                                           \
+		bn_found_;                                                                  \
 	})
 
 /*
@@ -73,8 +73,7 @@ void *bn_next(const char *name);
  * @room, @limit: where the bytes after the answer go
  * Return: 0, or a negative errno if there was no answer
  */
-int bn_ask(struct bn_request *request, const void *payload, int fd, struct bn_answer *answer, void *room,
-	   size_t limit);
+int bn_ask(struct bn_request *request, const void *payload, int fd, struct bn_answer *answer, void *room, size_t limit);
 
 /*
  * bn_put_addr() - write an address of the ABI as a socket of family sees it

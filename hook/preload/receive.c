@@ -11,7 +11,8 @@ BN_EXPORT ssize_t recvfrom(int fd, void *restrict buf, size_t n, int flags, stru
 {
 	__typeof__(&recvfrom) real = BN_REAL(recvfrom);
 	socklen_t room = sa && len ? *len : 0;
-	ssize_t got = real ? real(fd, buf, n, flags, sa, len) : bn_return(bn_sys(SYS_recvfrom, fd, buf, n, flags, sa, len));
+	ssize_t got =
+	    real ? real(fd, buf, n, flags, sa, len) : bn_return(bn_sys(SYS_recvfrom, fd, buf, n, flags, sa, len));
 
 	if (got >= 0 && room && bn_mode() == BN_RELAYED)
 		bn_relay_name(fd, sa, room, len);
@@ -40,7 +41,9 @@ BN_EXPORT int recvmmsg(int fd, struct mmsghdr *v, unsigned int n, int flags, str
 {
 	__typeof__(&recvmmsg) real = BN_REAL(recvmmsg);
 	/* The kernel changes each msg_namelen: how much room there was is an address's at most. */
-	int got = real ? real(fd, v, n, flags, timeout) : (int)bn_return(bn_sys(SYS_recvmmsg, fd, v, n, flags, timeout)), i;
+	int got =
+		real ? real(fd, v, n, flags, timeout) : (int)bn_return(bn_sys(SYS_recvmmsg, fd, v, n, flags, timeout)),
+	    i;
 
 	for (i = 0; bn_mode() == BN_RELAYED && i < got; i++)
 		name_sender(fd, &v[i].msg_hdr, v[i].msg_hdr.msg_namelen);

@@ -21,8 +21,7 @@ static int refusal(int kind, int protocol)
 		if (protocol == 0 || protocol == IPPROTO_UDP)
 			return 0;
 		return protocol == IPPROTO_ICMP || protocol == IPPROTO_ICMPV6 ? EACCES : EPROTONOSUPPORT;
-	case SOCK_RAW:
-		return EPERM;
+	case SOCK_RAW: return EPERM;
 	}
 	return ESOCKTNOSUPPORT;
 }

@@ -51,10 +51,8 @@ BN_EXPORT int res_query(const char *name, int class, int type, unsigned char *re
 	if (got < 0)
 		return give_up(TRY_AGAIN);
 	switch (bn_dns_rcode(reply, (size_t)got)) {
-	case 0:
-		return reply[6] || reply[7] ? got : give_up(NO_DATA);
-	case NXDOMAIN:
-		return give_up(HOST_NOT_FOUND);
+	case 0: return reply[6] || reply[7] ? got : give_up(NO_DATA);
+	case NXDOMAIN: return give_up(HOST_NOT_FOUND);
 	}
 	return give_up(TRY_AGAIN);
 }

@@ -42,8 +42,8 @@ static void copy_options(int from, int to)
 	static const struct {
 		int level, name;
 	} options[] = {
-		{ SOL_SOCKET, SO_REUSEADDR }, { SOL_SOCKET, SO_REUSEPORT }, { SOL_SOCKET, SO_KEEPALIVE },
-		{ SOL_SOCKET, SO_LINGER },    { SOL_SOCKET, SO_RCVTIMEO },  { SOL_SOCKET, SO_SNDTIMEO },
+		{ SOL_SOCKET, SO_REUSEADDR }, { SOL_SOCKET, SO_REUSEPORT },	 { SOL_SOCKET, SO_KEEPALIVE },
+		{ SOL_SOCKET, SO_LINGER },    { SOL_SOCKET, SO_RCVTIMEO },	 { SOL_SOCKET, SO_SNDTIMEO },
 		{ IPPROTO_TCP, TCP_NODELAY }, { IPPROTO_TCP, TCP_DEFER_ACCEPT }, { IPPROTO_IPV6, IPV6_V6ONLY },
 	};
 	size_t i;
@@ -104,9 +104,9 @@ static int field(const char **p, const char *word, unsigned base, uint64_t *valu
 	while (*s == ' ')
 		s++;
 	for (*value = 0;; s++) {
-		unsigned digit = *s >= '0' && *s <= '9' ? (unsigned)(*s - '0') :
-				 *s >= 'a' && *s <= 'f' ? (unsigned)(*s - 'a' + 10) :
-							  99;
+		unsigned digit = *s >= '0' && *s <= '9'	  ? (unsigned)(*s - '0')
+				 : *s >= 'a' && *s <= 'f' ? (unsigned)(*s - 'a' + 10)
+							  : 99;
 		if (digit >= base)
 			break;
 		*value = *value * base + digit;

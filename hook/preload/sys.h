@@ -37,10 +37,7 @@ static inline long bn_syscall6(long nr, long a, long b, long c, long d, long e, 
 	register long x4 __asm__("x4") = e;
 	register long x5 __asm__("x5") = f;
 
-	__asm__ volatile("svc 0"
-			 : "+r"(x0)
-			 : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4), "r"(x5)
-			 : "memory");
+	__asm__ volatile("svc 0" : "+r"(x0) : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4), "r"(x5) : "memory");
 	return x0;
 }
 
@@ -50,7 +47,7 @@ static inline long bn_syscall6(long nr, long a, long b, long c, long d, long e, 
 
 /* bn_sys() - a system call of up to six arguments, missing ones are zero */
 #define bn_sys(...) BN_SYS_PICK(__VA_ARGS__, 0, 0, 0, 0, 0, 0)
-#define BN_SYS_PICK(nr, a, b, c, d, e, f, ...)                                                                   \
+#define BN_SYS_PICK(nr, a, b, c, d, e, f, ...) \
 	bn_syscall6((nr), (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))
 
 #define BN_AT_FDCWD (-100)

@@ -28,6 +28,14 @@ func (e *CommandError) Error() string { return fmt.Sprintf("execute %s: %v", e.N
 
 func (e *CommandError) Unwrap() error { return e.Err }
 
+// ViewError says that the command could not be given its view. It was not
+// executed, and may be tried without one.
+type ViewError struct{ Err error }
+
+func (e *ViewError) Error() string { return "change what the command sees: " + e.Err.Error() }
+
+func (e *ViewError) Unwrap() error { return e.Err }
+
 // commandError turns an error of execve(2) or of the search before it into a
 // CommandError.
 func commandError(name string, err error) *CommandError {

@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/borrownet/borrownet/hook/hooktest"
 	"github.com/borrownet/borrownet/hook/netns"
+	"github.com/borrownet/borrownet/hook/view"
 	"golang.org/x/sys/unix"
 )
 
@@ -31,6 +33,9 @@ func TestMain(m *testing.M) {
 		"__keeper": keeperMain,
 	})
 }
+
+// viewVar is the directory of a view that commands get.
+const viewVar = "BORROWNET_TEST_VIEW"
 
 // runMain is a small borrownet run: the helper's socket, then the command.
 func runMain(args []string) int {
@@ -48,6 +53,11 @@ func runMain(args []string) int {
 	}
 	if os.Getenv("BORROWNET_TEST_DEBUG") != "" {
 		cfg.Logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	}
+	if dir := os.Getenv(viewVar); dir != "" {
+		cfg.View = view.View{Hostname: "in-a-view", Scratch: filepath.Join(dir, "scratch"), Binds: []view.Bind{
+			{Source: filepath.Join(dir, "source"), Target: "/run/borrownet.test/view"}, {Source: filepath.Join(dir, "source"), Target: "/borrownet.test"},
+		}}
 	}
 	code, err := Run(context.Background(), cfg)
 	if err != nil {
@@ -253,4 +263,8 @@ func app(name string, args ...string) []string {
 	return append([]string{self(), "__app", name}, args...)
 }
 
-func self() string { return fmt.Sprintf("/proc/%d/exe", os.Getpid()) }
+// selfVar is a copy of this binary: the link to it in /proc cannot be followed
+// from another user namespace.
+const selfVar = "BORROWNET_TEST_SELF"
+
+func self() string { return cmp.Or(os.Getenv(selfVar), fmt.Sprintf("/proc/%d/exe", os.Getpid())) }

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/borrownet/borrownet/hook/switchboard"
+	"github.com/borrownet/borrownet/hook/view"
 )
 
 // killDelay is what the command gets to end by itself after ctx is done.
@@ -58,6 +59,8 @@ type Config struct {
 	// Relay carries the flows of programs, for the relay rung, where sockets are
 	// the laptop's own.
 	Relay *switchboard.Client
+	// View is what the command sees different from this machine.
+	View view.View
 	// Unhooked says that the command sees to its sockets itself: it gets no filter,
 	// and nothing but itself is waited for. One of Sockets, Relay and Unhooked is
 	// required.
@@ -99,7 +102,7 @@ func (c *Config) validate() error {
 // is done the command gets SIGTERM, and after ten seconds SIGKILL.
 //
 // An error means that the failure is ours (exit code 125, an *UnsupportedError
-// where seccomp cannot be used) or that the command could not be executed (a
+// where seccomp cannot be used, a *ViewError) or that the command could not be executed (a
 // *CommandError, exit code 126 or 127).
 func Run(ctx context.Context, cfg Config) (exitCode int, err error) {
 	if err := cfg.validate(); err != nil {

@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -10,12 +11,15 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/borrownet/borrownet/hook/view"
 )
 
 // What the shim tells Run: one byte, and an errno after a failure. A message with
 // the listener comes first; when the command was executed the socket just closes.
 const (
 	msgListener    = 'L' // with the descriptor
+	msgNoView      = 'V'
 	msgNotFiltered = 'F'
 	msgNotExecuted = 'X'
 )
@@ -35,12 +39,12 @@ func filterOf(rung string) []instruction {
 	return filter(machines()[runtime.GOARCH], latitude{ioURing: rung == rungSeccompIOURing})
 }
 
-// ShimMain installs the filter, hands its listener to Run and executes the
-// command. args are the rung, the number of the control descriptor, the file to
-// execute and the command's argument vector. It returns an exit code only when
-// that was not possible; Run has been told why then.
+// ShimMain makes the command's view, installs the filter, hands its listener to
+// Run and executes the command. args are the rung, the number of the control
+// descriptor, the view, the file to execute and the command's argument vector. It
+// returns an exit code only when that was not possible; Run has been told why then.
 func ShimMain(args []string) int {
-	if len(args) < 4 {
+	if len(args) < 5 {
 		fmt.Fprintln(os.Stderr, "not started by borrownet run")
 		return codeOurs
 	}
@@ -50,10 +54,19 @@ func ShimMain(args []string) int {
 		return codeOurs
 	}
 	unix.CloseOnExec(ctl)
+	var shown view.View
+	if err := json.Unmarshal([]byte(args[2]), &shown); err != nil {
+		fmt.Fprintln(os.Stderr, "not started by borrownet run:", err)
+		return codeOurs
+	}
 	// The filter holds for this thread, which is the one that calls execve. It may
 	// trap sendmsg(2), and there is nobody yet to answer: another thread, which is
 	// there before, passes the listener on.
 	runtime.LockOSThread()
+	if err := shown.Enter(); err != nil {
+		tell(ctl, msgNoView, err, -1)
+		return codeOurs
+	}
 	installed, told := make(chan installation), make(chan error)
 	go func() { // ends with the message
 		runtime.LockOSThread() // a thread of its own
@@ -66,9 +79,9 @@ func ShimMain(args []string) int {
 		return codeOurs // Run knows, or is gone
 	}
 	unix.Close(listener)
-	err = execute(args[2], args[3:])
+	err = execute(args[3], args[4:])
 	tell(ctl, msgNotExecuted, err, -1)
-	return commandError(args[2], err).Code
+	return commandError(args[3], err).Code
 }
 
 // installation is how the filter's installation went; ready comes before it, so

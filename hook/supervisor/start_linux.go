@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -110,8 +111,15 @@ func fork(cfg Config, path string, ctl int) (int, error) {
 	if cfg.Relay != nil {
 		rung = rungRelay
 	}
-	argv := append(append(append([]string{}, cfg.Shim...), rung, number, path), cfg.Argv...)
-	pid, err := syscall.ForkExec(argv[0], argv, &syscall.ProcAttr{Dir: cfg.Dir, Env: cfg.Env, Files: files})
+	shown, err := json.Marshal(cfg.View)
+	if err != nil {
+		return 0, fmt.Errorf("start command: %w", err)
+	}
+	argv := append(append(append([]string{}, cfg.Shim...), rung, number, string(shown), path), cfg.Argv...)
+	pid, err := syscall.ForkExec(argv[0], argv, &syscall.ProcAttr{Dir: cfg.Dir, Env: cfg.Env, Files: files, Sys: cfg.View.Attr()})
+	if err != nil && !cfg.View.Empty() && (errors.Is(err, unix.EPERM) || errors.Is(err, unix.ENOSPC)) {
+		return 0, &ViewError{err} // what clone(2) says of namespaces
+	}
 	if err != nil {
 		return 0, fmt.Errorf("start command: %w", &os.PathError{Op: "fork/exec", Path: argv[0], Err: err})
 	}
@@ -199,6 +207,8 @@ func receiveListener(ctx context.Context, ctl *net.UnixConn) (int, error) {
 		return -1, fmt.Errorf("start command: %w", ctx.Err())
 	case err != nil:
 		return -1, err
+	case msg[0] == msgNoView:
+		return -1, &ViewError{syscall.Errno(msg[1])}
 	case msg[0] == msgNotFiltered:
 		return -1, explain(syscall.Errno(msg[1]))
 	case msg[0] != msgListener || fd < 0:

@@ -12,6 +12,10 @@ func spdyAtMost(q float64) func(Row) bool {
 	return func(r Row) bool { return r.Ratio != nil && *r.Ratio <= q }
 }
 
+func spdyAtLeast(q float64) func(Row) bool {
+	return func(r Row) bool { return r.Ratio != nil && *r.Ratio >= q }
+}
+
 // throughput is at least that of the WebSocket that kubectl uses, and not far
 // from SPDY, which costs half of it.
 func throughput(r Row) bool {
@@ -25,7 +29,12 @@ var bars = []bar{
 	{"up.second", "s", "< 1", below(1)},
 	{"link.up.1", "MB/s", throughputText, throughput},
 	{"link.down.1", "MB/s", throughputText, throughput},
+	{"link.up.16", "MB/s", throughputText, throughput},
+	{"link.down.16", "MB/s", throughputText, throughput},
 	{"link.rtt.idle.p50", "ms", "≤ 1.4 × spdy", spdyAtMost(1.4)},
+	{"link.rtt.loaded.p50", "ms", "≤ 0.12 × spdy", spdyAtMost(0.12)},
+	{"link.rtt.loaded.p99", "ms", "≤ 0.25 × spdy", spdyAtMost(0.25)},
+	{"link.rtt.loaded.bulk", "MB/s", "≥ 0.5 × spdy", spdyAtLeast(0.5)},
 	{"link.connect.p50", "ms", "≤ 0.8 × spdy", spdyAtMost(0.8)},
 	{"hook.socket.p50", "µs", "< 40", below(40)},
 	{"hook.listen.p50", "µs", "< 1000", below(1000)},

@@ -153,6 +153,13 @@ func (s samples) collectLinks(seconds float64) error {
 func (s samples) addLink(subject string, m Sample) {
 	s.add("link.up.1", subject, m.Up)
 	s.add("link.down.1", subject, m.Down)
+	s.add("link.up.16", subject, m.UpMany)
+	s.add("link.down.16", subject, m.DownMany)
+	for _, load := range m.Loaded {
+		s.add("link.rtt.loaded.p50", subject, load.P50)
+		s.add("link.rtt.loaded.p99", subject, load.P99)
+		s.add("link.rtt.loaded.bulk", subject, load.Bulk)
+	}
 	s.add("link.rtt.idle.p50", subject, m.RTT)
 	s.add("link.connect.p50", subject, m.Connect)
 }

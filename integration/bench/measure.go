@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -18,12 +19,23 @@ type Sample struct {
 	Connect   float64 `json:"connect"`   // ms, median of connect + 1 B + answer
 	Up        float64 `json:"up"`        // MB/s, one flow
 	Down      float64 `json:"down"`      // MB/s, one flow
+	UpMany    float64 `json:"upMany"`    // MB/s, sum of 16 flows
+	DownMany  float64 `json:"downMany"`  // MB/s, sum of 16 flows
+	Loaded    []Load  `json:"loaded"`    // of an upload, of a download
 	Socket    float64 `json:"socket"`    // µs, median of socket(2)
 	Listen    float64 `json:"listen"`    // µs, median of listen(2) on 127.0.0.1
 	Untrapped float64 `json:"untrapped"` // ns, mean of a system call that nobody traps
 }
 
+// Load is what one bulk flow does to the round trips of another connection.
+type Load struct {
+	P50  float64 `json:"p50"`  // ms
+	P99  float64 `json:"p99"`  // ms
+	Bulk float64 `json:"bulk"` // MB/s of the bulk flow
+}
+
 const (
+	many        = 16 // flows
 	roundTrips  = 500
 	connections = 50
 	sockets     = 1000
@@ -58,6 +70,8 @@ func measure(args []string) error {
 		{"connect", &s.Connect, func() (float64, error) { return connect(args[0]) }},
 		{"upload", &s.Up, func() (float64, error) { return upload(args[1], length) }},
 		{"download", &s.Down, func() (float64, error) { return download(args[2], length) }},
+		{"uploads", &s.UpMany, func() (float64, error) { return several(upload, args[1], length) }},
+		{"downloads", &s.DownMany, func() (float64, error) { return several(download, args[2], length) }},
 		{"socket", &s.Socket, socket},
 		{"listen", &s.Listen, listen},
 		{"system call", &s.Untrapped, untrapped},
@@ -66,7 +80,79 @@ func measure(args []string) error {
 			return fmt.Errorf("measure %s: %w", m.what, err)
 		}
 	}
+	for _, bulk := range []struct {
+		transfer func(string, time.Duration) (float64, error)
+		addr     string
+	}{{upload, args[1]}, {download, args[2]}} {
+		load, err := loaded(args[0], length, func() (float64, error) { return bulk.transfer(bulk.addr, length) })
+		if err != nil {
+			return fmt.Errorf("measure round trips under load: %w", err)
+		}
+		s.Loaded = append(s.Loaded, load)
+	}
 	return json.NewEncoder(os.Stdout).Encode(s)
+}
+
+// several returns the sum of many transfers at once.
+func several(transfer func(string, time.Duration) (float64, error), addr string, length time.Duration) (float64, error) {
+	type result struct {
+		rate float64
+		err  error
+	}
+	results := make(chan result)
+	for range many {
+		go func() {
+			rate, err := transfer(addr, length)
+			results <- result{rate, err}
+		}()
+	}
+	var sum float64
+	var errs []error
+	for range many {
+		r := <-results
+		sum += r.rate
+		errs = append(errs, r.err)
+	}
+	return sum, errors.Join(errs...)
+}
+
+// loaded measures round trips of one connection while bulk runs, but for its
+// first fifth, in which the flow gets up to speed.
+func loaded(echo string, length time.Duration, bulk func() (float64, error)) (Load, error) {
+	conn, err := dial(echo)
+	if err != nil {
+		return Load{}, err
+	}
+	defer conn.Close()
+	type result struct {
+		rate float64
+		err  error
+	}
+	done := make(chan result, 1)
+	start := time.Now()
+	go func() {
+		rate, err := bulk()
+		done <- result{rate, err}
+	}()
+	var took []float64
+	for buf := make([]byte, 64); ; {
+		select {
+		case r := <-done:
+			if r.err != nil || len(took) == 0 {
+				return Load{}, fmt.Errorf("%d round trips: %w", len(took), r.err)
+			}
+			slices.Sort(took)
+			return Load{P50: median(took), P99: took[len(took)*99/100], Bulk: r.rate}, nil
+		default:
+		}
+		at := time.Now()
+		if err := exchange(conn, buf); err != nil {
+			return Load{}, err
+		}
+		if at.Sub(start) > length/5 {
+			took = append(took, milliseconds(time.Since(at)))
+		}
+	}
 }
 
 func resolve(addr string) (string, error) {

@@ -68,8 +68,9 @@ func run() error {
 			return nil
 		}
 		go func() {
-			if _, err := verifier.Verify(ctx, conn); err != nil {
-				conn.Close()
+			_, role, err := verifier.Verify(ctx, conn)
+			if err != nil || role != link.RoleExpress {
+				conn.Close() // one lane is enough for the attacks
 				return
 			}
 			if err := attack(ctx, conn, private, key); err != nil {

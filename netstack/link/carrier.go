@@ -37,13 +37,30 @@ type carrier struct {
 	writing turn // held across a Write, however long it blocks
 	torn    bool // a Write failed, perhaps within a frame: nothing may follow; guarded by writing
 
+	// Guarded by Link.mu.
+	asked   bool   // the peer has said what it got before this carrier
+	resumed bool   // what was unacknowledged is sent again, new data may follow
+	since   uint64 // sequence number of the first datagram sent on this carrier
+
 	controlMu sync.Mutex // guards the fields below; never held while blocking
 	pingSeq   uint64
 	pingSent  time.Time // zero when the last ping was answered
 	pingDue   bool
 	pong      [tokenLen]byte // what the peer's last ping carried
 	pongDue   bool
+	had       uint64      // datagrams received on the link before this carrier
+	resumeDue bool        // to say so
+	got       uint64      // datagrams received on the link
+	owed      int         // bytes received that are not acknowledged
+	ackTimer  *time.Timer // nil before the first datagram
+	armed     bool        // ackTimer runs
 }
+
+// When data is acknowledged: after so many bytes, or after a while, or with whatever is written.
+const (
+	ackEvery = 128 << 10
+	ackAfter = 20 * time.Millisecond
+)
 
 func newCarrier(rwc io.ReadWriteCloser) *carrier {
 	return &carrier{
@@ -93,6 +110,19 @@ func (c *carrier) write(frames []byte) error {
 	return c.writeLocked(frames)
 }
 
+// writeChunk writes b's frames, and before them the control frames that are due.
+func (c *carrier) writeChunk(b *chunk) error {
+	if !c.writing.take(c.done) {
+		return io.ErrClosedPipe
+	}
+	defer c.writing.pass()
+	var room [chunkHead]byte
+	due := c.appendDue(room[:0])
+	start := chunkHead - len(due)
+	copy(b.buf[start:], due)
+	return c.writeLocked(b.buf[start:])
+}
+
 // writeDue writes the control frames that are due, and what before appends, ahead of the data that waits.
 func (c *carrier) writeDue(b []byte, before func([]byte) []byte) error {
 	if !c.writing.take(c.done) {
@@ -124,6 +154,11 @@ func (c *carrier) close(cause error) {
 	c.err = cause
 	close(c.done)
 	c.rwc.Close()
+	c.controlMu.Lock()
+	defer c.controlMu.Unlock()
+	if c.ackTimer != nil {
+		c.ackTimer.Stop()
+	}
 }
 
 // wake makes the keeper send what is due.
@@ -144,34 +179,76 @@ func (c *carrier) ping() {
 	c.pingDue = true
 }
 
-// control takes a control frame of the peer. It returns the round trip time if that was an answer to our last ping.
-func (c *carrier) control(code byte, payload []byte) (rtt time.Duration, answered bool) {
-	if len(payload) != tokenLen {
-		return 0, false
-	}
+// pinged makes a pong due. One is due at most: a peer that pings faster than we can write gets fewer answers.
+func (c *carrier) pinged(token [tokenLen]byte) {
 	c.controlMu.Lock()
 	defer c.controlMu.Unlock()
-	switch code {
-	case codePing:
-		// One pong is due at most: a peer that pings faster than we can write gets fewer answers.
-		c.pong = [tokenLen]byte(payload)
-		c.pongDue = true
-		c.wake()
-	case codePong:
-		if c.pingSent.IsZero() || binary.BigEndian.Uint64(payload) != c.pingSeq {
-			return 0, false
-		}
-		rtt = time.Since(c.pingSent)
-		c.pingSent = time.Time{}
-		return rtt, true
-	}
-	return 0, false
+	c.pong, c.pongDue = token, true
+	c.wake()
 }
 
-// appendDue appends the control frames that are due and marks them as sent.
+// ponged returns the round trip time if seq is that of our last ping.
+func (c *carrier) ponged(seq uint64) (rtt time.Duration, ok bool) {
+	c.controlMu.Lock()
+	defer c.controlMu.Unlock()
+	if c.pingSent.IsZero() || seq != c.pingSeq {
+		return 0, false
+	}
+	rtt = time.Since(c.pingSent)
+	c.pingSent = time.Time{}
+	return rtt, true
+}
+
+// tellResume makes it due to tell the peer that had datagrams were received before this carrier.
+func (c *carrier) tellResume(had uint64) {
+	c.controlMu.Lock()
+	defer c.controlMu.Unlock()
+	c.had, c.resumeDue = had, true
+	c.wake()
+}
+
+// owe notes that size bytes came and that got datagrams are received now, to be acknowledged soon.
+func (c *carrier) owe(got uint64, size int) {
+	c.controlMu.Lock()
+	defer c.controlMu.Unlock()
+	c.got = got
+	c.owed += size
+	switch {
+	case c.owed >= ackEvery:
+		c.wake()
+	case c.armed || c.over.Load():
+	case c.ackTimer == nil:
+		c.ackTimer = time.AfterFunc(ackAfter, c.ackLate)
+		c.armed = true
+	default:
+		c.ackTimer.Reset(ackAfter)
+		c.armed = true
+	}
+}
+
+// ackLate acknowledges what found nothing to travel with.
+func (c *carrier) ackLate() {
+	c.controlMu.Lock()
+	defer c.controlMu.Unlock()
+	c.armed = false
+	if c.owed > 0 {
+		c.wake()
+	}
+}
+
+// appendDue appends the control frames that are due, at most chunkHead bytes, and marks them as sent. An
+// acknowledgement is due as soon as something is written anyway.
 func (c *carrier) appendDue(b []byte) []byte {
 	c.controlMu.Lock()
 	defer c.controlMu.Unlock()
+	if c.resumeDue {
+		b = appendControl(b, codeResume, binary.BigEndian.AppendUint64(nil, c.had))
+		c.resumeDue = false
+	}
+	if c.owed > 0 {
+		b = appendControl(b, codeAck, binary.BigEndian.AppendUint64(nil, c.got))
+		c.owed = 0
+	}
 	if c.pongDue {
 		b = appendControl(b, codePong, c.pong[:])
 		c.pongDue = false

@@ -11,7 +11,7 @@ import (
 //
 //	0 0 | code 1 | length 1 | length bytes
 //
-// Codes that a reader does not know are skipped, so that credit, acknowledgements or a second carrier can be added.
+// Codes that a reader does not know are skipped.
 const (
 	maxDatagram   = 1<<16 - 1
 	frameHeader   = 2
@@ -19,7 +19,14 @@ const (
 
 	codePing = 1 // 8 opaque bytes; answered by a pong with the same
 	codePong = 2
-	tokenLen = 8
+	// An acknowledgement: 8 bytes, how many datagrams have been received on the link, over all carriers.
+	codeAck = 3
+	// The first frame on a carrier but for pings: 8 bytes as of an acknowledgement. Nothing that was received on an
+	// earlier carrier comes after it, so the peer may send again what is missing.
+	codeResume = 4
+	// A datagram ahead of the others, up to 255 bytes: it is neither counted nor sent again.
+	codeUrgent = 5
+	tokenLen   = 8 // of the other payloads
 )
 
 // readBuffer holds at least one frame of the largest size whole; one read of a busy carrier fills it.
@@ -40,6 +47,14 @@ func appendControl(b []byte, code byte, payload []byte) []byte {
 type frameReader struct {
 	br      *bufio.Reader
 	control func(code byte, payload []byte) // must not block nor keep payload
+	count   uint64                          // datagrams read whole since takeCount
+}
+
+// takeCount returns how many datagrams were read whole since it was called last, those that were dropped included.
+func (f *frameReader) takeCount() uint64 {
+	n := f.count
+	f.count = 0
+	return n
 }
 
 // read waits for at least one datagram and takes those that arrived with it, at most one per buffer. Control frames
@@ -56,15 +71,18 @@ func (f *frameReader) read(bufs [][]byte, sizes []int) (n int, err error) {
 		size := int(binary.BigEndian.Uint16(head))
 		switch {
 		case size == 0:
-			err = f.readControl()
+			n, err = f.readControl(bufs, sizes, n)
 		case size > len(bufs[n]):
-			_, err = f.br.Discard(frameHeader + size)
+			if _, err = f.br.Discard(frameHeader + size); err == nil {
+				f.count++
+			}
 		default:
 			f.br.Discard(frameHeader) // peeked: cannot fail
 			_, err = io.ReadFull(f.br, bufs[n][:size])
 			if err == nil {
 				sizes[n] = size
 				n++
+				f.count++
 			}
 		}
 		if err != nil {
@@ -74,19 +92,27 @@ func (f *frameReader) read(bufs [][]byte, sizes []int) (n int, err error) {
 	return n, nil
 }
 
-func (f *frameReader) readControl() error {
+// readControl reads a control frame. An urgent datagram goes to bufs[n]; it returns how many of bufs are in use then.
+func (f *frameReader) readControl(bufs [][]byte, sizes []int, n int) (int, error) {
 	head, err := f.br.Peek(controlHeader)
 	if err != nil {
-		return err
+		return n, err
 	}
 	code, size := head[2], int(head[3])
 	frame, err := f.br.Peek(controlHeader + size)
 	if err != nil {
-		return err
+		return n, err
 	}
-	f.control(code, frame[controlHeader:])
+	payload := frame[controlHeader:]
+	switch {
+	case code != codeUrgent:
+		f.control(code, payload)
+	case 0 < size && size <= len(bufs[n]):
+		sizes[n] = copy(bufs[n], payload)
+		n++
+	}
 	f.br.Discard(len(frame)) // peeked: cannot fail
-	return nil
+	return n, nil
 }
 
 // buffered reports whether the next frame can be read without waiting.

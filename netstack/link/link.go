@@ -5,17 +5,19 @@
 // and must do so at once. On a new carrier the client proves its key with [Prove] and the agent admits it with
 // [Verifier.Verify]; after that both ends speak frames.
 //
-// Datagrams arrive in order. On the loss of a carrier those on their way are lost, except the batch whose write
-// failed, which is written again whole; the receiver may see its head twice.
+// Datagrams arrive once and in order, over all carriers: each end says how many it has got, the other keeps what
+// it has sent until then, and on a new carrier sends again what is missing. What may be on its way unacknowledged is
+// bounded by a window that follows the measured delay.
 //
 // A Link has no queue for data: Send writes to the carrier itself and so passes its back-pressure on, Receive reads
-// from it. A carrier's keeper goroutine, owned by Run, writes heartbeats and urgent datagrams; Receive never waits
-// for a write.
+// from it. A carrier's keeper goroutine, owned by Run, writes heartbeats, acknowledgements, urgent datagrams and what must
+// be sent again; Receive never waits for a write.
 package link
 
 import (
 	"bufio"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -68,8 +70,10 @@ type Stats struct {
 	Up          bool
 	RTT         time.Duration // of the last heartbeat answered, queueing included; 0 until then
 	BytesIn     uint64        // of datagrams received
-	BytesOut    uint64        // of datagrams written
+	BytesOut    uint64        // of datagrams sent
 	Redials     uint64        // carriers after the first
+	Window      int           // bytes that may be on their way
+	Unacked     int           // bytes that are
 	LastReceive time.Time     // when bytes last arrived; zero if never
 }
 
@@ -85,14 +89,19 @@ type Link struct {
 	ctx    context.Context // alive until Close
 	cancel context.CancelFunc
 
-	mu       sync.Mutex    // guards the fields below; never held while calling out
+	mu       sync.Mutex    // guards the fields up to credit; never held while calling out
 	cur      *carrier      // nil while there is none
 	changed  chan struct{} // closed and replaced when cur changes
 	carriers uint64        // attached so far
 	running  bool
 
-	sending turn   // held by one Send until it is done; taken before mu and a carrier's writing
-	out     []byte // frames of the Write in progress; guarded by sending
+	unacked  unacked
+	window   window
+	onSettle func(n uint64) // set before the first carrier; may be nil
+	credit   chan struct{}  // holds one; wakes a Send that waits for room in the window
+
+	sending turn      // held by one Send until it is done; taken before mu and a carrier's writing
+	buffers sync.Pool // of *chunk, with room for a whole write
 
 	receiving turn // held by one Receive until it is done; taken before mu
 	in        *frameReader
@@ -104,7 +113,8 @@ type Link struct {
 	rtt         atomic.Int64
 	bytesIn     atomic.Uint64
 	bytesOut    atomic.Uint64
-	lastReceive atomic.Int64 // Unix nanoseconds, of carriers that are gone
+	received    atomic.Uint64 // datagrams
+	lastReceive atomic.Int64  // Unix nanoseconds, of carriers that are gone
 }
 
 // New returns a Link that has no carrier yet.
@@ -126,7 +136,10 @@ func New(cfg Config) *Link {
 		changed:   make(chan struct{}),
 		sending:   make(turn, 1),
 		receiving: make(turn, 1),
+		credit:    make(chan struct{}, 1),
+		window:    newWindow(),
 	}
+	l.unacked.free = l.releaseLocked
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	return l
 }
@@ -145,6 +158,8 @@ func (l *Link) attach(c *carrier) {
 	}
 	old := l.cur
 	l.carriers++
+	c.resumed, c.since = l.unacked.bytes == 0, l.unacked.next // nothing to send again: no need to wait
+	l.window.reset()
 	l.setLocked(c)
 	l.mu.Unlock()
 	if old != nil {
@@ -198,58 +213,153 @@ func (l *Link) await() (*carrier, error) {
 	}
 }
 
-// Send writes pkts, each 1 to 65535 bytes long, coalesced into as few writes as possible. It waits while there is
-// no carrier or the carrier takes nothing, and returns net.ErrClosed at once after Close.
+// Send sends pkts, each 1 to 65535 bytes long, in as few writes as possible. It waits for room in the window and while
+// the carrier takes nothing; without a carrier it keeps what fits the window for the next one. It returns
+// net.ErrClosed at once after Close.
 func (l *Link) Send(pkts [][]byte) error {
 	for _, p := range pkts {
 		if len(p) == 0 || len(p) > maxDatagram {
 			return fmt.Errorf("send datagram of %d bytes: %w", len(p), syscall.EMSGSIZE)
 		}
 	}
-	if len(pkts) == 0 {
-		return nil
-	}
 	if !l.sending.take(l.ctx.Done()) {
 		return net.ErrClosed
 	}
 	defer l.sending.pass()
 	for len(pkts) > 0 {
-		n, size := l.coalesceLocked(pkts)
-		if err := l.writeLocked(); err != nil {
+		n, err := l.sendSome(pkts)
+		if err != nil {
 			return err
 		}
-		l.bytesOut.Add(size)
 		pkts = pkts[n:]
 	}
 	return nil
 }
 
-// coalesceLocked fills l.out with the first n of pkts, which have size bytes. The caller holds l.sending.
-func (l *Link) coalesceLocked(pkts [][]byte) (n int, size uint64) {
-	l.out = l.out[:0]
+// sendSome sends the first n of pkts: as many as fit one write and the window. The caller holds l.sending.
+func (l *Link) sendSome(pkts [][]byte) (n int, err error) {
+	room, err := l.awaitRoom(frameHeader + len(pkts[0]))
+	if err != nil {
+		return 0, err
+	}
+	out := l.newChunk(frameHeader + len(pkts[0]))
+	size := uint64(0)
 	for _, p := range pkts {
-		if n > 0 && len(l.out)+frameHeader+len(p) > maxWrite {
+		if n > 0 && out.size()+frameHeader+len(p) > min(room, maxWrite) {
 			break
 		}
-		l.out = appendDatagram(l.out, p)
+		out.buf = appendDatagram(out.buf, p)
 		size += uint64(len(p))
 		n++
 	}
-	return n, size
-}
+	out.count, out.at = uint64(n), time.Now()
 
-// writeLocked writes l.out to a carrier, whole: to the next one if it is lost. The caller holds l.sending.
-func (l *Link) writeLocked() error {
-	for {
-		c, err := l.await()
-		if err != nil {
-			return err
-		}
-		if err = c.write(l.out); err == nil {
-			return nil
-		}
+	l.mu.Lock()
+	l.unacked.add(out)
+	c := l.cur
+	if c != nil && !c.resumed {
+		c = nil // its keeper sends what is unacknowledged
+	}
+	if c != nil {
+		out.users++
+	}
+	l.mu.Unlock()
+	l.bytesOut.Add(size)
+	if c == nil {
+		return n, nil
+	}
+	if err := c.writeChunk(out); err != nil {
 		l.lose(c, fmt.Errorf("write: %w", err))
 	}
+	l.mu.Lock()
+	l.releaseLocked(out)
+	l.mu.Unlock()
+	return n, nil
+}
+
+// awaitRoom waits until the window has room for size bytes, or is empty, and returns how much room there is.
+func (l *Link) awaitRoom(size int) (int, error) {
+	for {
+		l.mu.Lock()
+		room := l.window.size - l.unacked.bytes
+		if room >= size || l.unacked.bytes == 0 {
+			l.mu.Unlock()
+			if l.ctx.Err() != nil {
+				return 0, net.ErrClosed
+			}
+			return max(room, size), nil
+		}
+		l.window.limited = true
+		l.mu.Unlock()
+		select {
+		case <-l.credit:
+		case <-l.ctx.Done():
+			return 0, net.ErrClosed
+		}
+	}
+}
+
+// newChunk returns an empty chunk: with a buffer for a whole write, unless size, that of the first frame, is small.
+func (l *Link) newChunk(size int) *chunk {
+	if size < smallChunk {
+		return &chunk{buf: make([]byte, chunkHead, chunkHead+2*size), users: 1}
+	}
+	c, ok := l.buffers.Get().(*chunk)
+	if !ok {
+		c = &chunk{buf: make([]byte, 0, chunkHead+maxWrite)}
+	}
+	*c = chunk{buf: c.buf[:chunkHead], users: 1}
+	return c
+}
+
+// smallChunk is the size of a frame up to which its chunk does not get a buffer for a whole write.
+const smallChunk = 4 << 10
+
+// releaseLocked drops a use of c. The caller holds l.mu.
+func (l *Link) releaseLocked(c *chunk) {
+	if c.users--; c.users == 0 && cap(c.buf) == chunkHead+maxWrite {
+		l.buffers.Put(c)
+	}
+}
+
+// acknowledged takes the peer's word that it has got all datagrams before seq.
+func (l *Link) acknowledged(seq uint64) {
+	now := time.Now()
+	l.mu.Lock()
+	if sent := l.unacked.ack(seq); !sent.IsZero() {
+		l.window.acked(seq, l.unacked.next, now.Sub(sent), now)
+	}
+	l.mu.Unlock()
+	l.settle()
+}
+
+// settle tells that less is unacknowledged: a Send that waits for room, and who is interested.
+func (l *Link) settle() {
+	select {
+	case l.credit <- struct{}{}:
+	default:
+	}
+	l.mu.Lock()
+	on, settled := l.onSettle, l.unacked.settled()
+	l.mu.Unlock()
+	if on != nil {
+		on(settled)
+	}
+}
+
+// OnSettle makes f be told how many datagrams of those given to Send have arrived, or are lost with a peer that began
+// anew: all up to the n-th. f is called by Receive and must not block. It must be set before the first carrier.
+func (l *Link) OnSettle(f func(n uint64)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.onSettle = f
+}
+
+// Sent returns how many datagrams Send has taken.
+func (l *Link) Sent() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.unacked.total
 }
 
 // Receive reads at least one datagram into bufs and their lengths into sizes, and returns how many. It takes
@@ -270,10 +380,14 @@ func (l *Link) Receive(bufs [][]byte, sizes []int) (int, error) {
 		}
 		l.readFromLocked(c)
 		n, err := l.in.read(bufs, sizes)
+		l.received.Add(l.in.takeCount())
 		if n > 0 {
+			total := 0
 			for _, size := range sizes[:n] {
-				l.bytesIn.Add(uint64(size))
+				total += size
 			}
+			l.bytesIn.Add(uint64(total))
+			c.owe(l.received.Load(), total)
 			return n, nil
 		}
 		l.lose(c, fmt.Errorf("read: %w", err))
@@ -289,12 +403,36 @@ func (l *Link) readFromLocked(c *carrier) {
 		l.in = &frameReader{br: bufio.NewReaderSize(nil, readBuffer)}
 	}
 	l.in.br.Reset(c) // what is left of a datagram of the carrier before is dropped
-	l.in.control = func(code byte, payload []byte) {
-		if rtt, ok := c.control(code, payload); ok {
+	l.in.control = func(code byte, payload []byte) { l.control(c, code, payload) }
+	l.inFrom = c
+	c.tellResume(l.received.Load())
+}
+
+// control takes a control frame that came on c.
+func (l *Link) control(c *carrier, code byte, payload []byte) {
+	if len(payload) != tokenLen {
+		return
+	}
+	switch code {
+	case codePing:
+		c.pinged([tokenLen]byte(payload))
+	case codePong:
+		if rtt, ok := c.ponged(binary.BigEndian.Uint64(payload)); ok {
 			l.rtt.Store(int64(rtt))
 		}
+	case codeAck:
+		l.acknowledged(binary.BigEndian.Uint64(payload))
+	case codeResume:
+		l.mu.Lock()
+		if !c.resumed {
+			c.since = l.unacked.next
+		}
+		l.unacked.resume(binary.BigEndian.Uint64(payload), c.since)
+		c.asked = true
+		l.mu.Unlock()
+		c.wake()
+		l.settle()
 	}
-	l.inFrom = c
 }
 
 // Close ends the link and closes its carrier: Send, Receive and Run return. It returns nil, also when called again.
@@ -324,6 +462,7 @@ func (l *Link) Stats() Stats {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	s.Window, s.Unacked = l.window.size, l.unacked.bytes
 	if l.carriers > 1 {
 		s.Redials = l.carriers - 1
 	}

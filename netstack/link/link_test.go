@@ -1,6 +1,7 @@
 package link
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/binary"
@@ -105,8 +106,8 @@ func TestSendRefusesSizes(t *testing.T) {
 	}
 }
 
-// TestKilledCarriers kills carriers while numbered datagrams of all sizes flow both ways: what arrives is whole
-// and in order, a gap or a repetition occurs only at a kill, and every kill is got over.
+// TestKilledCarriers kills carriers while numbered datagrams of all sizes flow both ways: each arrives whole, once and in
+// order, and every kill is got over.
 func TestKilledCarriers(t *testing.T) {
 	for name, pair := range map[string]func(testing.TB) func() (client, agent io.ReadWriteCloser){
 		"pipe": func(testing.TB) func() (client, agent io.ReadWriteCloser) { return linktest.Pipes },
@@ -173,7 +174,6 @@ func receiveNumbered(t *testing.T, l *Link, received *atomic.Uint64) {
 		bufs[i] = make([]byte, maxDatagram)
 	}
 	sizes := make([]int, len(bufs))
-	var last uint64
 	for {
 		n, err := l.Receive(bufs, sizes)
 		if err != nil {
@@ -197,11 +197,10 @@ func receiveNumbered(t *testing.T, l *Link, received *atomic.Uint64) {
 				t.Errorf("datagram %d has %d bytes or foreign ones, want %d", number, size, want)
 				return
 			}
-			if number < last && received.Load() > 0 {
-				t.Errorf("datagram %d after %d", number, last)
+			if number != received.Load() {
+				t.Errorf("datagram %d, want %d", number, received.Load())
 				return
 			}
-			last = number
 			received.Add(1)
 		}
 	}
@@ -280,34 +279,169 @@ func TestCloseUnblocks(t *testing.T) {
 	}
 }
 
-// TestTornDatagram loses a carrier in the middle of a write: the next one carries the batch from its beginning.
-func TestTornDatagram(t *testing.T) {
+// peer is the other end of a link by hand.
+type peer struct {
+	io.ReadWriteCloser
+	frames frameReader
+	acks   chan uint64
+}
+
+func newPeer(t *testing.T, l *Link) *peer {
+	near, far := net.Pipe()
+	p := &peer{ReadWriteCloser: far, acks: make(chan uint64, 100)}
+	p.frames = frameReader{br: bufio.NewReader(far), control: func(code byte, payload []byte) {
+		if code == codeAck {
+			p.acks <- binary.BigEndian.Uint64(payload)
+		}
+	}}
+	t.Cleanup(func() { far.Close() })
+	l.Attach(near)
+	return p
+}
+
+// next returns the next datagram's first byte.
+func (p *peer) next(t *testing.T) byte {
+	t.Helper()
+	buf, sizes := [][]byte{make([]byte, maxDatagram)}, make([]int, 1)
+	if _, err := p.frames.read(buf, sizes); err != nil {
+		t.Error(err)
+	}
+	return buf[0][0]
+}
+
+// TestSentAgain loses carriers with datagrams on their way: the next one begins with what the peer says that it lacks.
+func TestSentAgain(t *testing.T) {
+	tests := []struct {
+		name string
+		has  uint64 // what the peer says on the second carrier
+		want []byte
+	}{
+		{"nothing", 0, []byte{1, 2, 3, 4, 5, 6}},
+		{"half-of-a-write", 1, []byte{2, 3, 4, 5, 6}},
+		{"everything", 4, []byte{5, 6}},
+		{"begun-anew", 1000, []byte{6}}, // the rest was meant for the peer that is gone
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			leaktest.Check(t)
+			l := New(Config{})
+			defer l.Close()
+			end := runs(l)
+			go drain(l)
+			send := func(pkts ...[]byte) {
+				if err := l.Send(pkts); err != nil {
+					t.Error(err)
+				}
+			}
+			first := newPeer(t, l)
+			go func() { send([]byte{1}, []byte{2}); send([]byte{3}, []byte{4}) }()
+			for i := range byte(4) {
+				if got := first.next(t); got != i+1 {
+					t.Fatalf("got %d", got)
+				}
+			}
+			first.Close()
+			second := newPeer(t, l)
+			linktest.Within(t, 10*time.Second, "the second carrier", func() {
+				send([]byte{5}) // waits for the peer's word
+				go func() {
+					second.Write(appendControl(nil, codeResume, binary.BigEndian.AppendUint64(nil, tt.has)))
+					if tt.has > 4 {
+						for l.Stats().Unacked > 0 {
+							time.Sleep(time.Millisecond)
+						}
+					}
+					send([]byte{6})
+				}()
+				for _, want := range tt.want {
+					if got := second.next(t); got != want {
+						t.Errorf("got %d, want %d", got, want)
+					}
+				}
+			})
+			l.Close()
+			<-end
+		})
+	}
+}
+
+// TestAcknowledges shows that what was received is acknowledged: soon when it is little, at once when it is much.
+func TestAcknowledges(t *testing.T) {
 	leaktest.Check(t)
 	l := New(Config{})
 	defer l.Close()
-	near, far := net.Pipe()
-	l.Attach(near)
-	sent := make(chan error, 1)
-	want := bytes.Repeat([]byte{5}, 1000)
-	go func() { sent <- l.Send([][]byte{{1, 2, 3}, want}) }()
-	if _, err := io.ReadFull(far, make([]byte, 500)); err != nil {
+	end := runs(l)
+	go drain(l)
+	p := newPeer(t, l)
+	go io.Copy(io.Discard, readFrames{p})
+	linktest.Within(t, 10*time.Second, "acknowledgements", func() {
+		p.Write(appendDatagram(nil, []byte{1}))
+		if got := <-p.acks; got != 1 {
+			t.Errorf("acknowledged %d of 1", got)
+		}
+		for range 4 {
+			p.Write(appendDatagram(nil, make([]byte, ackEvery/2-1)))
+		}
+		for got := uint64(0); got != 5; got = <-p.acks {
+			if got > 5 {
+				t.Errorf("acknowledged %d of 5", got)
+			}
+		}
+	})
+	l.Close()
+	<-end
+}
+
+// readFrames is a Reader of a peer's datagrams, one per call.
+type readFrames struct{ *peer }
+
+func (r readFrames) Read(b []byte) (int, error) {
+	sizes := make([]int, 1)
+	_, err := r.frames.read([][]byte{make([]byte, maxDatagram)}, sizes)
+	return 0, err
+}
+
+// TestAcknowledgedTooMuch shows that a peer which claims what it cannot have gains nothing.
+func TestAcknowledgedTooMuch(t *testing.T) {
+	l := New(Config{})
+	defer l.Close()
+	if err := l.Send([][]byte{make([]byte, 1000)}); err != nil { // kept for the first carrier
 		t.Fatal(err)
 	}
-	near, far2 := net.Pipe()
-	l.Attach(near)
-	defer far2.Close()
-	if rest, _ := io.ReadAll(far); len(rest) != 0 {
-		t.Errorf("%d bytes more on the old carrier", len(rest))
+	for _, seq := range []uint64{0, 2, 1 << 63, 1<<64 - 1} {
+		l.acknowledged(seq)
+		if got := l.Stats().Unacked; got == 0 {
+			t.Errorf("acknowledgement of %d frees what was not sent", seq)
+		}
 	}
-	got := make([]byte, frameHeader+3+frameHeader+len(want))
-	if _, err := io.ReadFull(far2, got); err != nil {
-		t.Fatal(err)
+	if l.acknowledged(1); l.Stats().Unacked != 0 {
+		t.Error("the true acknowledgement frees nothing")
 	}
-	if err := <-sent; err != nil {
-		t.Fatal(err)
+}
+
+// TestWindowBoundsWhatIsKept shows that Send waits when as much as the window allows is unacknowledged.
+func TestWindowBoundsWhatIsKept(t *testing.T) {
+	leaktest.Check(t)
+	l := New(Config{})
+	sent := make(chan error)
+	go func() {
+		var err error
+		for err == nil {
+			err = l.Send([][]byte{make([]byte, 60000)})
+		}
+		sent <- err
+	}()
+	linktest.Within(t, 10*time.Second, "filling the window", func() {
+		for s := l.Stats(); s.Unacked < s.Window-60000-frameHeader; s = l.Stats() {
+			time.Sleep(time.Millisecond)
+		}
+	})
+	if s := l.Stats(); s.Unacked > s.Window {
+		t.Errorf("%d bytes unacknowledged, more than the window of %d", s.Unacked, s.Window)
 	}
-	if !bytes.Equal(got, appendDatagram(appendDatagram(nil, []byte{1, 2, 3}), want)) {
-		t.Error("the batch was not written again from its beginning")
+	l.Close()
+	if err := <-sent; !errors.Is(err, net.ErrClosed) {
+		t.Errorf("Send = %v", err)
 	}
 }
 

@@ -25,14 +25,14 @@ import (
 // Integers are big-endian. Both MACs are HMAC-SHA256 under keys derived from the static-static X25519
 // secret and both public keys; the agent's covers its header and the whole proof, hence the nonce, so a recorded
 // answer fits no other proof. The timestamp (Unix nanoseconds of the client) must grow from proof to proof:
-// a recorded proof is worth nothing. A client whose clock was set back is refused until it catches up. Reserved bytes are 0 when sent, and covered by the MAC, so that a later version
-// of either end can give them a meaning; role tells kinds of carriers apart, of which this version has one.
+// a recorded proof is worth nothing; the two roles are counted apart, for both carriers are dialled at the same time. A client
+// whose clock was set back is refused until it catches up. Reserved bytes are 0 when sent, and covered by the MAC, so
+// that a later version of either end can give them a meaning.
 const (
 	proofMagic  = "BNLK"
 	answerMagic = "BNLA"
 
-	proofVersion = 1
-	roleLink     = 1 // the only carrier of a link
+	proofVersion = 2
 
 	proofLen  = proofMACAt + sha256.Size
 	answerLen = answerMACAt + sha256.Size
@@ -56,11 +56,24 @@ var ErrNotProven = errors.New("peer does not prove its key")
 // ErrReplayed is wrapped by Verify's error if the proof is not later than one seen before.
 var ErrReplayed = errors.New("proof is not later than the last one")
 
+// Role says which of a session's links a carrier is for.
+type Role uint8
+
+// The roles.
+const (
+	RoleExpress Role = 1
+	RoleBulk    Role = 2
+	roles            = 3
+)
+
+func (r Role) valid() bool { return r == RoleExpress || r == RoleBulk }
+
 // Identity is what the client proves on a new carrier, and to whom.
 type Identity struct {
 	Private [32]byte // our static X25519 key
 	Peer    [32]byte // the agent's static public key
 	Session [16]byte // told to the agent, which returns it from [Verifier.Verify]
+	Role    Role     // so is this; 0 = RoleExpress
 }
 
 // proofKeys are the two MAC keys that client and agent have in common.
@@ -84,18 +97,19 @@ func Prove(ctx context.Context, c io.ReadWriteCloser, id Identity) error {
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, proveTimeout, ErrRefused)
 	defer cancel()
-	err = bounded(ctx, c, func() error { return prove(c, id.Session, keys) })
+	err = bounded(ctx, c, func() error { return prove(c, id, keys) })
 	if err != nil {
 		return fmt.Errorf("prove key to agent: %w", err)
 	}
 	return nil
 }
 
-func prove(c io.ReadWriter, session [16]byte, keys proofKeys) error {
+func prove(c io.ReadWriter, id Identity, keys proofKeys) error {
 	var nonce [16]byte
 	rand.Read(nonce[:]) // never fails: see crypto/rand.Read
 	proof := appendProof(make([]byte, 0, proofLen), proofFields{
-		session:   session,
+		session:   id.Session,
+		role:      max(id.Role, RoleExpress),
 		timestamp: uint64(time.Now().UnixNano()),
 		nonce:     nonce,
 	}, keys)
@@ -112,6 +126,7 @@ func prove(c io.ReadWriter, session [16]byte, keys proofKeys) error {
 // proofFields is what a proof says.
 type proofFields struct {
 	session   [16]byte
+	role      Role
 	timestamp uint64
 	nonce     [16]byte
 }
@@ -119,7 +134,7 @@ type proofFields struct {
 func appendProof(b []byte, f proofFields, keys proofKeys) []byte {
 	start := len(b)
 	b = append(b, proofMagic...)
-	b = append(b, proofVersion, roleLink, 0, 0)
+	b = append(b, proofVersion, byte(f.role), 0, 0)
 	b = append(b, f.session[:]...)
 	b = binary.BigEndian.AppendUint64(b, f.timestamp)
 	b = append(b, f.nonce[:]...)
@@ -134,11 +149,12 @@ func parseProof(proof []byte, keys proofKeys) (proofFields, error) {
 	if !hmac.Equal(proof[proofMACAt:], mac(keys.client, proof[:proofMACAt])) {
 		return proofFields{}, fmt.Errorf("%w: wrong MAC", ErrNotProven)
 	}
-	if proof[4] != proofVersion || proof[5] != roleLink {
+	if proof[4] != proofVersion || !Role(proof[5]).valid() {
 		return proofFields{}, fmt.Errorf("%w: version %d, role %d of the link protocol", errors.ErrUnsupported, proof[4], proof[5])
 	}
 	return proofFields{
 		session:   [16]byte(proof[proofSessionAt:]),
+		role:      Role(proof[5]),
 		timestamp: binary.BigEndian.Uint64(proof[proofTimestampAt:]),
 		nonce:     [16]byte(proof[proofNonceAt:]),
 	}, nil

@@ -61,7 +61,7 @@ type verdict struct {
 func goVerify(v *Verifier, c io.ReadWriteCloser) <-chan verdict {
 	ch := make(chan verdict, 1)
 	go func() {
-		session, err := v.Verify(context.Background(), c)
+		session, _, err := v.Verify(context.Background(), c)
 		ch <- verdict{session, err}
 	}()
 	return ch
@@ -117,7 +117,7 @@ func TestStrangerGetsNothing(t *testing.T) {
 func TestVerifyRefuses(t *testing.T) {
 	id, v := testEnds(t)
 	now := uint64(time.Now().UnixNano())
-	good := appendProof(nil, proofFields{session: id.Session, timestamp: now}, v.keys)
+	good := appendProof(nil, proofFields{role: RoleExpress, session: id.Session, timestamp: now}, v.keys)
 	flipped := func(i int) []byte {
 		b := bytes.Clone(good)
 		b[i] ^= 1
@@ -140,10 +140,10 @@ func TestVerifyRefuses(t *testing.T) {
 		{"timestamp", flipped(proofTimestampAt), ErrNotProven},
 		{"nonce", flipped(proofNonceAt), ErrNotProven},
 		{"MAC", flipped(proofMACAt), ErrNotProven},
-		{"later version", remac(4, 2), errors.ErrUnsupported},
+		{"later version", remac(4, proofVersion+1), errors.ErrUnsupported},
 		{"unknown role", remac(5, 7), errors.ErrUnsupported},
 		{"agent's own MAC key", append(bytes.Clone(good[:proofMACAt]), mac(v.keys.agent, good[:proofMACAt])...), ErrNotProven},
-		{"timestamp zero", appendProof(nil, proofFields{}, v.keys), ErrReplayed},
+		{"timestamp zero", appendProof(nil, proofFields{role: RoleExpress}, v.keys), ErrReplayed},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -207,7 +207,7 @@ func TestReplayRefused(t *testing.T) {
 // TestAnswerIsBound shows that the client believes no answer but the one to its own proof, by the agent's key.
 func TestAnswerIsBound(t *testing.T) {
 	id, v := testEnds(t)
-	old := appendProof(nil, proofFields{session: id.Session, timestamp: 1}, v.keys)
+	old := appendProof(nil, proofFields{role: RoleExpress, session: id.Session, timestamp: 1}, v.keys)
 	tests := []struct {
 		name   string
 		answer func(proof []byte) []byte
@@ -218,7 +218,7 @@ func TestAnswerIsBound(t *testing.T) {
 		{"zero", func([]byte) []byte { return make([]byte, answerLen) }, ErrNotProven},
 		{"short", func(p []byte) []byte { return appendAnswer(nil, p, v.keys)[:answerLen-1] }, ErrRefused},
 		{"later version", func(p []byte) []byte {
-			b := append([]byte(answerMagic), 2, 0, 0, 0)
+			b := append([]byte(answerMagic), proofVersion+1, 0, 0, 0)
 			return append(b, mac(v.keys.agent, b, p)...)
 		}, errors.ErrUnsupported},
 	}
@@ -265,7 +265,7 @@ func TestVerifyTimesOut(t *testing.T) {
 		deaf, agent := net.Pipe()
 		start = time.Now()
 		got = goVerify(v, agent)
-		deaf.Write(appendProof(nil, proofFields{session: id.Session, timestamp: 1}, v.keys))
+		deaf.Write(appendProof(nil, proofFields{role: RoleExpress, session: id.Session, timestamp: 1}, v.keys))
 		if g := <-got; !errors.Is(g.err, errSlow) {
 			t.Errorf("Verify = %v, want errSlow", g.err)
 		}
@@ -347,7 +347,7 @@ func TestBadKeys(t *testing.T) {
 
 func FuzzParseProof(f *testing.F) {
 	_, v := testEnds(f)
-	good := appendProof(nil, proofFields{session: [16]byte{1}, timestamp: 5, nonce: [16]byte{2}}, v.keys)
+	good := appendProof(nil, proofFields{role: RoleExpress, session: [16]byte{1}, timestamp: 5, nonce: [16]byte{2}}, v.keys)
 	f.Add(good[:proofMACAt], true)
 	f.Add(good[:proofMACAt], false)
 	f.Add(make([]byte, proofMACAt), true)
@@ -367,7 +367,7 @@ func FuzzParseProof(f *testing.F) {
 		if !sign {
 			t.Fatal("proof without a MAC was accepted")
 		}
-		if string(proof[:4]) != proofMagic || proof[4] != proofVersion || proof[5] != roleLink ||
+		if string(proof[:4]) != proofMagic || proof[4] != proofVersion || got.role != Role(proof[5]) || !got.role.valid() ||
 			got.timestamp != binary.BigEndian.Uint64(proof[proofTimestampAt:]) {
 			t.Fatalf("accepted %x as %+v", proof, got)
 		}

@@ -77,8 +77,8 @@ func (l *Link) tend(ctx context.Context, c *carrier) {
 	}
 }
 
-// keep writes c's heartbeats and the urgent datagrams until c is closed. It may block in a write; the watchdog in
-// tend does not.
+// keep writes c's heartbeats, acknowledgements and the urgent datagrams, and once the peer has said what is missing,
+// that, until c is closed. It may block in a write; the watchdog in tend does not.
 func (l *Link) keep(c *carrier) {
 	beat := time.NewTicker(l.cfg.Heartbeat)
 	defer beat.Stop()
@@ -90,7 +90,7 @@ func (l *Link) keep(c *carrier) {
 			taken = l.takeUrgent()
 			for _, p := range taken {
 				if p != nil {
-					b = appendDatagram(b, p)
+					b = appendControl(b, codeUrgent, p)
 				}
 			}
 			buf = b
@@ -104,12 +104,42 @@ func (l *Link) keep(c *carrier) {
 		for _, p := range taken {
 			l.bytesOut.Add(uint64(len(p)))
 		}
+		if err := l.sendAgain(c); err != nil {
+			l.lose(c, fmt.Errorf("write: %w", err))
+			return
+		}
 		select {
 		case <-c.done:
 			return
 		case <-c.kick:
 		case <-beat.C:
 			c.ping()
+		}
+	}
+}
+
+// sendAgain sends what the peer has not got on the carriers before c, if it has told so; after that Send may use c.
+func (l *Link) sendAgain(c *carrier) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !c.asked || c.resumed {
+		return nil
+	}
+	for at := l.unacked.acked; ; {
+		next := l.unacked.after(at)
+		if next == nil {
+			c.resumed = true
+			return nil
+		}
+		frames := next.from(max(at, next.first))
+		at = next.end()
+		next.users++
+		l.mu.Unlock()
+		err := c.write(frames)
+		l.mu.Lock()
+		l.releaseLocked(next)
+		if err != nil {
+			return err
 		}
 	}
 }

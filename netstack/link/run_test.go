@@ -367,6 +367,7 @@ func TestAttachReplaces(t *testing.T) {
 		near, far := net.Pipe()
 		l.Attach(near)
 		<-old.done
+		go far.Write(appendControl(nil, codeResume, make([]byte, tokenLen)))
 		got := make([]byte, 0, 100)
 		for len(got) < frameHeader+8 || string(got[len(got)-8:]) != "datagram" { // a ping may come first
 			b := make([]byte, 100)

@@ -9,10 +9,10 @@ import (
 
 const (
 	urgentSlots   = 4
-	urgentMaxSize = 512
+	urgentMaxSize = 255
 )
 
-// SendUrgent puts a small datagram, up to 512 bytes, ahead of the data that waits, and never blocks: it is for handshakes,
+// SendUrgent puts a small datagram, up to 255 bytes, ahead of the data that waits, and never blocks: it is for handshakes,
 // which are sent from where nothing may wait. One datagram per slot, 0 to 3, waits for a carrier to
 // take it; a newer one takes the place of an older one that is still waiting.
 func (l *Link) SendUrgent(slot int, p []byte) error {

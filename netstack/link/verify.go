@@ -29,8 +29,8 @@ type Verifier struct {
 	keys proofKeys
 
 	mu      sync.Mutex
-	waiting []*waiter // oldest first
-	last    uint64    // timestamp of the latest proof that held
+	waiting []*waiter     // oldest first
+	last    [roles]uint64 // timestamp of the latest proof that held, by role
 }
 
 // waiter is a Verify in progress.
@@ -52,9 +52,9 @@ func NewVerifier(private, peer [32]byte) (*Verifier, error) {
 	return &Verifier{keys: keys}, nil
 }
 
-// Verify waits for the client's proof on c and answers it. Nothing is written before the proof holds, and it must
-// be later than every one that held before. On an error c is closed.
-func (v *Verifier) Verify(ctx context.Context, c io.ReadWriteCloser) (session [16]byte, err error) {
+// Verify waits for the client's proof on c and answers it. It returns what the client's [Identity] says. Nothing is written
+// before the proof holds, and it must be later than every one of its role that held before. On an error c is closed.
+func (v *Verifier) Verify(ctx context.Context, c io.ReadWriteCloser) (session [16]byte, role Role, err error) {
 	ctx, stop := context.WithTimeoutCause(ctx, verifyTimeout, errSlow)
 	defer stop()
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -65,38 +65,38 @@ func (v *Verifier) Verify(ctx context.Context, c io.ReadWriteCloser) (session [1
 	defer v.leave(w)
 
 	err = bounded(ctx, c, func() (err error) {
-		session, err = v.verify(c)
+		session, role, err = v.verify(c)
 		return err
 	})
 	if err != nil {
-		return [16]byte{}, fmt.Errorf("verify carrier: %w", err)
+		return [16]byte{}, 0, fmt.Errorf("verify carrier: %w", err)
 	}
-	return session, nil
+	return session, role, nil
 }
 
-func (v *Verifier) verify(c io.ReadWriter) ([16]byte, error) {
+func (v *Verifier) verify(c io.ReadWriter) ([16]byte, Role, error) {
 	var proof [proofLen]byte
 	if _, err := io.ReadFull(c, proof[:]); err != nil {
-		return [16]byte{}, err
+		return [16]byte{}, 0, err
 	}
 	f, err := parseProof(proof[:], v.keys)
 	if err != nil {
-		return [16]byte{}, err
+		return [16]byte{}, 0, err
 	}
-	if !v.advance(f.timestamp) {
-		return [16]byte{}, ErrReplayed
+	if !v.advance(f.role, f.timestamp) {
+		return [16]byte{}, 0, ErrReplayed
 	}
-	return f.session, writeAll(c, appendAnswer(nil, proof[:], v.keys))
+	return f.session, f.role, writeAll(c, appendAnswer(nil, proof[:], v.keys))
 }
 
-// advance reports whether timestamp is later than all before.
-func (v *Verifier) advance(timestamp uint64) bool {
+// advance reports whether timestamp is later than all before of the role.
+func (v *Verifier) advance(role Role, timestamp uint64) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if timestamp <= v.last {
+	if timestamp <= v.last[role] {
 		return false
 	}
-	v.last = timestamp
+	v.last[role] = timestamp
 	return true
 }
 

@@ -22,9 +22,11 @@ type relay struct {
 	a, b Conn
 	opts Options
 
-	toB, toA atomic.Int64  // bytes written
-	halved   chan struct{} // closed when one direction has ended
-	halve    sync.Once
+	toB, toA atomic.Int64 // bytes written
+	halve    sync.Once    // when one direction has ended
+
+	mu    sync.Mutex
+	quiet *time.Timer // of the limit that holds, nil = none; guarded by mu
 
 	stop sync.Once
 	err  error // why the relay was stopped; written once, by stop
@@ -32,15 +34,14 @@ type relay struct {
 
 // run is Copy.
 func (r *relay) run(ctx context.Context) Stats {
-	over := make(chan struct{})
-	var directions, watcher sync.WaitGroup
-	watcher.Go(func() { r.watch(ctx, over) })
-	directions.Go(func() { r.direction(r.b, r.a, &r.toB) })
-	directions.Go(func() { r.direction(r.a, r.b, &r.toA) })
-	directions.Wait()
-	close(over)
-	watcher.Wait()
-
+	stop := context.AfterFunc(ctx, func() { r.end(context.Cause(ctx)) })
+	defer stop()
+	r.limit(r.opts.Idle)
+	var other sync.WaitGroup
+	other.Go(func() { r.direction(r.b, r.a, &r.toB) })
+	r.direction(r.a, r.b, &r.toA)
+	other.Wait()
+	r.limit(0)
 	r.end(nil)
 	return Stats{AToB: r.toB.Load(), BToA: r.toA.Load(), Err: r.err}
 }
@@ -58,7 +59,7 @@ func (r *relay) direction(dst, src Conn, n *atomic.Int64) {
 	if err != nil {
 		r.end(err)
 	}
-	r.halve.Do(func() { close(r.halved) })
+	r.halve.Do(func() { r.limit(r.opts.HalfClosed) })
 }
 
 // end closes both conns, once. After a failure both peers see a reset, for
@@ -85,68 +86,56 @@ func reset(c Conn) {
 	}
 }
 
-// watch ends the relay when ctx is done or no byte has moved for too long. It
-// returns when over is closed.
-func (r *relay) watch(ctx context.Context, over <-chan struct{}) {
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	halved, limit := r.halved, r.opts.Idle
-	moved, since := r.moved(), time.Now()
-	for {
-		timer.Stop()
-		var quiet <-chan time.Time // nil if there is no limit
-		if limit > 0 {
-			timer.Reset(time.Until(since.Add(limit)))
-			quiet = timer.C
-		}
-		select {
-		case <-over:
-			return
-		case <-ctx.Done():
-			r.end(context.Cause(ctx))
-			<-over
-			return
-		case <-halved:
-			halved, limit, since = nil, r.opts.HalfClosed, time.Now()
-		case <-quiet:
-			// Activity is looked at only here, so a quiet relay lasts between
-			// one and two limits.
-			if now := r.moved(); now != moved {
-				moved, since = now, time.Now()
-				continue
-			}
-			r.end(ErrIdle)
-			<-over
-			return
-		}
+// limit ends the relay once no byte has moved for d, counted from now; d ≤ 0
+// means never. It is looked at only when d is over, so a quiet relay lasts
+// between one and two limits. A timer does it and no goroutine, for there are
+// many relays that wait.
+func (r *relay) limit(d time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.quiet != nil {
+		r.quiet.Stop()
+		r.quiet = nil
 	}
+	if d <= 0 {
+		return
+	}
+	moved := r.moved()
+	var t *time.Timer
+	t = time.AfterFunc(d, func() {
+		r.mu.Lock()
+		now, current := r.moved(), r.quiet == t
+		idle := now == moved
+		if current && !idle {
+			moved = now
+			t.Reset(d)
+		}
+		r.mu.Unlock()
+		if current && idle {
+			r.end(ErrIdle)
+		}
+	})
+	r.quiet = t
 }
 
 // moved grows when bytes move.
 func (r *relay) moved() int64 { return r.toA.Load() + r.toB.Load() }
 
-// Buffers: a direction has a small one, and a large one for the next read after
-// one that has filled its buffer. So busy directions copy in large steps, and
-// one that waits holds a small buffer.
-const (
-	smallBuffer = 32 << 10
-	largeBuffer = 256 << 10
-)
-
-// copyStream copies src to dst until EOF, for which it returns nil. It uses
-// Read and Write alone: ReadFrom and WriteTo of conns would take buffers of
-// their own, of a fixed size.
-func copyStream(dst io.Writer, src io.Reader, n *atomic.Int64) error {
-	buf := small.get()
-	defer func() { buf.put() }()
+// copyStream copies src to dst until EOF, for which it returns nil. It uses no
+// ReadFrom and WriteTo of conns: they would take buffers of their own, of a
+// fixed size, and keep them while they wait.
+func copyStream(dst io.Writer, src Conn, n *atomic.Int64) error {
+	from, l := newSource(src), loan{}
+	defer l.giveBack()
 	for {
-		k, err := src.Read(buf.bytes)
+		k, err := from.ReadLazily(l.take, l.giveBack)
 		if k > 0 {
-			written, werr := dst.Write(buf.bytes[:k])
+			written, werr := dst.Write(l.bytes()[:k])
 			n.Add(int64(written))
 			if werr != nil {
 				return werr
 			}
+			l.adapt(k)
 		}
 		if err == io.EOF {
 			return nil
@@ -154,40 +143,5 @@ func copyStream(dst io.Writer, src io.Reader, n *atomic.Int64) error {
 		if err != nil {
 			return err
 		}
-		want := &small
-		if k == len(buf.bytes) {
-			want = &large
-		}
-		if buf.pool != want {
-			buf.put()
-			buf = want.get()
-		}
 	}
 }
-
-// A pool lends buffers of one size.
-type pool struct {
-	size int
-	free sync.Pool // of *buffer
-}
-
-// A buffer goes back to the pool that it is from.
-type buffer struct {
-	bytes []byte
-	pool  *pool
-}
-
-// The pools of all relays: a cache, not state.
-var (
-	small = pool{size: smallBuffer}
-	large = pool{size: largeBuffer}
-)
-
-func (p *pool) get() *buffer {
-	if b, ok := p.free.Get().(*buffer); ok {
-		return b
-	}
-	return &buffer{bytes: make([]byte, p.size), pool: p}
-}
-
-func (b *buffer) put() { b.pool.free.Put(b) }

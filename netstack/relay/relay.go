@@ -46,6 +46,6 @@ func Copy(ctx context.Context, a, b Conn, opts Options) Stats {
 	if opts.HalfClosed == 0 {
 		opts.HalfClosed = defaultHalfClosed
 	}
-	r := &relay{a: a, b: b, opts: opts, halved: make(chan struct{})}
+	r := &relay{a: a, b: b, opts: opts}
 	return r.run(ctx)
 }

@@ -18,6 +18,7 @@ type bind struct {
 	link *link.Link
 	in   *window[counterKey]
 	out  *window[*byte] // keyed by where a message begins: messages are encrypted in place
+	gone *arrivals
 	open atomic.Bool
 
 	// When both ends begin a handshake at the same time, each answers the other's, neither takes the answer, and 5 s pass.
@@ -81,7 +82,7 @@ func (b *bind) receive(bufs [][]byte, sizes []int, eps []conn.Endpoint) (int, er
 		eps[i] = endpoint{}
 		msg := bufs[i][:size]
 		if hasData(msg) {
-			b.in.enter(headerKey(msg), size)
+			b.in.enter(headerKey(msg), size, 0)
 		}
 		if messageType(msg) == device.MessageTransportType {
 			b.session()
@@ -109,8 +110,9 @@ func (b *bind) Send(bufs [][]byte, _ conn.Endpoint) error {
 		}
 	}
 	b.out.begin()
-	defer b.out.end(last)
-	return b.link.Send(bufs)
+	err := b.link.Send(bufs)
+	b.gone.sent(b.out.end(last), b.link.Sent())
+	return err
 }
 
 // SetMark does nothing: a link has no socket.

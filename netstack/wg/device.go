@@ -57,6 +57,9 @@ type Config struct {
 	Link     *link.Link   // closed with the Device; its Run is the caller's
 	Logger   *slog.Logger // nil discards
 	Initiate bool         // start handshakes and keep the session alive: the client's side; the other only answers
+	// Arrived, if not nil, is told that the first n packets that Packets.Read has returned have arrived at the other end, or
+	// are lost. It must not block.
+	Arrived func(n uint64)
 }
 
 // Stats are a Device's counters.
@@ -100,7 +103,8 @@ func New(cfg Config) (_ *Device, err error) {
 
 	in, out := newWindow[counterKey](inboundStall), newWindow[*byte](outboundStall)
 	t := newPlainSide(cfg, in, out)
-	b := &bind{link: cfg.Link, in: in, out: out, initiate: cfg.Initiate, session: t.start}
+	b := &bind{link: cfg.Link, in: in, out: out, gone: &arrivals{tell: cfg.Arrived}, initiate: cfg.Initiate, session: t.start}
+	cfg.Link.OnSettle(b.gone.settled)
 	dev := device.NewDevice(t, b, wireguardLogger(cfg.Logger))
 	if err := dev.IpcSet(cfg.uapi()); err != nil {
 		dev.Close()

@@ -156,7 +156,7 @@ func openOver(t testing.TB, pair func() (client, agent io.ReadWriteCloser), clie
 	clientLink := link.New(link.Config{Dial: func(ctx context.Context) (io.ReadWriteCloser, error) {
 		c, a := pair()
 		go func() {
-			if _, err := verifier.Verify(context.Background(), a); err == nil {
+			if _, _, err := verifier.Verify(context.Background(), a); err == nil {
 				agentLink.Attach(a)
 			}
 		}()

@@ -27,7 +27,8 @@ type plainSide struct {
 	once     sync.Once // of Close
 	closeErr error     // of packets.Close; valid after once
 
-	mean int // size of the packets that Read found last; Read's own
+	mean int    // size of the packets that Read found last; Read's own
+	read uint64 // packets that Read has got from packets; Read's own
 
 	mu  sync.Mutex
 	err error // of packets.Read, guarded by mu
@@ -74,8 +75,9 @@ func (t *plainSide) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
 	for i := range n {
 		total += sizes[i]
 		sizes[i] = t.admit(bufs[i][offset : offset+sizes[i]])
+		t.read++
 		if sizes[i] > 0 {
-			t.out.enter(&bufs[i][0], sizes[i])
+			t.out.enter(&bufs[i][0], sizes[i], t.read)
 		}
 	}
 	if n > 0 {

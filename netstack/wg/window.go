@@ -7,7 +7,7 @@ import (
 
 const (
 	windowBytes   = 512 << 10
-	windowPackets = 512 // fewer than wireguard-go's queues have places, so that nothing blocks on them
+	windowPackets = 256 // fewer than wireguard-go's queues have places, so that nothing blocks on them
 
 	// After so long without a packet leaving, those inside are taken for dropped by wireguard-go. It drops what it
 	// cannot decrypt, and what waited in vain for a handshake.
@@ -16,7 +16,7 @@ const (
 )
 
 // window bounds the packets that are inside wireguard-go in one direction. They leave in the order in which they entered,
-// so that one which leaves takes those along that entered before it: these were dropped inside.
+// so that one which leaves takes those along that entered before it: these were dropped inside. It counts them.
 type window[K comparable] struct {
 	stall time.Duration
 	room  chan struct{} // holds one; wakes wait
@@ -28,12 +28,14 @@ type window[K comparable] struct {
 	bytes   int // sum over inside
 	leaving int // calls between begin and end: what is inside waits for them
 	left    time.Time
+	out     uint64 // number of the last packet that left or was dropped
 }
 
 // passage is a packet inside; key tells it from the others there.
 type passage[K comparable] struct {
-	key  K
-	size int
+	key    K
+	size   int
+	number uint64
 }
 
 func newWindow[K comparable](stall time.Duration) *window[K] {
@@ -87,16 +89,15 @@ func (w *window[K]) expire() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.leaving == 0 && time.Since(w.left) >= w.stall {
-		clear(w.inside)
-		w.inside, w.bytes = w.inside[:0], 0
+		w.dropLocked(len(w.inside))
 	}
 }
 
-// enter counts a packet in.
-func (w *window[K]) enter(key K, size int) {
+// enter counts a packet in. Numbers grow from packet to packet.
+func (w *window[K]) enter(key K, size int, number uint64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.inside = append(w.inside, passage[K]{key, size})
+	w.inside = append(w.inside, passage[K]{key, size, number})
 	w.bytes += size
 }
 
@@ -108,8 +109,8 @@ func (w *window[K]) begin() {
 }
 
 // end ends what begin began: the packet with this key, and those that entered before it, are out. A key that is
-// not inside is ignored.
-func (w *window[K]) end(key K) {
+// not inside is ignored. It returns the number of the last that is out.
+func (w *window[K]) end(key K) (out uint64) {
 	w.mu.Lock()
 	w.leaving--
 	w.left = time.Now()
@@ -119,17 +120,20 @@ func (w *window[K]) end(key K) {
 			break
 		}
 	}
+	out = w.out
 	w.mu.Unlock()
 	select {
 	case w.room <- struct{}{}:
 	default:
 	}
+	return out
 }
 
 // dropLocked removes the first n packets. The caller holds w.mu.
 func (w *window[K]) dropLocked(n int) {
 	for _, p := range w.inside[:n] {
 		w.bytes -= p.size
+		w.out = p.number
 	}
 	rest := copy(w.inside, w.inside[n:])
 	clear(w.inside[rest:]) // a key may be a pointer

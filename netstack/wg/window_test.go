@@ -35,7 +35,7 @@ func TestWindow(t *testing.T) {
 			if !w.wait() {
 				t.Fatal("wait on an open window = false")
 			}
-			w.enter(i, windowBytes/8)
+			w.enter(i, windowBytes/8, 0)
 		}
 		ch := waits(w)
 		checkWaiting(t, ch, true)
@@ -49,7 +49,7 @@ func TestWindow(t *testing.T) {
 			t.Errorf("%d packets with %d bytes inside, want 5", len(w.inside), w.bytes)
 		}
 		for i := range windowPackets { // many small ones fill it, too
-			w.enter(100+i, 1)
+			w.enter(100+i, 1, 0)
 		}
 		ch = waits(w)
 		checkWaiting(t, ch, true)
@@ -64,7 +64,7 @@ func TestWindow(t *testing.T) {
 func TestWindowForgetsDropped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWindow[int](time.Second)
-		w.enter(1, windowBytes)
+		w.enter(1, windowBytes, 0)
 		ch := waits(w)
 		w.begin() // a send that takes long is no drop
 		time.Sleep(time.Minute)

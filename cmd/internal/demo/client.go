@@ -168,8 +168,8 @@ func (e *endedError) Error() string { return e.told.Error() }
 // Unwrap returns what a person is told.
 func (e *endedError) Unwrap() error { return e.told }
 
-// Dial connects to an agent's port on the target.
-func (c *Client) Dial(ctx context.Context, t *kube.Target, port uint16) (kube.Carrier, error) {
+// Dial connects to an agent's port on the target. All carriers are alike.
+func (c *Client) Dial(ctx context.Context, t *kube.Target, port uint16, _ kube.Use) (kube.Carrier, error) {
 	conn, err := c.connect(ctx)
 	if err != nil {
 		return nil, c.unreachable(err)

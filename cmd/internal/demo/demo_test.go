@@ -24,6 +24,7 @@ import (
 	"github.com/borrownet/borrownet/agent/kube"
 	"github.com/borrownet/borrownet/cmd/internal/rundir"
 	"github.com/borrownet/borrownet/netstack"
+	"github.com/borrownet/borrownet/netstack/fairqueue"
 	"github.com/borrownet/borrownet/netstack/leaktest"
 	"github.com/borrownet/borrownet/netstack/wg"
 )
@@ -94,7 +95,7 @@ func borrow(t *testing.T) *laptop {
 		t.Fatal(err)
 	}
 	at, err := agenttest.At(l.agent.Hello, func(ctx context.Context) (io.ReadWriteCloser, error) {
-		return l.client.Dial(ctx, l.target, l.agent.Hello.Port)
+		return l.client.Dial(ctx, l.target, l.agent.Hello.Port, kube.ForCalls)
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -336,7 +337,7 @@ func TestCarrierLoss(t *testing.T) {
 	}()
 	<-quarter
 	l.world.Cut()
-	l.await("the link notices", func() bool { return !l.net.Link.Stats().Up })
+	l.await("the link notices", func() bool { return !l.net.Tunnel.Stats(fairqueue.Express).Up })
 	l.world.Mend()
 	heard := sha256.New()
 	if n, err := io.Copy(heard, down); err != nil || n != size {
@@ -352,7 +353,7 @@ func TestCarrierLoss(t *testing.T) {
 	if sum := hex.EncodeToString(want.Sum(nil)); got.Bytes != size || got.SHA256 != sum || hex.EncodeToString(heard.Sum(nil)) != sum {
 		t.Errorf("bytes are wrong: %+v, %x", got, heard.Sum(nil))
 	}
-	if n := l.net.Link.Stats().Redials; n == 0 {
+	if n := l.net.Tunnel.Stats(fairqueue.Express).Redials; n == 0 {
 		t.Error("the carrier was not redialled")
 	}
 }
@@ -391,7 +392,7 @@ func TestAgents(t *testing.T) {
 	if s := states()[0]; s.ExitCode != 137 {
 		t.Errorf("ended agent %+v", s)
 	}
-	if _, err := l.client.Dial(t.Context(), l.target, l.agent.Hello.Port); !errors.Is(err, syscall.ECONNREFUSED) {
+	if _, err := l.client.Dial(t.Context(), l.target, l.agent.Hello.Port, kube.ForCalls); !errors.Is(err, syscall.ECONNREFUSED) {
 		t.Errorf("dial an ended agent: %v", err)
 	}
 	fresh, err := l.attach()

@@ -184,6 +184,7 @@ func (w *World) Targets() []*kube.Target {
 func (w *World) target(p *pod, container string) *kube.Target {
 	t := &kube.Target{
 		Context: Context, Namespace: Namespace, Pod: p.name, UID: p.uid, Container: container, Node: Node, Workload: p.workload, PodIPs: p.addrs,
+		Hostname: p.name,
 	}
 	for _, kv := range p.env {
 		name, _, _ := strings.Cut(kv, "=")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,6 +20,7 @@ type server interface {
 	Version(ctx context.Context) (string, error)
 	User(ctx context.Context) string
 	CheckAccess(ctx context.Context, namespace string) ([]kube.Access, error)
+	Grant(user, namespace string, f kube.Feature) string
 }
 
 // Borrow is what somebody wants of a cluster.
@@ -65,49 +67,54 @@ func (b *Borrow) askServer(ctx context.Context, s server, namespace string) (rea
 	if user != "" {
 		checks = append(checks, ok("user", user))
 	}
-	return true, append(checks, rights(ctx, s, namespace, user)...)
+	return true, append(checks, rights(ctx, s, namespace, user, b.features())...)
 }
 
-// rights says which permissions are missing.
-func rights(ctx context.Context, s server, namespace, user string) []Check {
+// features are what the agent that is wanted needs rights for.
+func (b *Borrow) features() []kube.Feature {
+	if b.Request.Image == kube.TargetImage {
+		return []kube.Feature{"", kube.TargetAsImage}
+	}
+	return []kube.Feature{""}
+}
+
+// rights says which permissions are missing, of those that needed features take and of
+// the others.
+func rights(ctx context.Context, s server, namespace, user string, needed []kube.Feature) []Check {
 	list, err := s.CheckAccess(ctx, namespace)
 	if err != nil {
 		return []Check{warn("rights", fault.From(session.Explain(err)).Error(), "borrownet up --dry-run --pod NAME shows whether they suffice")}
 	}
-	var needed []string
-	features := map[kube.Feature][]string{}
-	var order []kube.Feature
-	for _, a := range list {
-		switch {
-		case a.Allowed:
-		case a.Feature == "":
-			needed = append(needed, a.String())
-		default:
-			if features[a.Feature] == nil {
-				order = append(order, a.Feature)
-			}
-			features[a.Feature] = append(features[a.Feature], a.String())
-		}
-	}
 	var checks []Check
-	if len(needed) > 0 {
-		checks = append(checks, fail("rights", fault.Agent, fmt.Sprintf("you may not %s in namespace %s", strings.Join(needed, ", "), namespace),
-			"an administrator can grant it: "+grant(namespace, user)))
-	} else {
+	missing := map[kube.Feature][]string{}
+	var lacking, spare []kube.Feature // features with something missing
+	for _, a := range list {
+		if a.Allowed {
+			continue
+		}
+		of := &spare
+		switch {
+		case a.With != "": // both are wanted by few
+			continue
+		case slices.Contains(needed, a.Feature):
+			of = &lacking
+		}
+		if missing[a.Feature] == nil {
+			*of = append(*of, a.Feature)
+		}
+		missing[a.Feature] = append(missing[a.Feature], a.String())
+	}
+	for _, f := range lacking {
+		checks = append(checks, fail("rights", fault.Agent, fmt.Sprintf("you may not %s in namespace %s", strings.Join(missing[f], ", "), namespace),
+			"an administrator can grant it: "+s.Grant(user, namespace, f)))
+	}
+	if len(lacking) == 0 {
 		checks = append(checks, ok("rights", "all that is needed in namespace "+namespace))
 	}
-	for _, f := range order {
-		checks = append(checks, ok("rights", fmt.Sprintf("not to %s, which only --%s of borrownet rbac adds", strings.Join(features[f], ", "), f)))
+	for _, f := range spare {
+		checks = append(checks, ok("rights", fmt.Sprintf("not to %s, which only --%s of borrownet rbac adds", strings.Join(missing[f], ", "), f)))
 	}
 	return checks
-}
-
-// grant is the command that gives a user what is needed.
-func grant(namespace, user string) string {
-	if user == "" {
-		user = "NAME"
-	}
-	return fmt.Sprintf("borrownet rbac -n %s --subject 'user:%s' | kubectl apply -f -", namespace, user)
 }
 
 func (b *Borrow) image() []Check {
@@ -131,7 +138,7 @@ func (b *Borrow) target(ctx context.Context, cluster session.Cluster) []Check {
 		return checks
 	}
 	text, err := cluster.Plan(ctx, t, kube.AgentSpec{
-		Image: b.Request.Image, ClientKey: wg.NewPrivateKey().Public().String(),
+		Image: b.Request.Image, Binaries: b.Request.Binaries, ClientKey: wg.NewPrivateKey().Public().String(),
 	})
 	switch {
 	case errors.Is(err, context.Canceled):

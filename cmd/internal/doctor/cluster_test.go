@@ -30,6 +30,10 @@ func (c *cluster) Close() error                            { return nil }
 func (c *cluster) Version(context.Context) (string, error) { return c.version, c.unreached }
 func (c *cluster) User(context.Context) string             { return "jane" }
 
+func (c *cluster) Grant(user, namespace string, f kube.Feature) string {
+	return "grant " + user + " " + namespace + " " + string(f)
+}
+
 func (c *cluster) CheckAccess(context.Context, string) ([]kube.Access, error) {
 	return c.access, c.noReviews
 }
@@ -47,6 +51,7 @@ func TestCluster(t *testing.T) {
 		return &kube.Error{Op: op, Object: "it", Reason: "because", Hint: "do that"}
 	}
 	patch := kube.Access{Verb: "patch", Resource: "pods/ephemeralcontainers"}
+	attach := kube.Access{Verb: "create", Resource: "pods/attach", Feature: kube.TargetAsImage}
 	list := kube.Access{Verb: "list", Resource: "pods", Feature: kube.Workloads}
 	for _, tt := range []struct {
 		name    string
@@ -64,7 +69,9 @@ func TestCluster(t *testing.T) {
 		{"user", cluster{}, Borrow{}, "user", OK, "jane", "", 0},
 		{"rights", cluster{access: []kube.Access{{Allowed: true}}}, Borrow{}, "rights", OK, "all that is needed in namespace shop", "", 0},
 		{"right-missing", cluster{access: []kube.Access{patch, list}}, Borrow{}, "rights", Fail, "you may not patch pods/ephemeralcontainers in namespace shop",
-			"borrownet rbac -n shop --subject 'user:jane' | kubectl apply -f -", fault.Agent},
+			"an administrator can grant it: grant jane shop ", fault.Agent},
+		{"target-image", cluster{access: []kube.Access{attach}}, Borrow{Request: session.Request{Image: kube.TargetImage}}, "rights", Fail, "you may not create pods/attach", "grant jane shop target-image", fault.Agent},
+		{"no-target-image", cluster{access: []kube.Access{attach}}, Borrow{}, "rights", OK, "all that is needed", "", 0},
 		{"no-reviews", cluster{noReviews: known("check")}, Borrow{}, "rights", Warn, "because", "--dry-run", 0},
 		{"image", cluster{}, Borrow{Request: session.Request{Image: "a:1"}}, "agent image", OK, "a:1", "", 0},
 		{"no-image", cluster{}, Borrow{NoImage: &fault.Error{Code: fault.Usage, Reason: "none is named", Hint: "build one"}}, "agent image", Fail, "none is named", "build one", fault.Usage},
@@ -98,7 +105,7 @@ func TestCluster(t *testing.T) {
 // TestOptionalRights: what nobody has to have is named, and is no failure.
 func TestOptionalRights(t *testing.T) {
 	c := &cluster{access: []kube.Access{{Allowed: true}, {Verb: "list", Resource: "pods", Feature: kube.Workloads}, {Verb: "get", Resource: "services", Feature: kube.Workloads}}}
-	checks := rights(t.Context(), c, "shop", "jane")
+	checks := rights(t.Context(), c, "shop", "jane", []kube.Feature{""})
 	if len(checks) != 2 || checks[1].State != OK || !strings.Contains(checks[1].Found, "list pods, get services, which only --workloads") {
 		t.Errorf("got %+v", checks)
 	}

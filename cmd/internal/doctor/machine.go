@@ -1,7 +1,6 @@
 package doctor
 
 import (
-	"errors"
 	"fmt"
 	"io/fs"
 	"strings"
@@ -9,8 +8,6 @@ import (
 	"github.com/borrownet/borrownet/cmd/internal/fault"
 	"github.com/borrownet/borrownet/cmd/internal/rundir"
 	"github.com/borrownet/borrownet/hook"
-	"github.com/borrownet/borrownet/hook/netns"
-	"github.com/borrownet/borrownet/hook/supervisor"
 )
 
 // Machine is what there is to know of this machine.
@@ -69,7 +66,7 @@ func (m *Machine) seccomp() Check {
 	if m.Listener == nil {
 		return ok("seccomp", "programs can be supervised")
 	}
-	return explained(m.unsupervised("seccomp", m.Listener.Error(), ""), m.Listener)
+	return m.unsupervised("seccomp", hook.Reason(m.Listener), hook.Hint(m.Listener))
 }
 
 // unsupervised is a reason why programs cannot be supervised: the preload library
@@ -85,18 +82,7 @@ func (m *Machine) namespaces() Check {
 	if m.Namespace == nil {
 		return ok("namespaces", "a session gets a network namespace of its own")
 	}
-	return explained(warn("namespaces", m.Namespace.Error(), ""), m.Namespace)
-}
-
-// explained takes the words that the hook has for its error.
-func explained(c Check, err error) Check {
-	if u, is := errors.AsType[*netns.UnsupportedError](err); is {
-		c.Found, c.Hint = u.Reason, u.Hint
-	}
-	if u, is := errors.AsType[*supervisor.UnsupportedError](err); is {
-		c.Found, c.Hint = u.Reason, u.Hint
-	}
-	return c
+	return warn("namespaces", hook.Reason(m.Namespace), hook.Hint(m.Namespace))
 }
 
 func (m *Machine) tun() Check {

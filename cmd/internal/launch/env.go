@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/borrownet/borrownet/cmd/internal/session"
+	"github.com/borrownet/borrownet/hook/view"
 )
 
 // Rules are what a person wants different in a program's environment. The zero
@@ -110,6 +111,21 @@ func (e *Environment) hideFiles() {
 			e.Env = append(e.Env, name+"=/dev/null")
 		}
 	}
+}
+
+// Redirect returns env with the values that are paths of the pod's files led to
+// the copies, for programs that do not see them at their places.
+func Redirect(env []string, files []view.Bind) []string {
+	out := slices.Clone(env)
+	for i, kv := range out {
+		name, value, _ := strings.Cut(kv, "=")
+		for _, f := range files {
+			if rest, ok := strings.CutPrefix(value, f.Target); ok && (rest == "" || rest[0] == '/') {
+				out[i] = name + "=" + f.Source + rest
+			}
+		}
+	}
+	return out
 }
 
 // lookup returns the value of a variable in env, "" if there is none.

@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/borrownet/borrownet/cmd/internal/session"
+	"github.com/borrownet/borrownet/hook/view"
 )
 
 func TestCompose(t *testing.T) {
@@ -95,6 +96,15 @@ func TestComposeIsBounded(t *testing.T) {
 	}
 	if size > maxEnv+1024 || len(e.Excluded) != 3 {
 		t.Errorf("%d bytes, %d left out", size, len(e.Excluded))
+	}
+}
+
+func TestRedirect(t *testing.T) {
+	files := []view.Bind{{Source: "/run/user/1/a", Target: "/var/run/secrets/x"}, {Source: "/run/user/1/b", Target: "/config"}}
+	got := Redirect([]string{"TOKEN=/var/run/secrets/x/token", "DIR=/config", "OTHER=/configuration", "TEXT=see /config", "EMPTY="}, files)
+	want := []string{"TOKEN=/run/user/1/a/token", "DIR=/run/user/1/b", "OTHER=/configuration", "TEXT=see /config", "EMPTY="}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("environment (-want +got)\n%s", diff)
 	}
 }
 

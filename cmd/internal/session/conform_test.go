@@ -64,6 +64,21 @@ func buildConform(t *testing.T, cc, need string) string {
 	return prog
 }
 
+// sanitizedLibrary builds the preload library so that undefined behaviour stops the
+// program.
+func sanitizedLibrary(t *testing.T) string {
+	t.Helper()
+	mk, err := exec.LookPath("make")
+	if err != nil {
+		hooktest.Unavailable(t, "make", err)
+	}
+	dir := t.TempDir()
+	if out, err := exec.Command(mk, "-s", "-C", "../../../hook/preload", "UBSAN=1", "OUT="+dir).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return filepath.Join(dir, "libborrownet.so")
+}
+
 // greet listens on the laptop's loopback, both families, and answers "local".
 func greet(t *testing.T) (port string) {
 	t.Helper()
@@ -146,13 +161,19 @@ func TestConform(t *testing.T) {
 					conform(t, (&preloaded{t, p.session, p.env}).command(buildConform(t, c.cc, c.need), port), lines)
 				})
 			}
+			t.Run("sanitized", func(t *testing.T) {
+				p := &preloaded{t, p.session, hook.WithLibrary(p.env, sanitizedLibrary(t), hook.Lookup(p.env, hook.EnvVar))}
+				conform(t, p.command(buildConform(t, "cc", "cc"), port), lines)
+			})
 		})
 	}
 	t.Run("seccomp", func(t *testing.T) {
 		if err := supervisor.Probe(); err != nil {
 			hooktest.Unavailable(t, "seccomp", err)
 		}
-		place, err := json.Marshal(newRelayLab(t).start().Place())
+		s := newRelayLab(t).start()
+		needNamespace(t, s)
+		place, err := json.Marshal(s.Place())
 		if err != nil {
 			t.Fatal(err)
 		}

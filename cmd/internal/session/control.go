@@ -2,10 +2,14 @@ package session
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
+	"strings"
 	"time"
 
 	"github.com/borrownet/borrownet/agent/wire"
@@ -41,6 +45,35 @@ func (c *control) stats(ctx context.Context) (wire.Stats, time.Duration, error) 
 	return out, time.Since(start), err
 }
 
+// files asks for the files of a volume; there are none if it still has version have.
+func (c *control) files(ctx context.Context, root, have string) (out wire.Files, err error) {
+	query := url.Values{"root": {root}, "have": {have}}
+	resp, err := c.send(ctx, http.MethodGet, wire.PathFiles+"?"+query.Encode())
+	if err != nil {
+		return out, err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		text, err := io.ReadAll(io.LimitReader(resp.Body, 1<<10))
+		if err != nil {
+			return out, fmt.Errorf("ask the agent: %w", err)
+		}
+		return out, errors.New("the agent says: " + strings.TrimSpace(string(text)))
+	}
+	return wire.DecodeFiles(resp.Body)
+}
+
+// mesh has the agent find out how connections leave the pod; envoy says that
+// its proxy is one.
+func (c *control) mesh(ctx context.Context, envoy bool) (wire.Mesh, error) {
+	path := wire.PathMesh
+	if envoy {
+		path += "?" + wire.MeshEnvoy
+	}
+	var out wire.Mesh
+	return out, c.call(ctx, http.MethodGet, path, &out)
+}
+
 // stop ends the agent.
 func (c *control) stop(ctx context.Context) error {
 	var out struct{}
@@ -48,19 +81,27 @@ func (c *control) stop(ctx context.Context) error {
 }
 
 func (c *control) call(ctx context.Context, method, path string, out any) error {
-	req, err := http.NewRequestWithContext(ctx, method, "http://agent"+path, nil)
+	resp, err := c.send(ctx, method, path)
 	if err != nil {
-		return fmt.Errorf("ask the agent: %w", err)
-	}
-	resp, err := c.http.Do(req)
-	if err != nil {
-		return fmt.Errorf("ask the agent: %w", err)
+		return err
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
 		return fmt.Errorf("ask the agent: %s %s: %s", method, path, resp.Status)
 	}
 	return wire.Decode(resp.Body, out)
+}
+
+func (c *control) send(ctx context.Context, method, path string) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, "http://agent"+path, nil)
+	if err != nil {
+		return nil, fmt.Errorf("ask the agent: %w", err)
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return nil, fmt.Errorf("ask the agent: %w", err)
+	}
+	return resp, nil
 }
 
 // close drops the idle connection.

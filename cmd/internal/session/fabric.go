@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 
 	"github.com/borrownet/borrownet/netstack"
+	"github.com/borrownet/borrownet/netstack/fairqueue"
 	"github.com/borrownet/borrownet/netstack/router"
 )
 
@@ -52,16 +53,22 @@ func (f *fabric) open(d device) {
 	f.wg.Go(func() { f.pump(d.Read, d.BatchSize(), f.fromSession) })
 }
 
-// pump hands each packet that read returns to forward.
-func (f *fabric) pump(read func([][]byte, []int, int) (int, error), batch int, forward func([]byte)) {
+// pump hands each packet that read returns to forward, in a buffer of the queue. forward returns the buffer to use next.
+func (f *fabric) pump(read func([][]byte, []int, int) (int, error), batch int, forward func(*[]byte) *[]byte) {
 	bufs, sizes := make([][]byte, batch), make([]int, batch)
+	own := make([]*[]byte, batch)
 	for i := range bufs {
-		bufs[i] = make([]byte, maxPacket)
+		own[i] = f.queue.buffer()
+		bufs[i] = (*own[i])[:maxPacket]
 	}
 	for {
 		n, err := read(bufs, sizes, 0)
 		for i := range n {
-			forward(bufs[i][:sizes[i]])
+			*own[i] = bufs[i][:sizes[i]]
+			if next := forward(own[i]); next != own[i] {
+				own[i] = next
+				bufs[i] = (*next)[:maxPacket]
+			}
 		}
 		if err != nil {
 			if !errors.Is(err, net.ErrClosed) {
@@ -72,32 +79,33 @@ func (f *fabric) pump(read func([][]byte, []int, int) (int, error), batch int, f
 	}
 }
 
-func (f *fabric) fromSession(pkt []byte) {
-	switch f.router.FromSession(pkt) {
+func (f *fabric) fromSession(b *[]byte) *[]byte {
+	switch f.router.FromSession(*b) {
 	case router.ToTunnel:
-		if f.lost.Load() {
-			f.stack.Deliver(pkt) // resets what is open, refuses what is new
-			return
+		if !f.lost.Load() {
+			return f.queue.push(b)
 		}
-		f.queue.push(pkt)
+		f.stack.Deliver(*b) // resets what is open, refuses what is new
 	case router.ToStack:
-		f.stack.Deliver(pkt)
+		f.stack.Deliver(*b)
 	}
+	return b
 }
 
-func (f *fabric) fromStack(pkt []byte) {
+func (f *fabric) fromStack(b *[]byte) *[]byte {
 	if f.lost.Load() {
 		// The router lets the stack speak in nobody's name; refusals come in
 		// the name of those who cannot be reached any more.
-		f.toSession([][]byte{pkt}, 0)
-		return
+		f.toSession([][]byte{*b}, 0)
+		return b
 	}
-	switch f.router.FromStack(pkt) {
+	switch f.router.FromStack(*b) {
 	case router.ToTunnel:
-		f.queue.push(pkt)
+		return f.queue.push(b)
 	case router.ToSession:
-		f.toSession([][]byte{pkt}, 0)
+		f.toSession([][]byte{*b}, 0)
 	}
+	return b
 }
 
 func (f *fabric) fromTunnel(bufs [][]byte, offset int) {
@@ -141,13 +149,17 @@ func (f *fabric) drops() map[string]uint64 {
 	return out
 }
 
-// tunnelPort is the fabric as the WireGuard device sees it. It implements
-// wg.Packets.
+// tunnelPort is the fabric as the tunnel sees it. It implements
+// wg.LanePackets.
 type tunnelPort struct{ fabric *fabric }
 
-func (p tunnelPort) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
-	return p.fabric.queue.pop(bufs, sizes, offset)
+func (p tunnelPort) ReadLane(lane fairqueue.Lane, bufs [][]byte, sizes []int, offset int) (int, error) {
+	return p.fabric.queue.pop(lane, bufs, sizes, offset)
 }
+
+func (p tunnelPort) Split(on bool) { p.fabric.queue.setUp(fairqueue.Bulk, on) }
+
+func (p tunnelPort) Arrived(lane fairqueue.Lane, n uint64) { p.fabric.queue.arrived(lane, n) }
 
 func (p tunnelPort) Write(bufs [][]byte, offset int) (int, error) {
 	p.fabric.fromTunnel(bufs, offset)

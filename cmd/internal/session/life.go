@@ -10,6 +10,7 @@ import (
 
 	"github.com/borrownet/borrownet/agent/kube"
 	"github.com/borrownet/borrownet/cmd/internal/fault"
+	"github.com/borrownet/borrownet/netstack/fairqueue"
 	"github.com/borrownet/borrownet/netstack/link"
 )
 
@@ -50,19 +51,20 @@ func (c *lastCarrier) name() string {
 	return c.protocol
 }
 
-// dialer returns the link's way to a new carrier. Before the first carrier a
-// refusal of the cluster is final; after it only an agent that is gone is.
-func (s *Session) dialer(id link.Identity) func(context.Context) (io.ReadWriteCloser, error) {
-	return func(ctx context.Context) (io.ReadWriteCloser, error) {
+// dialer returns the tunnel's way to a new carrier. Before the first carrier a
+// refusal of the cluster is final; after it only an agent that is gone is. The
+// bulk lane can be done without.
+func (s *Session) dialer(id link.Identity) func(context.Context, fairqueue.Lane) (io.ReadWriteCloser, error) {
+	return func(ctx context.Context, lane fairqueue.Lane) (io.ReadWriteCloser, error) {
 		ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 		defer cancel()
-		c, err := s.dialOnce(ctx, id)
+		c, err := s.dialOnce(ctx, id, lane)
 		if err == nil {
-			s.carrier.got(c.Protocol())
+			s.carriers[lane].got(c.Protocol())
 			return c, nil
 		}
-		ever := s.carrier.failed(err)
-		if s.ctx.Err() != nil {
+		ever := s.carriers[lane].failed(err)
+		if s.ctx.Err() != nil || lane == fairqueue.Bulk {
 			return nil, err
 		}
 		if _, refused := errors.AsType[*kube.Error](err); refused && !ever {
@@ -78,8 +80,13 @@ func (s *Session) dialer(id link.Identity) func(context.Context) (io.ReadWriteCl
 	}
 }
 
-func (s *Session) dialOnce(ctx context.Context, id link.Identity) (kube.Carrier, error) {
-	c, err := s.cluster.Dial(ctx, s.target, s.agent.Hello.Port)
+func (s *Session) dialOnce(ctx context.Context, id link.Identity, lane fairqueue.Lane) (kube.Carrier, error) {
+	use := kube.ForCalls
+	id.Role = link.RoleExpress
+	if lane == fairqueue.Bulk {
+		use, id.Role = kube.ForBulk, link.RoleBulk
+	}
+	c, err := s.cluster.Dial(ctx, s.target, s.agent.Hello.Port, use)
 	if err != nil {
 		return nil, err
 	}
@@ -113,9 +120,9 @@ func (s *Session) lostFault(reason string, cause error) *fault.Error {
 	}
 }
 
-// linkState follows the link; it is called from the link's goroutine.
+// linkState follows the express link; it is called from the link's goroutine.
 func (s *Session) linkState(st link.State) {
-	s.fabric.queue.setUp(st == link.Up)
+	s.fabric.queue.setUp(fairqueue.Express, st == link.Up)
 	s.mu.Lock()
 	started := s.state == Ready || s.state == Reconnecting
 	s.mu.Unlock()
@@ -125,7 +132,7 @@ func (s *Session) linkState(st link.State) {
 	if st == link.Up {
 		// The agent forgets a client that was away for long, and with it the keys
 		// of the session.
-		if err := s.device.Renew(); err != nil {
+		if err := s.tunnel.Renew(); err != nil {
 			s.log.Debug("renew tunnel", "err", err)
 		}
 		s.become(Ready, nil)
@@ -160,7 +167,7 @@ func (s *Session) watch() {
 		return
 	case err := <-s.linkEnd:
 		problem, gone = s.linkProblem(err), errors.Is(err, link.ErrPermanent)
-	case <-s.device.Done():
+	case <-s.tunnel.Done():
 		problem = s.lostFault("the tunnel has ended", nil)
 	case <-helper:
 		problem = s.lostFault(fmt.Sprintf("the helper of its network namespace has ended: %v", s.helper.Err()), s.helper.Err())
@@ -188,7 +195,7 @@ func (s *Session) lose(problem *fault.Error, gone bool) {
 	if s.endHook != nil {
 		s.endHook() // resets what is relayed, refuses what is new
 	}
-	if err := s.device.Close(); err != nil {
+	if err := s.tunnel.Close(); err != nil {
 		s.log.Debug("close tunnel", "err", err)
 	}
 	s.become(Lost, problem)

@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net/netip"
 	"os"
@@ -18,7 +19,6 @@ import (
 	"github.com/borrownet/borrownet/agent/kube"
 	"github.com/borrownet/borrownet/cmd/internal/fault"
 	"github.com/borrownet/borrownet/cmd/internal/rundir"
-	"github.com/borrownet/borrownet/hook"
 	"github.com/borrownet/borrownet/hook/hooktest"
 	"github.com/borrownet/borrownet/hook/netns"
 	"github.com/borrownet/borrownet/hook/supervisor"
@@ -61,6 +61,17 @@ type fakeCluster struct {
 	cut      error // of Dial, if not nil
 	ended    bool  // the agent's container has terminated
 	attach   error // of Attach, if not nil
+	volumes  dirs  // of the pod
+}
+
+// dirs are volumes of a pod: directories of this machine by path.
+type dirs map[string]string
+
+func (d dirs) Open(path string) (*os.Root, error) {
+	if d[path] == "" {
+		return nil, fmt.Errorf("no volume is mounted at %s", path)
+	}
+	return os.OpenRoot(d[path])
 }
 
 func (c *fakeCluster) Attach(_ context.Context, _ *kube.Target, spec kube.AgentSpec, progress func(string)) (*kube.Agent, error) {
@@ -76,7 +87,7 @@ func (c *fakeCluster) Attach(_ context.Context, _ *kube.Target, spec kube.AgentS
 		if err != nil {
 			return nil, err
 		}
-		c.agent = agenttest.Start(c.t, agent.Config{ClientKey: key, Network: c.world, Policy: agent.Policy{Localhost: spec.Localhost}, Env: []string{"GREETING=hello", "UNDECLARED=evil"}})
+		c.agent = agenttest.Start(c.t, agent.Config{ClientKey: key, Network: c.world, Policy: agent.Policy{Localhost: spec.Localhost}, Env: []string{"GREETING=hello", "UNDECLARED=evil"}, Volumes: c.volumes})
 		c.key = spec.ClientKey
 		c.attached++
 	}
@@ -87,7 +98,7 @@ type fakeCarrier struct{ io.ReadWriteCloser }
 
 func (fakeCarrier) Protocol() string { return kube.ProtocolSPDY }
 
-func (c *fakeCluster) Dial(ctx context.Context, _ *kube.Target, _ uint16) (kube.Carrier, error) {
+func (c *fakeCluster) Dial(ctx context.Context, _ *kube.Target, _ uint16, _ kube.Use) (kube.Carrier, error) {
 	c.mu.Lock()
 	cut, a := c.cut, c.agent
 	c.mu.Unlock()
@@ -221,11 +232,17 @@ type program struct {
 	client *netns.Client
 }
 
-func newProgram(t *testing.T, s *Session) program {
+// needNamespace skips the test if the machine allows the session no namespace.
+func needNamespace(t *testing.T, s *Session) {
 	t.Helper()
-	if s.hook != hook.Seccomp {
+	if s.helper == nil {
 		hooktest.Unavailable(t, "netns", s.note)
 	}
+}
+
+func newProgram(t *testing.T, s *Session) program {
+	t.Helper()
+	needNamespace(t, s)
 	c, err := netns.Dial(s.Place().Socket)
 	if err != nil {
 		t.Fatal(err)

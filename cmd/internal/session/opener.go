@@ -65,7 +65,7 @@ type Cluster interface {
 // cluster is what a session needs of a Cluster.
 type cluster interface {
 	Attach(ctx context.Context, t *kube.Target, spec kube.AgentSpec, progress func(string)) (*kube.Agent, error)
-	Dial(ctx context.Context, t *kube.Target, port uint16) (kube.Carrier, error)
+	Dial(ctx context.Context, t *kube.Target, port uint16, use kube.Use) (kube.Carrier, error)
 	Agents(ctx context.Context, t *kube.Target) ([]kube.AgentState, error)
 	Close() error
 }

@@ -77,6 +77,7 @@ type hooked struct {
 // startHooked starts argv in the session.
 func startHooked(t *testing.T, s *Session, argv ...string) *hooked {
 	t.Helper()
+	needNamespace(t, s)
 	if err := supervisor.Probe(); err != nil {
 		hooktest.Unavailable(t, "seccomp", err)
 	}
@@ -264,6 +265,7 @@ func TestPortIsTaken(t *testing.T) {
 		if got := h.line(); got != "EADDRINUSE" {
 			t.Errorf("%s: %q, want EADDRINUSE", bind, got)
 		}
+		h.end() // it holds the port in the session until then
 	}
 	// On the pod's address nobody is in its way.
 	if got := startHooked(t, s, hooktest.Self, "__app", "greet", "tcp", podIP.String(), port).line(); !strings.HasPrefix(got, "listening") {

@@ -3,83 +3,109 @@ package session
 import (
 	"net"
 	"sync"
+	"time"
+
+	"github.com/borrownet/borrownet/netstack/fairqueue"
+	"github.com/borrownet/borrownet/netstack/flow"
 )
 
-// Bounds of the queue towards the tunnel, in bytes. While the link is up the
-// queue holds little, so that a small packet never waits long behind bulk; while
-// it is down the queue holds what programs have in flight, so that they go on
-// when it is back without waiting for their retransmission timers.
+// Bounds of the queue towards the tunnel, in bytes. What a device has in store is read into it at once, so that a flow's
+// packets wait behind those of their own flow only. While the link is down it holds what programs have in flight, so that
+// they go on when it is back without waiting for their retransmission timers.
 const (
-	queueUp   = 128 << 10
-	queueDown = 1 << 20
+	queueUp   = 16 << 20
+	queueDown = 4 << 20
 )
 
 // Packet buffers come in two sizes: acknowledgements are many.
 const (
 	smallPacket = 2 << 10
-	largePacket = 64 << 10
+	largePacket = maxPacket
 )
 
-// queue holds packets on their way to the tunnel. While the link is up a push
-// to a full queue waits; while it is down it drops the packet: behind it may be
-// one for the laptop's own loopback, which works without a link.
+// readBytes is about how much is handed to WireGuard at once.
+const readBytes = 256 << 10
+
+// queue holds packets on their way to the tunnel, in its two lanes. While the link is up a push to a full queue waits;
+// while it is down it drops the packet: behind it may be one for the laptop's own loopback, which works without a link.
 type queue struct {
 	small, large sync.Pool // of *[]byte
 
 	mu       sync.Mutex
-	readable sync.Cond // there is a packet, or closed
-	writable sync.Cond // there is room, or up changed, or closed
-	packets  []*[]byte
-	bytes    int
-	up       bool
+	readable [fairqueue.Lanes]sync.Cond // there is a packet in the lane, or closed
+	writable sync.Cond                  // there is room, or up changed, or closed
+	packets  *fairqueue.Queue[*[]byte]
+	up       [fairqueue.Lanes]bool
 	closed   bool
 	dropped  uint64
 }
 
 func newQueue() *queue {
-	q := &queue{}
-	q.readable.L, q.writable.L = &q.mu, &q.mu
+	q := &queue{packets: fairqueue.New[*[]byte]()}
+	q.writable.L = &q.mu
+	for i := range q.readable {
+		q.readable[i].L = &q.mu
+	}
 	q.small.New = func() any { b := make([]byte, 0, smallPacket); return &b }
 	q.large.New = func() any { b := make([]byte, 0, largePacket); return &b }
 	return q
 }
 
-// push adds a copy of pkt.
-func (q *queue) push(pkt []byte) {
-	b := q.buffer(len(pkt))
-	*b = append((*b)[:0], pkt...)
+// buffer returns an empty buffer for any packet.
+func (q *queue) buffer() *[]byte { return q.large.Get().(*[]byte) }
+
+// push adds the packet in b, a buffer of this queue. It returns the buffer to use next: b again if the packet is small
+// enough to be copied.
+func (q *queue) push(b *[]byte) *[]byte {
+	pkt := *b
+	p := fairqueue.Packet{Size: len(pkt)}
+	if parsed, err := flow.Parse(pkt); err == nil {
+		p.Flow = parsed.Flow
+	}
+	own, next := b, b
+	if len(pkt) <= smallPacket {
+		own = q.small.Get().(*[]byte)
+		*own = append((*own)[:0], pkt...)
+	} else {
+		next = q.buffer()
+	}
+	q.add(own, p)
+	return next
+}
+
+func (q *queue) add(b *[]byte, p fairqueue.Packet) {
+	now := time.Now()
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for q.up && !q.closed && q.bytes > 0 && q.bytes+len(pkt) > queueUp {
+	lane := q.packets.Lane(p.Flow)
+	for q.up[lane] && !q.closed && q.packets.LaneBytes(lane)+p.Size > queueUp {
 		q.writable.Wait()
+		lane = q.packets.Lane(p.Flow)
 	}
-	if q.closed || !q.up && q.bytes+len(pkt) > queueDown {
+	if q.closed || !q.up[lane] && q.packets.LaneBytes(lane)+p.Size > queueDown {
 		q.dropped++
 		q.recycle(b)
 		return
 	}
-	q.packets = append(q.packets, b)
-	q.bytes += len(pkt)
-	q.readable.Signal()
+	q.readable[q.packets.Push(b, p, now)].Signal()
 }
 
-// pop waits for packets and copies as many as there are and fit.
-func (q *queue) pop(bufs [][]byte, sizes []int, offset int) (int, error) {
+// pop waits for packets of a lane and copies as many as there are and fit.
+func (q *queue) pop(lane fairqueue.Lane, bufs [][]byte, sizes []int, offset int) (int, error) {
+	var batch [packetBatch]*[]byte
+	taken := batch[:min(len(bufs), len(batch))]
 	q.mu.Lock()
-	for len(q.packets) == 0 && !q.closed {
-		q.readable.Wait()
+	n := 0
+	for {
+		if q.closed {
+			q.mu.Unlock()
+			return 0, net.ErrClosed
+		}
+		if n = q.packets.Pop(lane, taken, readBytes); n > 0 {
+			break
+		}
+		q.readable[lane].Wait()
 	}
-	if q.closed {
-		q.mu.Unlock()
-		return 0, net.ErrClosed
-	}
-	n := min(len(bufs), len(q.packets))
-	var taken [16]*[]byte
-	n = copy(taken[:n:min(n, len(taken))], q.packets)
-	for _, b := range taken[:n] {
-		q.bytes -= len(*b)
-	}
-	q.packets = append(q.packets[:0], q.packets[n:]...)
 	q.writable.Broadcast()
 	q.mu.Unlock()
 
@@ -90,20 +116,37 @@ func (q *queue) pop(bufs [][]byte, sizes []int, offset int) (int, error) {
 	return n, nil
 }
 
-// setUp tells whether the link has a carrier.
-func (q *queue) setUp(up bool) {
+// setUp tells whether the link of a lane has a carrier.
+func (q *queue) setUp(lane fairqueue.Lane, up bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.up = up
+	q.up[lane] = up
+	if lane == fairqueue.Bulk {
+		q.packets.Split(up)
+	}
 	q.writable.Broadcast()
+}
+
+// arrived is wg.LanePackets.Arrived.
+func (q *queue) arrived(lane fairqueue.Lane, n uint64) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.packets.Arrived(lane, n) {
+		for i := range q.readable {
+			q.readable[i].Signal()
+		}
+	}
 }
 
 // close drops what is queued and makes pop return net.ErrClosed.
 func (q *queue) close() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.closed, q.packets, q.bytes = true, nil, 0
-	q.readable.Broadcast()
+	q.closed = true
+	q.packets.Clear(func(*[]byte) {})
+	for i := range q.readable {
+		q.readable[i].Broadcast()
+	}
 	q.writable.Broadcast()
 }
 
@@ -112,13 +155,6 @@ func (q *queue) drops() uint64 {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return q.dropped
-}
-
-func (q *queue) buffer(size int) *[]byte {
-	if size <= smallPacket {
-		return q.small.Get().(*[]byte)
-	}
-	return q.large.Get().(*[]byte)
 }
 
 func (q *queue) recycle(b *[]byte) {

@@ -6,16 +6,25 @@ import (
 	"net"
 	"testing"
 	"testing/synctest"
+
+	"github.com/borrownet/borrownet/netstack/fairqueue"
 )
 
-// pops takes one batch and returns it.
-func pops(t *testing.T, q *queue) [][]byte {
+// put pushes a packet as a pump does.
+func put(q *queue, pkt []byte) {
+	b := q.buffer()
+	*b = append((*b)[:0], pkt...)
+	q.push(b)
+}
+
+// pops takes one batch of a lane and returns it.
+func pops(t *testing.T, q *queue, lane fairqueue.Lane) [][]byte {
 	t.Helper()
 	bufs, sizes := make([][]byte, 4), make([]int, 4)
 	for i := range bufs {
 		bufs[i] = make([]byte, maxPacket+8)
 	}
-	n, err := q.pop(bufs, sizes, 8)
+	n, err := q.pop(lane, bufs, sizes, 8)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -28,12 +37,12 @@ func pops(t *testing.T, q *queue) [][]byte {
 
 func TestQueueKeepsOrder(t *testing.T) {
 	q := newQueue()
-	q.setUp(true)
-	want := [][]byte{[]byte("a"), bytes.Repeat([]byte("b"), 60000), []byte("c"), []byte("d"), []byte("e")}
+	q.setUp(fairqueue.Express, true)
+	want := [][]byte{{1}, bytes.Repeat([]byte{2}, 60000), {3}, {4}, {5}}
 	for _, p := range want {
-		q.push(p)
+		put(q, p)
 	}
-	got := append(pops(t, q), pops(t, q)...)
+	got := append(pops(t, q, fairqueue.Express), pops(t, q, fairqueue.Express)...)
 	if len(got) != len(want) {
 		t.Fatalf("got %d packets, want %d", len(got), len(want))
 	}
@@ -44,15 +53,31 @@ func TestQueueKeepsOrder(t *testing.T) {
 	}
 }
 
+func TestQueueUsesTheBulkLaneWhileItIsUp(t *testing.T) {
+	q := newQueue()
+	q.setUp(fairqueue.Express, true)
+	big := bytes.Repeat([]byte{2}, 60000)
+	put(q, big)
+	pops(t, q, fairqueue.Express)
+	q.arrived(fairqueue.Express, 1)
+	q.setUp(fairqueue.Bulk, true)
+	for range 5 {
+		put(q, big)
+	}
+	if got := pops(t, q, fairqueue.Bulk); len(got) != 4 || len(got[0]) != len(big) {
+		t.Errorf("%d packets in the bulk lane, want a batch of 4", len(got))
+	}
+}
+
 func TestQueueBlocksWhileUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := newQueue()
-		q.setUp(true)
-		big := make([]byte, 60000)
+		q.setUp(fairqueue.Express, true)
+		big := make([]byte, 64000)
 		pushed := 0
 		go func() {
-			for range 5 {
-				q.push(big)
+			for range 300 {
+				put(q, big)
 				pushed++
 			}
 		}()
@@ -60,14 +85,14 @@ func TestQueueBlocksWhileUp(t *testing.T) {
 		if pushed != queueUp/len(big) {
 			t.Errorf("%d packets fit, want %d", pushed, queueUp/len(big))
 		}
-		pops(t, q)
+		n := len(pops(t, q, fairqueue.Express))
 		synctest.Wait()
-		if want := 2 * (queueUp / len(big)); pushed != want {
+		if want := queueUp/len(big) + n; pushed != want {
 			t.Errorf("%d packets went through, want %d", pushed, want)
 		}
 		q.close()
 		synctest.Wait()
-		if pushed != 5 {
+		if pushed != 300 {
 			t.Error("close does not let a blocked push go")
 		}
 	})
@@ -76,32 +101,41 @@ func TestQueueBlocksWhileUp(t *testing.T) {
 func TestQueueDropsWhileDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := newQueue()
-		q.setUp(true)
+		q.setUp(fairqueue.Express, true)
 		big := make([]byte, 64000)
 		done := make(chan struct{})
 		go func() {
-			for range 40 {
-				q.push(big)
+			for range 300 {
+				put(q, big)
 			}
 			close(done)
 		}()
 		synctest.Wait()
-		q.setUp(false) // lets the blocked push go; none blocks from now on
+		q.setUp(fairqueue.Express, false) // lets the blocked push go; none blocks from now on
 		<-done
-		if got, want := q.drops(), uint64(40-queueDown/len(big)); got != want {
+		if got, want := q.drops(), uint64(300-queueUp/len(big)); got != want {
 			t.Errorf("%d dropped, want %d", got, want)
+		}
+		for len(pops(t, q, fairqueue.Express)) == 4 && q.packets.Len() > 0 {
+		}
+		before := q.drops()
+		for range 100 {
+			put(q, big)
+		}
+		if got, want := q.drops()-before, uint64(100-queueDown/len(big)); got != want {
+			t.Errorf("%d of 100 dropped, want %d", got, want)
 		}
 	})
 }
 
 func TestQueueClose(t *testing.T) {
 	q := newQueue()
-	q.push([]byte("x"))
+	put(q, []byte("x"))
 	q.close()
-	if _, err := q.pop(make([][]byte, 1), make([]int, 1), 0); !errors.Is(err, net.ErrClosed) {
+	if _, err := q.pop(fairqueue.Express, make([][]byte, 1), make([]int, 1), 0); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("pop: %v, want net.ErrClosed", err)
 	}
-	q.push([]byte("y"))
+	put(q, []byte("y"))
 	if q.drops() != 1 {
 		t.Errorf("%d dropped, want 1", q.drops())
 	}
@@ -111,7 +145,7 @@ func BenchmarkQueue(b *testing.B) {
 	for _, size := range []int{64, 65440} {
 		b.Run(map[int]string{64: "small", 65440: "jumbo"}[size], func(b *testing.B) {
 			q := newQueue()
-			q.setUp(true)
+			q.setUp(fairqueue.Express, true)
 			b.SetBytes(int64(size))
 			done := make(chan struct{})
 			go func() {
@@ -121,15 +155,16 @@ func BenchmarkQueue(b *testing.B) {
 					bufs[i] = make([]byte, maxPacket)
 				}
 				for {
-					_, err := q.pop(bufs, sizes, 0)
+					_, err := q.pop(fairqueue.Express, bufs, sizes, 0)
 					if err != nil {
 						return
 					}
 				}
 			}()
-			pkt := make([]byte, size)
+			buf := q.buffer()
 			for b.Loop() {
-				q.push(pkt)
+				*buf = (*buf)[:size]
+				buf = q.push(buf)
 			}
 			q.close()
 			<-done

@@ -9,9 +9,11 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/borrownet/borrownet/agent/kube"
@@ -22,6 +24,7 @@ import (
 	"github.com/borrownet/borrownet/hook/netns"
 	"github.com/borrownet/borrownet/hook/supervisor"
 	"github.com/borrownet/borrownet/netstack"
+	"github.com/borrownet/borrownet/netstack/fairqueue"
 	"github.com/borrownet/borrownet/netstack/link"
 	"github.com/borrownet/borrownet/netstack/router"
 	"github.com/borrownet/borrownet/netstack/wg"
@@ -57,13 +60,13 @@ type Session struct {
 	stack   *netstack.Stack
 	names   *nameservers
 	fabric  *fabric
-	link    *link.Link
-	linkEnd chan error // the link's end, once
-	device  *wg.Device
+	tunnel  *wg.Tunnel
+	linkEnd chan error // the tunnel's end, once
 	control *control
 	info    wire.Info
 	dns     *dnsproxy.Proxy
 	locals  *locals
+	files   files
 	hook    Rung          // never hook.Auto
 	note    string        // why hook is not a better one
 	helper  *netns.Helper // nil if hook is a relayed one
@@ -73,7 +76,8 @@ type Session struct {
 	ports   *ports        // nil if hook is a relayed one
 	endHook func()        // ends the relay; nil unless hook is a relayed one
 
-	carrier lastCarrier
+	carriers [fairqueue.Lanes]lastCarrier
+	mesh     atomic.Pointer[Mesh] // as it was looked at last; nil = nothing is known
 
 	mu      sync.Mutex
 	state   State
@@ -99,6 +103,7 @@ func (o *Opening) Start(ctx context.Context, name string, obs Observer) (_ *Sess
 	steps := []func(context.Context) error{
 		func(ctx context.Context) error { return s.attach(ctx, o.opener.Keys) },
 		s.raiseStack, s.raiseLink, s.meetAgent, s.serveLocals,
+		func(ctx context.Context) error { return s.borrowFiles(ctx, o.opener) },
 		func(ctx context.Context) error { return s.openHook(ctx, o.opener) },
 	}
 	for _, step := range steps {
@@ -195,16 +200,16 @@ func (s *Session) raiseLink(context.Context) error {
 	s.obs.Step("opening the tunnel")
 	id := link.Identity{Private: s.key.Private, Peer: s.peer}
 	rand.Read(id.Session[:]) // never fails
-	s.link = link.New(link.Config{Dial: s.dialer(id), OnState: s.linkState, Logger: s.log})
-	device, err := wg.New(wg.Config{
-		Private: s.key.Private, Peer: s.peer, MTU: wire.MTU, Packets: tunnelPort{s.fabric}, Link: s.link, Logger: s.log, Initiate: true,
+	tunnel, err := wg.NewTunnel(wg.TunnelConfig{
+		Private: s.key.Private, Peer: s.peer, MTU: wire.MTU, Packets: tunnelPort{s.fabric},
+		Dial: s.dialer(id), OnState: s.linkState, Logger: s.log,
 	})
 	if err != nil {
-		return errors.Join(fmt.Errorf("make WireGuard device: %w", err), s.link.Close())
+		return fmt.Errorf("make tunnel: %w", err)
 	}
-	s.device = device
-	s.wg.Go(func() { s.linkEnd <- s.link.Run(s.ctx) })
-	s.onClose(device.Close)
+	s.tunnel = tunnel
+	s.wg.Go(func() { s.linkEnd <- tunnel.Run(s.ctx) })
+	s.onClose(tunnel.Close)
 	return nil
 }
 
@@ -245,7 +250,7 @@ func (s *Session) meetAgent(ctx context.Context) error {
 
 // noDataPath explains why the agent did not answer.
 func (s *Session) noDataPath(err, cause error) error {
-	dial := s.carrier.lastError()
+	dial := s.carriers[fairqueue.Express].lastError()
 	for _, e := range []error{dial, cause} {
 		if k, ok := errors.AsType[*kube.Error](e); ok {
 			return k
@@ -428,7 +433,10 @@ func (s *Session) Close() error {
 func (s *Session) Place() Place {
 	p := Place{
 		Remote: s.req.RemoteLocalhost, Session: s.name, Hook: s.hook, Socket: s.socket, Broker: s.broker, Ports: s.board, Addrs: onePerFamily(s.target.PodIPs),
-		Pod: s.target.Pod, Namespace: s.target.Namespace,
+		Pod: s.target.Pod, Namespace: s.target.Namespace, Hostname: s.target.Hostname, Files: s.files.binds(),
+	}
+	if s.files.dir != "" {
+		p.Scratch = filepath.Join(s.files.dir, "view")
 	}
 	for _, kv := range s.info.Env {
 		name, _, _ := strings.Cut(kv, "=")

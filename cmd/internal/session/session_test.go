@@ -20,7 +20,6 @@ import (
 
 	"github.com/borrownet/borrownet/agent/kube"
 	"github.com/borrownet/borrownet/cmd/internal/fault"
-	"github.com/borrownet/borrownet/hook/hooktest"
 	"github.com/borrownet/borrownet/netstack/link"
 )
 
@@ -356,9 +355,7 @@ func TestAgentGoneForGood(t *testing.T) {
 func TestKeyOutlivesALostSession(t *testing.T) {
 	l := newLab(t)
 	s := l.start()
-	if s.helper == nil {
-		hooktest.Unavailable(t, "netns", s.note)
-	}
+	needNamespace(t, s)
 	s.helper.Close() // a loss that says nothing about the agent
 	l.await(Lost)
 	s.Close()

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/borrownet/borrownet/cmd/internal/fault"
+	"github.com/borrownet/borrownet/netstack/fairqueue"
 )
 
 // Status reports on the session. With measure it asks the agent now, which
@@ -15,29 +16,35 @@ func (s *Session) Status(ctx context.Context, measure bool) Status {
 	out := Status{Session: s.name, State: s.state, Problem: s.problem}
 	s.mu.Unlock()
 	if out.State == Reconnecting {
-		out.Problem = because(out.Problem, s.carrier.lastError())
+		out.Problem = because(out.Problem, s.carriers[fairqueue.Express].lastError())
 	}
 	out.Target = Target{
 		Ref: s.req.Ref, Context: s.target.Context, Namespace: s.target.Namespace, Pod: s.target.Pod,
 		Container: s.target.Container, Node: s.target.Node, PodIPs: s.target.PodIPs,
 	}
 	out.Hook, out.HookNote, out.Since = s.hook, s.note, s.since
+	out.Files = s.files.status()
 	out.RemoteLocalhost, out.Local, out.LocalNames = s.req.RemoteLocalhost, s.req.Local, s.req.LocalNames
 	out.Publish, out.Ports = s.req.Publish, s.ports.list()
 	if s.helper != nil {
 		out.Device = s.helper.Kind()
 	}
-	l := s.link.Stats()
-	if l.Up {
-		out.Carrier = s.carrier.name()
+	out.Traffic = Traffic{Flows: s.fabric.router.Stats().Flows, Drops: s.fabric.drops()}
+	for lane, name := range []*string{fairqueue.Express: &out.Carrier, fairqueue.Bulk: &out.BulkCarrier} {
+		l := s.tunnel.Stats(fairqueue.Lane(lane))
+		if l.Up {
+			*name = s.carriers[lane].name()
+		}
+		out.Redials += l.Redials
+		out.Traffic.BytesIn += l.BytesIn
+		out.Traffic.BytesOut += l.BytesOut
 	}
-	out.Redials = l.Redials
-	out.Traffic = Traffic{BytesIn: l.BytesIn, BytesOut: l.BytesOut, Flows: s.fabric.router.Stats().Flows, Drops: s.fabric.drops()}
 	out.DNS = s.dns.Stats()
 	out.Agent = Agent{Container: s.agent.Container, Version: s.info.Version, Reused: s.agent.Reused, Expires: s.info.Expires, Ping: s.info.Ping}
 	if measure && out.State != Lost {
 		s.measure(ctx, &out)
 	}
+	out.Mesh = s.mesh.Load()
 	return out
 }
 
@@ -65,5 +72,6 @@ func (s *Session) measure(ctx context.Context, out *Status) {
 		return
 	}
 	out.RoundTrip = max(took, time.Microsecond)
-	out.Agent.TCPFlows = &stats.TCPFlows
+	out.Agent.TCPFlows, out.Agent.Drops = &stats.TCPFlows, stats.Dropped
+	s.lookAtMesh(ctx)
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/borrownet/borrownet/cmd/internal/fault"
 	"github.com/borrownet/borrownet/dnsproxy"
 	"github.com/borrownet/borrownet/hook"
+	"github.com/borrownet/borrownet/hook/view"
 )
 
 // Request says what a person wants to borrow. It crosses the daemon's socket.
@@ -69,6 +70,8 @@ type Agent struct {
 	Expires   time.Time `json:"expires,omitzero"`   // its hard end
 	Ping      string    `json:"ping,omitempty"`     // why ICMP echo does not work, or ""
 	TCPFlows  *int64    `json:"tcpFlows,omitempty"` // open now; nil when it does not answer
+	// Drops counts what the agent refused or dropped since its start, by reason.
+	Drops map[string]uint64 `json:"drops,omitempty"`
 }
 
 // Traffic counts the session's bytes and packets exactly.
@@ -88,19 +91,24 @@ type Status struct {
 	Hook      Rung           `json:"hook"`                     // never hook.Auto
 	HookNote  string         `json:"hookNote,omitempty"`       // why it is not a better one
 	Device    string         `json:"device,omitempty"`         // tun or veth; "" = none
-	Carrier   string         `json:"carrier,omitempty"`        // spdy or websocket; "" = none now
+	Carrier   string         `json:"carrier,omitempty"`        // of calls: channel, spdy or websocket; "" = none now
 	RoundTrip time.Duration  `json:"roundTripNanos,omitempty"` // of a control request just now; 0 = no answer
 	Redials   uint64         `json:"redials"`
 	Since     time.Time      `json:"since"`
+	Files     []FileStatus   `json:"files,omitempty"`
 	Agent     Agent          `json:"agent"`
 	Traffic   Traffic        `json:"traffic"`
 	DNS       dnsproxy.Stats `json:"dns"`
+	Mesh      *Mesh          `json:"mesh,omitempty"` // nil = the agent cannot tell
 
 	RemoteLocalhost []uint16        `json:"remoteLocalhost,omitempty"`
 	Local           []netip.Prefix  `json:"local,omitempty"`
 	LocalNames      []string        `json:"localNames,omitempty"`
 	Publish         Publish         `json:"publish,omitzero"`
 	Ports           []PublishedPort `json:"ports,omitempty"` // of programs, on the laptop's loopback
+
+	// BulkCarrier is that of flows that send much; "" = none now, they use Carrier.
+	BulkCarrier string `json:"bulkCarrier,omitempty"`
 }
 
 // Place is what a program needs to run in a session.
@@ -114,5 +122,8 @@ type Place struct {
 	Remote    []uint16     `json:"remote,omitempty"` // ports of localhost that are the pod's
 	Pod       string       `json:"pod"`
 	Namespace string       `json:"namespace"`
-	Env       []string     `json:"env"` // the container's: names that its spec declares, values as the agent told
+	Hostname  string       `json:"hostname"`          // the pod's
+	Files     []view.Bind  `json:"files,omitempty"`   // copies of the pod's volumes, and where they belong
+	Scratch   string       `json:"scratch,omitempty"` // an empty directory beside them
+	Env       []string     `json:"env"`               // the container's: names that its spec declares, values as the agent told
 }

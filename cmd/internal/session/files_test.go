@@ -1,0 +1,163 @@
+package session
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/borrownet/borrownet/agent/kube"
+	"github.com/borrownet/borrownet/agent/wire"
+)
+
+// content reads what a program sees in a volume's copy.
+func content(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	out := map[string]string{}
+	for _, pattern := range []string{"*", "*/*"} {
+		paths, err := filepath.Glob(filepath.Join(dir, pattern))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, path := range paths {
+			name, err := filepath.Rel(dir, path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if text, err := os.ReadFile(path); err == nil && name[0] != '.' {
+				out[name] = string(text)
+			}
+		}
+	}
+	return out
+}
+
+func TestVolumeReplace(t *testing.T) {
+	v := &volume{path: t.TempDir()}
+	var err error
+	if v.dir, err = os.OpenRoot(v.path); err != nil {
+		t.Fatal(err)
+	}
+	defer v.dir.Close()
+	file := func(name, text string) wire.File { return wire.File{Name: name, Data: []byte(text)} }
+	missing, err := v.replace([]wire.File{file("token", "one"), file("sub/ca.crt", "ca"), file("gone", "x")})
+	if err != nil || missing != nil {
+		t.Fatalf("%q, %v", missing, err)
+	}
+	if diff := cmp.Diff(map[string]string{"token": "one", "sub/ca.crt": "ca", "gone": "x"}, content(t, v.path)); diff != "" {
+		t.Errorf("first (-want +got)\n%s", diff)
+	}
+	held, err := os.Open(filepath.Join(v.path, "token"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.Close()
+	hostile := []wire.File{
+		file("../out", "evil"), file("/abs", "evil"), file("a/../../out", "evil"), file("..data", "evil"), file("x\x1b[2J", "evil"), file("", "evil"), file("sub/..data", "evil"),
+	}
+	missing, err = v.replace(append([]wire.File{file("token", "two"), file("new", "n")}, hostile...))
+	if err != nil || len(missing) != len(hostile) {
+		t.Errorf("%d refused, want %d: %q, %v", len(missing), len(hostile), missing, err)
+	}
+	if diff := cmp.Diff(map[string]string{"token": "two", "new": "n"}, content(t, v.path)); diff != "" {
+		t.Errorf("second (-want +got)\n%s", diff)
+	}
+	entries, err := os.ReadDir(v.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	if want := []string{"..2", "..data", "new", "token"}; !slices.Equal(names, want) {
+		t.Errorf("left %q, want %q", names, want)
+	}
+	info, err := os.Stat(filepath.Join(v.path, "token"))
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("mode %v, %v", info.Mode(), err)
+	}
+	if _, err := os.Stat(filepath.Join(filepath.Dir(v.path), "out")); err == nil {
+		t.Error("a file was written outside")
+	}
+}
+
+// TestFiles copies the pod's volumes, follows them, and leaves nothing.
+func TestFiles(t *testing.T) {
+	t.Setenv("TMPDIR", "/dev/shm") // where runtime directories are in memory, as they are
+	l := newLab(t)
+	from := t.TempDir()
+	if err := os.WriteFile(filepath.Join(from, "token"), []byte("old"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	l.cluster.volumes = dirs{"/run/borrownet.test/one": from}
+	o := l.opening()
+	o.target.Mounts = []kube.Mount{
+		{Path: "/run/borrownet.test/one", Volume: "secret one"}, {Path: "/run/borrownet.test/two", Volume: "secret two"},
+		{Path: "/etc/three", Volume: "configmap three"}, {Path: "/four", Volume: "configmap four", Why: "it is four"},
+	}
+	s, err := o.Start(t.Context(), "api", l.observer())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	status, place := s.Status(t.Context(), false), s.Place()
+	for i, want := range []string{"", "no volume is mounted at /run/borrownet.test/two", "it would change this machine's /etc", "it is four"} {
+		if got := status.Files[i].Why; (got == "") != (want == "") || !strings.Contains(got, want) {
+			t.Errorf("%s is missing because %q, want %q", status.Files[i].Path, got, want)
+		}
+	}
+	if len(place.Files) != 1 || place.Files[0].Target != "/run/borrownet.test/one" {
+		t.Fatalf("place %+v", place)
+	}
+	copied := filepath.Join(place.Files[0].Source, "token")
+	if text, err := os.ReadFile(copied); err != nil || string(text) != "old" {
+		t.Errorf("%q, %v", text, err)
+	}
+	if err := os.WriteFile(filepath.Join(from, "token"), []byte("new"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(time.Minute); ; <-tick.C {
+		text, err := os.ReadFile(copied)
+		if err != nil {
+			t.Fatal(err) // it is replaced, never gone
+		}
+		if string(text) == "new" {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("the change does not arrive")
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	if left, err := filepath.Glob(l.opener.Dir.Path(filesPrefix + "*")); err != nil || len(left) != 0 {
+		t.Errorf("left %q, %v", left, err)
+	}
+}
+
+// Nothing of it may be on a disk.
+func TestFilesNeedMemory(t *testing.T) {
+	l := newLab(t)
+	if inMemory(l.opener.Dir.String()) {
+		t.Skipf("needs a disk: %s is in memory", l.opener.Dir)
+	}
+	l.cluster.volumes = dirs{"/run/borrownet.test/one": t.TempDir()}
+	o := l.opening()
+	o.target.Mounts = []kube.Mount{{Path: "/run/borrownet.test/one", Volume: "secret one"}}
+	s, err := o.Start(t.Context(), "api", l.observer())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if why := s.Status(t.Context(), false).Files[0].Why; len(s.Place().Files) != 0 || !strings.Contains(why, "on a disk") || !strings.Contains(why, "XDG_RUNTIME_DIR") {
+		t.Errorf("place %+v, missing because %q", s.Place().Files, why)
+	}
+}

@@ -1,0 +1,49 @@
+// Package view gives one command a file system and a host name that differ from
+// the machine's: directories of the session appear, read-only, at paths of the
+// pod, in a mount namespace that the command and its children alone are in.
+// Nothing changes for anybody else, and static binaries see it too.
+//
+// The command's first process is started with the attributes that Attr returns,
+// and calls Enter before it becomes the command.
+package view
+
+import (
+	"path"
+	"slices"
+	"strings"
+)
+
+// View is what is different. The zero View differs in nothing.
+type View struct {
+	Binds    []Bind `json:"binds,omitempty"`
+	Scratch  string `json:"scratch,omitempty"`  // an empty directory, to build in; needed if there are binds
+	Hostname string `json:"hostname,omitempty"` // "" = the machine's
+}
+
+// Bind is a directory that appears at another path.
+type Bind struct {
+	Source string `json:"source"` // an existing directory
+	Target string `json:"target"` // absolute; need not exist
+}
+
+// Empty reports whether the view differs in nothing.
+func (v View) Empty() bool { return len(v.Binds) == 0 && v.Hostname == "" }
+
+// refused are directories that a pod has no business in on a laptop: what the
+// machine runs and is configured by, what the kernel makes, and people's files.
+var refused = []string{"/usr", "/lib", "/lib32", "/lib64", "/libx32", "/bin", "/sbin", "/etc", "/home", "/root", "/proc", "/sys", "/dev", "/boot", "/tmp", "/var/tmp"}
+
+// Refuses says why nothing may appear at target, or "".
+func Refuses(target string) string {
+	switch {
+	case !path.IsAbs(target) || path.Clean(target) != target || strings.ContainsRune(target, 0):
+		return "it is no clean absolute path"
+	case target == "/":
+		return "it would hide this machine's whole file system"
+	}
+	i := slices.IndexFunc(refused, func(dir string) bool { return target == dir || strings.HasPrefix(target, dir+"/") })
+	if i >= 0 {
+		return "it would change this machine's " + refused[i]
+	}
+	return ""
+}

@@ -1,0 +1,213 @@
+//go:build lab
+
+package integration
+
+import (
+	"encoding/base64"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// filer makes a pod whose container has files of every kind that the kubelet fills.
+func filer(t *testing.T) {
+	t.Helper()
+	kubectl(t, "apply", "-f", writeFile(t, `
+apiVersion: v1
+kind: Secret
+metadata: {name: filer, namespace: shop}
+stringData: {password: old}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: filer, namespace: shop}
+data: {app.yaml: "mode: live"}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {name: filer, namespace: shop}
+rules:
+- {apiGroups: [""], resources: [pods], verbs: [list]}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {name: filer, namespace: shop}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: filer}
+subjects: [{kind: ServiceAccount, name: web, namespace: shop}]
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: filer, namespace: shop, labels: {app: filer}}
+spec:
+  terminationGracePeriodSeconds: 1
+  serviceAccountName: web
+  securityContext: {runAsNonRoot: true, runAsUser: 10001, seccompProfile: {type: RuntimeDefault}}
+  volumes:
+  - {name: secret, secret: {secretName: filer}}
+  - {name: config, configMap: {name: filer}}
+  - name: role
+    projected: {sources: [{serviceAccountToken: {path: token, audience: sts.example.org}}]}
+  - name: labels
+    downwardAPI: {items: [{path: labels, fieldRef: {fieldPath: metadata.labels}}]}
+  - {name: work, emptyDir: {}}
+  containers:
+  - name: app
+    image: lab.local/api:1
+    env:
+    - {name: TOKEN_FILE, value: /var/run/secrets/sts.example.org/serviceaccount/token}
+    volumeMounts:
+    - {name: secret, mountPath: /config/secret}
+    - {name: config, mountPath: /run/app}
+    - {name: config, mountPath: /etc/app}
+    - {name: config, mountPath: /single/app.yaml, subPath: app.yaml}
+    - {name: role, mountPath: /var/run/secrets/sts.example.org/serviceaccount}
+    - {name: labels, mountPath: /podinfo}
+    - {name: work, mountPath: /scratch-of-the-app}
+    securityContext: {allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: {drop: [ALL]}}
+`))
+	t.Cleanup(func() {
+		kubectl(t, "-n", "shop", "delete", "pod/filer", "configmap/filer", "secret/filer", "role/filer", "rolebinding/filer", "--grace-period=1")
+	})
+	kubectl(t, "-n", "shop", "wait", "--for=condition=Ready", "pod/filer", "--timeout=60s")
+}
+
+// claims are what a ServiceAccount's token says.
+func claims(t *testing.T, token string) string {
+	t.Helper()
+	parts := strings.Split(strings.TrimSpace(token), ".")
+	if len(parts) != 3 {
+		t.Fatalf("no token: %q", token)
+	}
+	text, err := base64.RawURLEncoding.DecodeString(parts[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// TestFilesOfThePod finds the pod's files at the pod's paths, live, read-only, and gone
+// at the end; what cannot be there is named with the reason.
+func TestFilesOfThePod(t *testing.T) {
+	filer(t)
+	r := mustBorrownet(t, "up", "-d", "-n", "shop", "--pod", "filer")
+	t.Cleanup(func() { command{argv: []string{"borrownet", "down", "--all"}}.run(t) })
+	for _, want := range []string{"/single/app.yaml (configmap filer) are missing: it is mounted with a subPath", "/etc/app (configmap filer) are missing: it would change this machine's /etc"} {
+		if !strings.Contains(r.stderr, want) {
+			t.Errorf("not said: %q in:\n%s", want, r.stderr)
+		}
+	}
+	sh := func(script string) result {
+		return command{argv: []string{"borrownet", "run", "--", "sh", "-c", script}}.run(t)
+	}
+	const sa = "/var/run/secrets/kubernetes.io/serviceaccount"
+	for script, want := range map[string]string{
+		"cat /config/secret/password":              "old",
+		"cat /run/app/app.yaml":                    "mode: live",
+		"cat /podinfo/labels":                      `app="filer"`,
+		"cat " + sa + "/namespace":                 "shop",
+		"head -1 " + sa + "/ca.crt":                "-----BEGIN CERTIFICATE-----\n",
+		"stat -Lc %a /config/secret/*":             "600\n",
+		"test -e /scratch-of-the-app || echo none": "none\n",
+		"cat /etc/hostname >/dev/null; pwd":        mustGetwd(t) + "\n",
+	} {
+		if r := sh(script); r.code != 0 || r.stdout != want {
+			t.Errorf("%s: want %q: %v", script, want, r)
+		}
+	}
+	token := claims(t, sh(`cat "$TOKEN_FILE"`).stdout)
+	uid := strings.TrimSpace(kubectl(t, "-n", "shop", "get", "pod", "filer", "-o", "jsonpath={.metadata.uid}"))
+	for _, want := range []string{`"system:serviceaccount:shop:web"`, `"sts.example.org"`, uid} {
+		if !strings.Contains(token, want) {
+			t.Errorf("no %s in the token: %s", want, token)
+		}
+	}
+	for _, path := range []string{"/config/secret/x", "/run/app/app.yaml", sa + "/token"} {
+		if r := sh("echo x >" + path); r.code == 0 || !strings.Contains(r.stderr, "Read-only") {
+			t.Errorf("%s can be written: %v", path, r)
+		}
+	}
+	t.Run("no_files", func(t *testing.T) {
+		r := mustBorrownet(t, "run", "--no-files", "--", "sh", "-c", `cat "$TOKEN_FILE"; test -e /config || echo; stat -c %u /etc/passwd`)
+		if lines := strings.Split(r.stdout, "\n"); len(lines) != 3 || lines[1] != "0" || !strings.Contains(claims(t, lines[0]), "sts.example.org") {
+			t.Errorf("%q", lines)
+		}
+	})
+	t.Run("hostname", func(t *testing.T) {
+		if r := mustBorrownet(t, "run", "--hostname", "--", "cat", "/proc/sys/kernel/hostname"); r.stdout != "filer\n" {
+			t.Error(r)
+		}
+	})
+	t.Run("in_cluster_client", func(t *testing.T) {
+		kube := func(args ...string) result {
+			return command{argv: append([]string{"borrownet", "run", "--unset", "KUBECONFIG", "--env", "HOME=/nonexistent", "--", "kubectl"}, args...)}.run(t)
+		}
+		if r := kube("auth", "whoami", "-o", "jsonpath={.status.userInfo.username}"); r.stdout != "system:serviceaccount:shop:web" {
+			t.Errorf("kubectl in the pod's place is: %v", r)
+		}
+		if r := kube("get", "pods", "-o", "name"); r.code != 0 || !strings.Contains(r.stdout, "pod/filer\n") {
+			t.Errorf("what the ServiceAccount may: %v", r)
+		}
+		if r := kube("get", "secrets"); r.code == 0 || !strings.Contains(r.stderr, "system:serviceaccount:shop:web") {
+			t.Errorf("what the ServiceAccount may not: %v", r)
+		}
+	})
+	t.Run("live", func(t *testing.T) {
+		seen := make(chan result, 1)
+		go func() {
+			seen <- command{argv: []string{"borrownet", "run", "--", "sh", "-c",
+				`cat /config/secret/password; until grep -q new /config/secret/password; do sleep 0.1; done; echo " then new"`}, timeout: 4 * time.Minute}.run(t)
+		}()
+		kubectl(t, "-n", "shop", "patch", "secret", "filer", "-p", `{"stringData": {"password": "new"}}`)
+		// Makes the kubelet look at the pod's volumes now and not within a minute.
+		for i := 0; ; i++ {
+			select {
+			case r := <-seen:
+				if !strings.HasSuffix(r.stdout, " then new\n") {
+					t.Error(r)
+				}
+				return
+			case <-time.After(2 * time.Second):
+				kubectl(t, "-n", "shop", "annotate", "pod", "filer", "--overwrite", fmt.Sprintf("example.org/look=%d", i))
+			}
+		}
+	})
+	t.Run("relay", func(t *testing.T) {
+		mustBorrownet(t, "up", "-d", "-n", "shop", "--pod", "filer", "--hook", "relay", "--session", "relayed")
+		r := mustBorrownet(t, "run", "--session", "relayed", "--", "sh", "-c", `cat "$TOKEN_FILE"`)
+		if got := claims(t, r.stdout); !strings.Contains(got, "system:serviceaccount:shop:web") {
+			t.Errorf("token: %s", got)
+		}
+		mustBorrownet(t, "down", "relayed")
+	})
+	copies := func() []string {
+		paths, err := filepath.Glob(filepath.Join(os.Getenv("XDG_RUNTIME_DIR"), "borrownet", "files-*"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return paths
+	}
+	if n := len(copies()); n != 1 {
+		t.Errorf("%d copies of the pod's files, want 1", n)
+	}
+	mustBorrownet(t, "down", "--stop-agent")
+	if left := copies(); len(left) != 0 {
+		t.Errorf("left: %q", left)
+	}
+	for _, path := range []string{"/config", sa, "/podinfo"} {
+		if _, err := os.Stat(path); err == nil {
+			t.Errorf("%s is on the laptop", path)
+		}
+	}
+}
+
+func mustGetwd(t *testing.T) string {
+	t.Helper()
+	dir, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
