@@ -391,7 +391,7 @@ func TestDemoWorksAsACluster(t *testing.T) {
 		}
 		p.environment(t)
 		if said := p.must("explain", "api"); !regexp.MustCompile(`(?m)^all else +the pod: from 192\.0\.2\.10 `).MatchString(said) ||
-			p.confined && !strings.Contains(said, "why not seccomp: ") {
+			p.confined && !strings.Contains(said, "why not a better one: ") {
 			t.Errorf("explain:\n%s", said)
 		}
 		if said := p.must("doctor", "--context", "demo", "--pod", "api"); !strings.Contains(said, "pod shop/api-") || !strings.Contains(said, " 0 failures") {
