@@ -38,13 +38,14 @@ func TestShellEnv(t *testing.T) {
 	asUsers(t, func(t *testing.T, p *demoPlace) {
 		k := p.keep()
 		defer k.end()
-		defer p.forgetLibrary()
-		if out, code := p.run("env", "--shell", "bash"); code != 0 {
-			if strings.Contains(out, "not part of this build") {
-				p.unavailable("preload", out)
-			}
+		out, code := p.run("env", "--shell", "bash")
+		switch {
+		case code != 0 && strings.Contains(out, "not part of this build"):
+			p.unavailable("preload", out)
+		case code != 0:
 			t.Fatalf("exit code %d\n%s", code, out)
 		}
+		defer p.forgetLibrary()
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		cmd := p.command(ctx, "-c", shellScript)
@@ -54,15 +55,15 @@ func TestShellEnv(t *testing.T) {
 			cmd.Path, cmd.Args[0] = bashPath(t), "bash"
 		}
 		cmd.Env = append(cmd.Env, "BN="+p.bin)
-		out, err := cmd.CombinedOutput()
+		said, err := cmd.CombinedOutput()
 		if err != nil {
-			t.Fatalf("%v\n%s", err, out)
+			t.Fatalf("%v\n%s", err, said)
 		}
 		for _, want := range []string{
 			`env: "remote": "192.0.2.10 api`, "run: clean", "unset: Could not resolve []", `follow: "remote": "192.0.2.10 api`, "down: Could not resolve []",
 		} {
-			if !strings.Contains(string(out), want+"\n") {
-				t.Errorf("it does not say %q:\n%s", want, out)
+			if !strings.Contains(string(said), want+"\n") {
+				t.Errorf("it does not say %q:\n%s", want, said)
 			}
 		}
 	})

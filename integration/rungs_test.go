@@ -67,12 +67,13 @@ func TestDemoConfined(t *testing.T) {
 	}
 	for filter, rung := range map[string]string{"-filter": "relay", "-strict": "preload-relay"} {
 		t.Run(rung, func(t *testing.T) {
+			uid := uid
 			p := &demoPlace{t: t, bin: bin, dir: filepath.Join(base, rung), uid: os.Getuid()}
 			if err := os.Mkdir(p.dir, 0o700); err != nil {
 				t.Fatal(err)
 			}
 			if err := os.Chown(p.dir, uid, -1); err != nil {
-				t.Fatal(err)
+				uid = os.Getuid() // root of a container, who may become nobody else
 			}
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -30,7 +31,7 @@ var (
 )
 
 // taken is a port that the laptop has given to somebody else.
-var taken uint16
+var taken atomic.Uint32
 
 // world is a handler: TCP says the destination, UDP and DNS echo.
 type world struct{ gone chan struct{} }
@@ -74,7 +75,7 @@ func (w *world) OpenUDP(context.Context, netip.AddrPort) (func(context.Context, 
 }
 
 func (w *world) Publish(_ context.Context, at netip.AddrPort, _ bool) error {
-	if at.Port() == taken {
+	if uint32(at.Port()) == taken.Load() {
 		return syscall.EADDRINUSE
 	}
 	return nil
@@ -223,7 +224,7 @@ func TestListen(t *testing.T) {
 	if v, e, _, _ := ask(t, path, request(hook.OpListen, 0, netip.AddrPort{}), "", fd); v != 0 {
 		t.Errorf("free: %d, errno %d", v, e)
 	}
-	taken = farend.Name(fd).Port()
+	taken.Store(uint32(farend.Name(fd).Port()))
 	if v, e, _, _ := ask(t, path, request(hook.OpListen, 0, netip.AddrPort{}), "", fd); v != 1 || e != uint32(unix.EADDRINUSE) {
 		t.Errorf("taken: %d, errno %d", v, e)
 	}

@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"sync"
 	"syscall"
 	"time"
 
@@ -17,6 +16,7 @@ import (
 
 	"github.com/borrownet/borrownet/hook"
 	"github.com/borrownet/borrownet/hook/farend"
+	"github.com/borrownet/borrownet/hook/switchboard"
 )
 
 const (
@@ -57,39 +57,10 @@ func (s *Server) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	f := newFlows(ctx, s.Handler, log)
 	defer f.close()
-	var wg sync.WaitGroup
-	defer wg.Wait()
 	defer cancel()
-	defer context.AfterFunc(ctx, func() { s.Listener.Close() })()
-	defer s.Listener.Close()
-	room := make(chan struct{}, maxCalls)
-	for {
-		c, err := s.Listener.Accept()
-		if err != nil {
-			if ctx.Err() != nil {
-				return nil
-			}
-			return fmt.Errorf("accept: %w", err)
-		}
-		conn, ok := c.(*net.UnixConn)
-		if !ok {
-			c.Close()
-			continue
-		}
-		select {
-		case room <- struct{}{}:
-		default:
-			log.Warn("too many calls of programs, one is refused", "calls", maxCalls)
-			conn.Close() // the program hears ENETDOWN
-			continue
-		}
-		wg.Go(func() { // ends with the call, or with ctx
-			defer func() { <-room }()
-			if err := s.serve(ctx, conn, f); err != nil {
-				log.Debug("call of a program not answered", "err", err)
-			}
-		})
-	}
+	return switchboard.Accept(ctx, s.Listener, maxCalls, log, func(ctx context.Context, conn *net.UnixConn) error {
+		return s.serve(ctx, conn, f)
+	})
 }
 
 // serve answers the one request of a conn.

@@ -58,40 +58,7 @@ func (s *Server) Run(ctx context.Context) error {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	defer context.AfterFunc(ctx, func() { s.Listener.Close() })()
-	defer s.Listener.Close()
-	room := make(chan struct{}, maxFlows)
-	for {
-		c, err := s.Listener.Accept()
-		if err != nil {
-			if ctx.Err() != nil {
-				return nil
-			}
-			return fmt.Errorf("accept: %w", err)
-		}
-		conn, ok := c.(*net.UnixConn)
-		if !ok {
-			c.Close()
-			continue
-		}
-		select {
-		case room <- struct{}{}:
-		default:
-			log.Warn("too many flows, one is refused", "flows", maxFlows)
-			conn.Close() // the program hears ENETUNREACH
-			continue
-		}
-		wg.Go(func() { // ends with the flow, or with ctx
-			defer func() { <-room }()
-			if err := s.serve(ctx, conn); err != nil {
-				log.Debug("flow not carried", "err", err)
-			}
-		})
-	}
+	return Accept(ctx, s.Listener, maxFlows, log, s.serve)
 }
 
 // serve serves one flow.

@@ -2,7 +2,7 @@ package session
 
 import (
 	"context"
-	"fmt"
+	"net"
 	"net/netip"
 	"os"
 
@@ -15,21 +15,11 @@ const hostsFile = "/etc/hosts"
 
 // serveBroker serves the preload library in programs of the session.
 func (s *Session) serveBroker(o *Opener) error {
-	name := socketName()
-	ln, err := o.Dir.Listen(name)
-	if err != nil {
-		return fmt.Errorf("serve programs: %w", err)
-	}
-	s.broker = o.Dir.Path(name)
-	ctx, cancel := context.WithCancel(s.ctx)
-	server := &broker.Server{Listener: ln, Handler: desk{&exchange{s}}, Logger: s.log}
-	done := make(chan error, 1)
-	go func() { done <- server.Run(ctx) }() // ends with ctx
-	s.onClose(func() error {
-		cancel()
-		return <-done
+	path, _, err := s.serveSocket(o, func(ctx context.Context, ln net.Listener) error {
+		return (&broker.Server{Listener: ln, Handler: desk{&exchange{s}}, Logger: s.log}).Run(ctx)
 	})
-	return nil
+	s.broker = path
+	return err
 }
 
 // desk answers the preload library. It implements broker.Handler.

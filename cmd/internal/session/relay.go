@@ -27,22 +27,29 @@ func (s *Session) serveRelay(o *Opener) error {
 			Hint: "leave --remote-localhost out, or borrownet doctor"}
 	}
 	s.obs.Step("opening the relay")
+	var err error
+	s.socket, s.endHook, err = s.serveSocket(o, func(ctx context.Context, ln net.Listener) error {
+		return (&switchboard.Server{Listener: ln, Handler: &exchange{s}, Logger: s.log}).Run(ctx)
+	})
+	return err
+}
+
+// serveSocket runs a server on a socket of its own until the session closes, or
+// until end is called.
+func (s *Session) serveSocket(o *Opener, run func(context.Context, net.Listener) error) (path string, end context.CancelFunc, err error) {
 	name := socketName()
 	ln, err := o.Dir.Listen(name)
 	if err != nil {
-		return fmt.Errorf("serve programs: %w", err)
+		return "", nil, fmt.Errorf("serve programs: %w", err)
 	}
-	s.socket = o.Dir.Path(name)
 	ctx, cancel := context.WithCancel(s.ctx)
-	s.endHook = cancel
-	server := &switchboard.Server{Listener: ln, Handler: &exchange{s}, Logger: s.log}
 	done := make(chan error, 1)
-	go func() { done <- server.Run(ctx) }() // ends with ctx
+	go func() { done <- run(ctx, ln) }() // ends with ctx
 	s.onClose(func() error {
 		cancel()
 		return <-done
 	})
-	return nil
+	return o.Dir.Path(name), cancel, nil
 }
 
 // exchange opens flows for programs of the relay rung, from the client's stack.
