@@ -12,7 +12,7 @@ MESHED   = $(if $(filter 0,$(MESH)),,--mesh)
 WITHFLUX = $(if $(FLUX),--flux)
 export VERSION REF
 
-.PHONY: help build hook agent-binaries demo agent-image setup test test-fast test-race test-hook test-lab test-mesh newcomer lint fmt fuzz bench
+.PHONY: help build hook agent-binaries demo agent-image setup test test-fast test-race test-hook test-lab test-mesh newcomer lint fmt fuzz soak bench
 .PHONY: demo-cluster lab-build lab-up lab-down lab-run docs clean
 
 help: ## list the targets
@@ -66,6 +66,9 @@ fmt: ## gofmt everything
 
 fuzz: ## fuzz every parser, FUZZTIME each (default 20s)
 	@hack/fuzz.sh
+
+soak: ## the full storm of sockets under signals, stops and alarms
+	BORROWNET_SOAK=1 $(GO) test ./hook/supervisor -count=1 -timeout 30m -v -run TestSocketStorm
 
 bench: ## every figure next to raw port-forward, in the lab: a table and docs/benchmarks/results.json (ARGS='-run live')
 	@hack/bench.sh $(if $(filter 1,$(MESH)),--mesh) $(ARGS)

@@ -416,6 +416,33 @@ func TestEndings(t *testing.T) {
 	})
 }
 
+// TestLocalhost: the client itself reaches the ports of the pod's loopback that the
+// agent was started for, and no others; programs reach none.
+func TestLocalhost(t *testing.T) {
+	_, c, _ := start(t, func(cfg *agent.Config) {
+		cfg.Policy.Localhost = []uint16{9901}
+		cfg.Network.(*agenttest.World).TCP[at(netip.MustParseAddr("127.0.0.1"), 9901)] = func(conn net.Conn) { conn.Close() }
+	})
+	for _, tt := range []struct {
+		name string
+		src  netip.Addr
+		port uint16
+		ok   bool
+	}{
+		{"allowed", wire.ClientAddr, 9901, true},
+		{"not_allowed", wire.ClientAddr, 9902, false},
+		{"program", podIP, 9901, false},
+	} {
+		conn, err := dialErr(c, tt.src, at(wire.LoopbackAddr, tt.port), time.Second)
+		if err == nil {
+			conn.Close()
+		}
+		if (err == nil) != tt.ok {
+			t.Errorf("%s: %v", tt.name, err)
+		}
+	}
+}
+
 // meshed is a world in which everything goes through a proxy.
 type meshed struct{ *agenttest.World }
 

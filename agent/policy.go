@@ -3,6 +3,8 @@ package agent
 import (
 	"net/netip"
 	"slices"
+
+	"github.com/borrownet/borrownet/agent/wire"
 )
 
 // Policy says which destinations the agent refuses. The zero value refuses
@@ -10,7 +12,10 @@ import (
 // clouds that hand out the node's identity.
 type Policy struct {
 	HostIPs []netip.Addr // the node's addresses, where the kubelet's ports are refused
-	PodIPs  []netip.Addr // the pod's own, where the ports of mesh proxies are refused
+	// Localhost are TCP ports of the pod's loopback that are allowed, to the client
+	// itself, as wire.LoopbackAddr.
+	Localhost []uint16
+	PodIPs    []netip.Addr // the pod's own, where the ports of mesh proxies are refused
 	// Nameservers are the pod's. Their port 53 is allowed wherever they are: a
 	// node's cache has a link-local address, a sidecar's the loopback's.
 	Nameservers []netip.Addr
@@ -35,6 +40,10 @@ var metadata = []netip.Addr{
 func (p Policy) Refuses(dst netip.AddrPort) string {
 	ip := dst.Addr().Unmap().WithZone("")
 	switch {
+	case ip == wire.LoopbackAddr && slices.Contains(p.Localhost, dst.Port()):
+		return ""
+	case ip == wire.LoopbackAddr:
+		return "pod's loopback"
 	case p.isNameserver(dst):
 		return ""
 	case !ip.IsValid() || ip.IsUnspecified():

@@ -137,7 +137,7 @@ func (p *guardedPackets) refuses(pkt []byte) string {
 		return ""
 	case !slices.Contains(p.session, src):
 		return "foreign source address"
-	case dst == wire.AgentAddr:
+	case dst == wire.AgentAddr, dst == wire.LoopbackAddr:
 		return "control address from a program"
 	}
 	return ""

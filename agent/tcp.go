@@ -2,11 +2,13 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"syscall"
 	"time"
 
+	"github.com/borrownet/borrownet/agent/wire"
 	"github.com/borrownet/borrownet/netstack"
 	"github.com/borrownet/borrownet/netstack/relay"
 )
@@ -74,9 +76,26 @@ func (s *session) forwardTCP(req *netstack.TCPRequest) {
 func (s *session) dial(dst netip.AddrPort) (relay.Conn, error) {
 	ctx, cancel := context.WithTimeout(s.ctx, dialTimeout)
 	defer cancel()
+	if dst.Addr() == wire.LoopbackAddr {
+		return s.dialLocalhost(ctx, dst.Port())
+	}
 	conn, err := s.agent.cfg.Network.DialTCP(ctx, dst)
 	if err != nil {
 		return nil, fmt.Errorf("dial %s: %w", dst, err)
+	}
+	return conn, nil
+}
+
+// dialLocalhost connects to the pod's loopback, of either family.
+func (s *session) dialLocalhost(ctx context.Context, port uint16) (relay.Conn, error) {
+	conn, err := s.agent.cfg.Network.DialTCP(ctx, netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), port))
+	if errors.Is(err, syscall.ECONNREFUSED) {
+		if c, err6 := s.agent.cfg.Network.DialTCP(ctx, netip.AddrPortFrom(netip.IPv6Loopback(), port)); err6 == nil {
+			return c, nil
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("dial localhost:%d: %w", port, err)
 	}
 	return conn, nil
 }

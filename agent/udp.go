@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/borrownet/borrownet/agent/wire"
 	"github.com/borrownet/borrownet/netstack/flow"
 )
 
@@ -21,7 +22,11 @@ const maxDatagram = 65507
 // forwardUDP runs in the stack's delivery path.
 func (s *session) forwardUDP(f flow.Flow, payload []byte) {
 	c := s.agent.counters
-	if reason := s.agent.cfg.Policy.Refuses(f.Dst); reason != "" {
+	reason := s.agent.cfg.Policy.Refuses(f.Dst)
+	if f.Dst.Addr() == wire.LoopbackAddr {
+		reason = "pod's loopback" // its TCP ports alone may be allowed
+	}
+	if reason != "" {
 		s.deny(f, reason)
 		s.unreachable(f, syscall.EACCES)
 		return

@@ -230,6 +230,12 @@ func TestTwoSessionsTwoIdentities(t *testing.T) {
 			t.Errorf("session %s was seen as %s, want one of %v", app, s.Remote, p.Status.PodIPs)
 		}
 	}
+	inside := mustBorrownet(t, "run", "--session", "api", "--", "borrownet", "run", "--session", "web", "--", "curl", "-sS", "http://orders/")
+	var s seen
+	decode(t, inside.stdout, &s)
+	if p := podOf(t, "web"); !p.has(s.Remote) {
+		t.Errorf("session web inside session api was seen as %s, want one of %v", s.Remote, p.Status.PodIPs)
+	}
 	if r := borrownet(t, "up", "-d", "-n", "shop", "--pod", "web", "--session", "api"); r.code == 0 || !strings.Contains(r.stderr, "hint:") {
 		t.Errorf("second session with the name api: %v", r)
 	}

@@ -191,6 +191,7 @@ func TestPolicyAdmitsOnlyTheAgent(t *testing.T) {
 		{"command", func(c object) { c["command"] = []any{"/borrownet-agent"} }, "arguments"},
 		{"no_arguments", without("args"), "arguments"},
 		{"more_arguments", args(func(a []any) []any { return append(a, "-v") }), "arguments"},
+		{"localhost_ports", args(func(a []any) []any { return append(a, "--localhost", "15000") }), "arguments"},
 		{"other_arguments", args(func(a []any) []any { a[2] = "--v"; return a }), "arguments"},
 		{"secret_in_arguments", args(func(a []any) []any { a[1] = "$(COLOUR)"; return a }), "arguments"},
 		{"eternal", args(func(a []any) []any { a[5] = "1000h0m0s"; return a }), "arguments"},

@@ -98,6 +98,7 @@ type AgentSpec struct {
 	IdleTTL     time.Duration // 0 = 15 min
 	HardTTL     time.Duration // 0 = 8 h
 	NetRaw      bool          // CAP_NET_RAW, for mirroring
+	Localhost   []uint16      // TCP ports of the pod's loopback that the client may reach
 	PullTimeout time.Duration // how long the node may take to get the image; 0 = 12 s
 }
 

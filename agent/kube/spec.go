@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -119,11 +120,25 @@ func newContainer(from *corev1.Container, spec AgentSpec, id identity) *corev1.E
 			SeccompProfile:           &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
 		},
 	}}
+	if len(spec.Localhost) > 0 {
+		ec.Args = append(ec.Args, "--localhost", joinPorts(spec.Localhost))
+	}
 	if spec.Image == TargetImage {
 		useTargetImage(ec, from.Image, spec.Binaries)
 	}
 	ec.Env = append(ec.Env, corev1.EnvVar{Name: envSpec, Value: fingerprint(ec, from.Name)})
 	return ec
+}
+
+// joinPorts is what the agent's --localhost takes, the same for the same ports.
+func joinPorts(ports []uint16) string {
+	sorted := slices.Clone(ports)
+	slices.Sort(sorted)
+	var words []string
+	for _, p := range slices.Compact(sorted) {
+		words = append(words, strconv.Itoa(int(p)))
+	}
+	return strings.Join(words, ",")
 }
 
 // copyEnv returns the variables of a container for the agent beside it.

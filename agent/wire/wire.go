@@ -42,6 +42,10 @@ var (
 	ClientAddr = netip.AddrFrom4([4]byte{192, 0, 0, 2})
 )
 
+// LoopbackAddr stands for the pod's loopback on the link: the client's own stack
+// reaches there the ports of it that the agent was started for.
+var LoopbackAddr = netip.AddrFrom4([4]byte{192, 0, 0, 3})
+
 // Paths of the control API.
 const (
 	PathInfo  = "/v1/info"  // GET: Info

@@ -13,6 +13,7 @@ import (
 	"net/netip"
 	"os"
 	"os/signal"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -36,12 +37,17 @@ func run() error {
 		clientKey = flag.String("client-key", "", "the client's WireGuard public key, base64")
 		idleTTL   = flag.Duration("idle-ttl", agent.DefaultIdleTTL, "end after so long without a client")
 		hardTTL   = flag.Duration("hard-ttl", agent.DefaultHardTTL, "end after so long in any case")
+		localhost = flag.String("localhost", "", "comma-separated TCP ports of the pod's loopback that the client may reach")
 		verbose   = flag.Bool("v", false, "log every flow")
 	)
 	flag.Parse()
 	key, err := wg.ParsePublicKey(*clientKey)
 	if err != nil {
 		return fmt.Errorf("-client-key: %w", err)
+	}
+	ports, err := parsePorts(*localhost)
+	if err != nil {
+		return fmt.Errorf("-localhost: %w", err)
 	}
 	level := slog.LevelInfo
 	if *verbose {
@@ -71,7 +77,7 @@ func run() error {
 		IdleTTL:   *idleTTL,
 		HardTTL:   *hardTTL,
 		Memory:    memory,
-		Policy:    agent.Policy{HostIPs: append(hostIPs(os.Getenv("BORROWNET_HOST_IP")), agent.Gateways()...)},
+		Policy:    agent.Policy{HostIPs: append(hostIPs(os.Getenv("BORROWNET_HOST_IP")), agent.Gateways()...), Localhost: ports},
 		Logger:    log,
 	})
 	if err != nil {
@@ -105,4 +111,19 @@ func hostIPs(list string) []netip.Addr {
 		}
 	}
 	return ips
+}
+
+func parsePorts(list string) ([]uint16, error) {
+	if list == "" {
+		return nil, nil
+	}
+	var ports []uint16
+	for s := range strings.SplitSeq(list, ",") {
+		n, err := strconv.ParseUint(s, 10, 16)
+		if err != nil || n == 0 {
+			return nil, fmt.Errorf("%q is not a port", s)
+		}
+		ports = append(ports, uint16(n))
+	}
+	return ports, nil
 }

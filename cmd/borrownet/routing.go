@@ -20,11 +20,13 @@ const publishNone = "none"
 type routingFlags struct {
 	publish []string
 	local   []string
+	remote  []uint
 }
 
 func (r *routingFlags) add(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringSliceVar(&r.publish, "publish", nil, "`HOST:PORT` publishes a program's PORT as port HOST of this machine's loopback (default: every port under its own number), none publishes nothing; may be repeated")
+	f.UintSliceVar(&r.remote, "remote-localhost", nil, "`PORT` of localhost that is the pod's own for programs; may be repeated")
 	f.StringSliceVar(&r.local, "local", nil, "`CIDR` that programs reach by this machine's own network, or domain whose names its resolver is asked for; may be repeated")
 }
 
@@ -45,6 +47,13 @@ func (r *routingFlags) apply(req *session.Request, file settings.Settings, name 
 			req.Hosts = make(map[string][]netip.Addr)
 		}
 		req.Hosts[host] = addrs
+	}
+	req.RemoteLocalhost = file.RemoteLocalhost
+	for _, port := range r.remote {
+		if port == 0 || port > 65535 {
+			return usage(fmt.Sprintf("--remote-localhost %d: not a port number", port), name+" --remote-localhost 9901")
+		}
+		req.RemoteLocalhost = append(req.RemoteLocalhost, uint16(port))
 	}
 	return nil
 }
@@ -124,6 +133,15 @@ func localText(st session.Status) string {
 	}
 	for _, name := range st.LocalNames {
 		parts = append(parts, strings.TrimSuffix(name, "."))
+	}
+	return strings.Join(parts, " ")
+}
+
+// remoteText lists the ports of localhost that are the pod's for status.
+func remoteText(st session.Status) string {
+	var parts []string
+	for _, p := range st.RemoteLocalhost {
+		parts = append(parts, "localhost:"+strconv.Itoa(int(p)))
 	}
 	return strings.Join(parts, " ")
 }

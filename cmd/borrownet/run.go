@@ -67,7 +67,7 @@ func (a *app) runCommand(target targetFlags, env envFlags, argv []string, name s
 	}
 	if outer := os.Getenv(launch.SessionVar); outer != "" {
 		if target.session != "" && target.session != outer || target.pod != "" {
-			return usage("this shell is borrowed already, by session "+outer, "leave it with exit first, or use another terminal")
+			return a.runInside(target, program{argv: argv, flags: env, rules: rules}, name)
 		}
 		if err := env.nested(outer); err != nil {
 			return err

@@ -9,10 +9,10 @@ import (
 
 	"github.com/borrownet/borrownet/cmd/internal/fault"
 	"github.com/borrownet/borrownet/cmd/internal/launch"
+	"github.com/borrownet/borrownet/cmd/internal/nest"
 	"github.com/borrownet/borrownet/cmd/internal/rundir"
 	"github.com/borrownet/borrownet/cmd/internal/session"
 	"github.com/borrownet/borrownet/hook"
-	"github.com/borrownet/borrownet/hook/netns"
 	"github.com/borrownet/borrownet/hook/supervisor"
 	"github.com/borrownet/borrownet/hook/switchboard"
 	"github.com/borrownet/borrownet/hook/view"
@@ -120,23 +120,21 @@ func equip(cfg *supervisor.Config, place session.Place, rung hook.Rung) (done fu
 // attend joins the command to the session's namespace: what it listens on is
 // published for as long as it runs.
 func attend(cfg *supervisor.Config, place session.Place, rung hook.Rung) (done func(), err error) {
-	board, err := switchboard.Dial(place.Ports)
-	if err != nil {
-		return nil, err
-	}
-	attention, err := board.Attend(context.Background())
+	id, way, err := nest.Enter(place)
 	if err != nil {
 		return nil, err
 	}
 	if rung != hook.Seccomp {
-		return func() { attention.Close() }, nil
+		return func() { way.Close() }, nil
 	}
-	sockets, err := netns.Dial(place.Socket)
+	tree := &supervisor.Tree{}
+	inner, err := nest.Listen(tree, cfg.Logger)
 	if err != nil {
-		return nil, errors.Join(err, attention.Close())
+		return nil, errors.Join(err, way.Close())
 	}
-	cfg.Sockets, cfg.Addrs, cfg.Ports = sockets, place.Addrs, board
-	return func() { attention.Close(); sockets.Close() }, nil
+	cfg.Identity, cfg.Tree = id, tree
+	cfg.Env = append(cfg.Env, inner.Env())
+	return func() { inner.Close(); way.Close() }, nil
 }
 
 // installLibrary makes the preload library and what comes with it available.

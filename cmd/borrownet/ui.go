@@ -261,6 +261,7 @@ func statusRows(st session.Status) [][2]string {
 		[2]string{"names", names(st.DNS)},
 		[2]string{"ports", portsText(st)},
 		[2]string{"local", localText(st)},
+		[2]string{"remote", remoteText(st)},
 		[2]string{"drops", drops(st.Traffic.Drops)},
 		[2]string{"agent", agentText(st)},
 		[2]string{"agent drops", agentDrops(st.Agent.Drops)},

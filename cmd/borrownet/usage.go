@@ -63,7 +63,8 @@ container's paths, read-only, and sees them change; "borrownet status" lists the
 
 The only session there is is taken, else name one with --session. With --pod a
 session of that target is taken or set up first, as by "borrownet up -d"; it stays
-until "borrownet down". Inside a borrowed shell the command is simply executed.
+until "borrownet down". Inside a borrowed shell the command is simply executed; if
+another session is named, it and all it starts are that session's.
 
 The exit code is the command's; 125 if borrownet itself failed, 126 if the command
 could not be executed, 127 if it was not found.`

@@ -62,11 +62,11 @@ func serve() error {
 		unix.Close(fd)
 		return refuse(ctl, stageError(stageSocket, err))
 	}
-	defer svc.close()
 	err = sendControl(ctl, r, fd)
 	// The daemon's copy must be the last one: the device goes with the daemon.
 	unix.Close(fd)
 	if err != nil {
+		svc.close()
 		return err
 	}
 	ctl.SetDeadline(time.Time{})
@@ -77,11 +77,18 @@ func serve() error {
 	go func() { gone <- awaitEnd(ctl) }() // ends with the control socket
 	go svc.run()                          // ends at svc.close
 	select {
-	case err := <-gone:
-		return err
+	case err = <-gone:
 	case <-end:
-		return nil
+		err = nil
 	}
+	// Programs may keep their sockets, and with them this namespace, but nobody will
+	// ever answer there again.
+	svc.close()
+	if diag, derr := openDiag(); derr == nil {
+		_ = abortAll(diag) // what the kernel cannot abort ends with its timers
+		unix.Close(diag)
+	}
+	return err
 }
 
 // awaitEnd waits until the control socket closes.

@@ -51,15 +51,30 @@ func (c *Client) Ports() ([]Port, error) {
 
 // dumpPorts adds the sockets of one family and protocol in one state to out.
 func dumpPorts(fd int, family byte, proto flow.Proto, state uint, out []Port) ([]Port, error) {
+	err := dump(fd, diagRequest(sockDiagByFamily, family, proto, 1<<state), func(msg []byte) {
+		if p, ok := parsePort(msg, proto); ok {
+			out = append(out, p)
+		}
+	})
+	return out, err
+}
+
+// diagRequest is a dump request: a netlink header and struct inet_diag_req_v2.
+func diagRequest(kind uint16, family byte, proto flow.Proto, states uint32) []byte {
 	req := make([]byte, unix.NLMSG_HDRLEN+sizeofDiagReq)
 	binary.NativeEndian.PutUint32(req[0:], uint32(len(req)))
-	binary.NativeEndian.PutUint16(req[4:], sockDiagByFamily)
+	binary.NativeEndian.PutUint16(req[4:], kind)
 	binary.NativeEndian.PutUint16(req[6:], unix.NLM_F_REQUEST|unix.NLM_F_DUMP)
 	body := req[unix.NLMSG_HDRLEN:]
 	body[0], body[1] = family, byte(proto)
-	binary.NativeEndian.PutUint32(body[4:], 1<<state)
+	binary.NativeEndian.PutUint32(body[4:], states)
+	return req
+}
+
+// dump makes a netlink request and hands on the body of each answer.
+func dump(fd int, req []byte, each func([]byte)) error {
 	if err := unix.Sendto(fd, req, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
-		return out, os.NewSyscallError("sendto", err)
+		return os.NewSyscallError("sendto", err)
 	}
 	buf := make([]byte, 32<<10)
 	for {
@@ -68,39 +83,39 @@ func dumpPorts(fd int, family byte, proto flow.Proto, state uint, out []Port) ([
 			continue
 		}
 		if err != nil {
-			return out, os.NewSyscallError("recvfrom", err)
+			return os.NewSyscallError("recvfrom", err)
 		}
-		var done bool
-		if out, done, err = parsePorts(buf[:n], proto, out); done || err != nil {
-			return out, err
+		if done, err := parseDump(buf[:n], each); done || err != nil {
+			return err
 		}
 	}
 }
 
-// parsePorts reads one datagram of netlink messages. done means that it was the last.
-func parsePorts(b []byte, proto flow.Proto, out []Port) (_ []Port, done bool, err error) {
+// parseDump reads one datagram of netlink messages. done means that it was the last.
+func parseDump(b []byte, each func([]byte)) (done bool, err error) {
 	for len(b) >= unix.NLMSG_HDRLEN {
 		size := int(binary.NativeEndian.Uint32(b))
 		if size < unix.NLMSG_HDRLEN || size > len(b) {
-			return out, false, errors.New("malformed netlink message")
+			return false, errors.New("malformed netlink message")
 		}
 		body := b[unix.NLMSG_HDRLEN:size]
 		switch binary.NativeEndian.Uint16(b[4:]) {
 		case unix.NLMSG_DONE:
-			return out, true, nil
+			return true, nil
 		case unix.NLMSG_ERROR:
 			if len(body) < 4 {
-				return out, false, errors.New("malformed netlink error")
+				return false, errors.New("malformed netlink error")
 			}
-			return out, false, syscall.Errno(-int32(binary.NativeEndian.Uint32(body)))
+			if code := int32(binary.NativeEndian.Uint32(body)); code != 0 {
+				return false, syscall.Errno(-code)
+			}
+			return true, nil // an acknowledgement
 		case sockDiagByFamily:
-			if p, ok := parsePort(body, proto); ok {
-				out = append(out, p)
-			}
+			each(body)
 		}
 		b = b[min((size+3)&^3, len(b)):]
 	}
-	return out, false, nil
+	return false, nil
 }
 
 // parsePort reads struct inet_diag_msg and its attributes.

@@ -1,6 +1,7 @@
 package netns
 
 import (
+	"encoding/binary"
 	"errors"
 	"io"
 	"net/netip"
@@ -67,7 +68,7 @@ func FuzzParsePorts(f *testing.F) {
 	f.Add([]byte{})
 	f.Add(make([]byte, 16+sizeofDiagMsg))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		parsePorts(b, flow.TCP, nil)
+		parseDump(b, func(msg []byte) { parsePort(msg, flow.TCP) })
 	})
 }
 
@@ -102,6 +103,39 @@ func TestDialTCP(t *testing.T) {
 	if _, err := c.DialTCP(t.Context(), netip.AddrPortFrom(pod4, 1)); !errors.Is(err, unix.ECONNREFUSED) {
 		t.Errorf("closed port: %v", err)
 	}
+}
+
+// TestEndAbortsSockets: who waits on a socket when the session ends hears of it.
+func TestEndAbortsSockets(t *testing.T) {
+	h, c := start(t, pod4)
+	fd := socket(t, c, unix.AF_INET, unix.SOCK_STREAM)
+	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &unix.Timeval{Sec: 30}); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.abortable(); errors.Is(err, unix.EOPNOTSUPP) {
+		t.Skip("needs a kernel with CONFIG_INET_DIAG_DESTROY")
+	}
+	outcome := make(chan error, 1)
+	go func() { outcome <- unix.Connect(fd, sockaddr(netip.AddrPortFrom(far4, 80))) }()
+	expect(t, h, "SYN", func(p packet) bool { return p.proto == protoTCP })
+	if err := h.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-outcome; err != unix.ECONNABORTED {
+		t.Errorf("connect: %v, want ECONNABORTED", err)
+	}
+}
+
+// abortable asks the kernel to abort a socket that does not exist.
+func (c *Client) abortable() error {
+	fd, err := c.Socket(unix.AF_NETLINK, unix.SOCK_RAW, unix.NETLINK_SOCK_DIAG)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	req := diagRequest(sockDestroy, unix.AF_INET, flow.TCP, allDiagStates)
+	binary.NativeEndian.PutUint16(req[6:], unix.NLM_F_REQUEST|unix.NLM_F_ACK)
+	return dump(fd, req, func([]byte) {})
 }
 
 // TestDeviceIsThePods: a program that binds to the pod's device by name may.

@@ -91,6 +91,7 @@ type Helper struct {
 	cmd    *exec.Cmd
 	ctl    *net.UnixConn
 	done   chan struct{} // closed when the process was reaped
+	diag   int           // for abortAll in the place of a helper that was killed; -1 = none; wait closes it
 
 	mu      sync.Mutex
 	closing bool  // guarded by mu: the end is wanted
@@ -141,7 +142,7 @@ func spawn(cfg Config) (*Helper, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &Helper{logger: cfg.Logger, socket: cfg.Socket, ctl: ctl, done: make(chan struct{})}
+	h := &Helper{logger: cfg.Logger, socket: cfg.Socket, ctl: ctl, done: make(chan struct{}), diag: -1}
 	last := &tail{}
 	h.cmd = exec.Command(cfg.Exe[0], cfg.Exe[1:]...)
 	h.cmd.Dir = "/"
@@ -186,7 +187,28 @@ func (h *Helper) handshake(ctx context.Context, cfg Config) error {
 	for _, w := range r.Warnings {
 		h.logger.Warn("session namespace is not complete", "err", w)
 	}
-	return h.packets.open(fd, r)
+	if err := h.packets.open(fd, r); err != nil {
+		return err
+	}
+	return h.keepDiag()
+}
+
+// keepDiag asks the helper for a sock_diag socket.
+func (h *Helper) keepDiag() error {
+	c, err := Dial(h.socket)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	diag, err := c.Socket(unix.AF_NETLINK, unix.SOCK_RAW, unix.NETLINK_SOCK_DIAG)
+	if err != nil {
+		h.logger.Info("sockets of programs cannot be aborted", "err", err) // CONFIG_INET_DIAG is not everywhere
+		return nil
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.diag = diag
+	return nil
 }
 
 // startError is err, or the reason why the helper did not get further.
@@ -217,11 +239,16 @@ func (h *Helper) wait(last *tail) {
 		err = fmt.Errorf("%w: %s", err, s)
 	}
 	h.mu.Lock()
-	closing := h.closing
+	closing, diag := h.closing, h.diag
 	if !closing {
 		h.err = err
 	}
+	h.diag = -1
 	h.mu.Unlock()
+	if diag >= 0 {
+		_ = abortAll(diag) // a helper that was killed did not
+		unix.Close(diag)
+	}
 	// A helper that was killed had no time to remove its socket.
 	if rerr := removeStale(h.socket); rerr != nil && !errors.Is(rerr, fs.ErrNotExist) {
 		h.logger.Debug("socket of ended helper stays", "err", rerr)

@@ -39,9 +39,10 @@ func appMain(args []string) int {
 		"listenat":    appListenAt,
 		"listentime":  appListenTime,
 		"listenreuse": appListenReuse,
-		"workers":     appWorkers,
-		"worker":      appWorker,
-		"loopback6":   appLoopback6,
+		"victim":      appVictim, "escape": appEscape,
+		"workers":   appWorkers,
+		"worker":    appWorker,
+		"loopback6": appLoopback6,
 	}
 	if err := apps[args[0]](args[1:]); err != nil {
 		fmt.Println("error:", err)
@@ -144,8 +145,19 @@ func appStorm(args []string) error {
 		return err
 	}
 	want := cookieOf(probe)
+	first, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
+	if err != nil {
+		return err
+	}
+	unix.Close(first)
 	before, err := openFDs()
 	if err != nil {
+		return err
+	}
+	alarms := make(chan os.Signal, 1)
+	signal.Notify(alarms, unix.SIGALRM)
+	every := unix.Timeval{Usec: 1000}
+	if _, err := unix.Setitimer(unix.ItimerReal, unix.Itimerval{Interval: every, Value: every}); err != nil {
 		return err
 	}
 	fmt.Println("ready")
@@ -169,12 +181,17 @@ func appStorm(args []string) error {
 		})
 	}
 	wg.Wait()
+	if _, err := unix.Setitimer(unix.ItimerReal, unix.Itimerval{}); err != nil {
+		return err
+	}
 	after, err := openFDs()
 	if err != nil {
 		return err
 	}
-	fmt.Println("wrong", wrong, "leaked", after-before)
-	return nil
+	// The number that is free first is the one after the first socket again.
+	next, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
+	fmt.Println("wrong", wrong, "leaked", after-before, "next", next == first, "alarms", len(alarms) > 0)
+	return err
 }
 
 func openFDs() (int, error) {

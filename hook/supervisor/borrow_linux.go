@@ -1,12 +1,9 @@
 package supervisor
 
 import (
-	"bytes"
 	"errors"
-	"fmt"
 	"net/netip"
 	"os"
-	"strconv"
 
 	"golang.org/x/sys/unix"
 
@@ -37,27 +34,12 @@ func pidfd(pid int) (int, error) {
 			return p, nil
 		}
 	}
-	leader, err := threadGroup(pid)
+	leader, _, err := lineage(pid)
 	if err != nil {
 		return -1, err
 	}
 	p, err := unix.PidfdOpen(leader, 0)
 	return p, os.NewSyscallError("pidfd_open", err)
-}
-
-// threadGroup returns the process that a thread belongs to.
-func threadGroup(pid int) (int, error) {
-	status, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
-	if err != nil {
-		return 0, err
-	}
-	const key = "\nTgid:"
-	i := bytes.Index(status, []byte(key))
-	if i < 0 {
-		return 0, fmt.Errorf("thread %d: no thread group", pid)
-	}
-	line, _, _ := bytes.Cut(status[i+len(key):], []byte("\n"))
-	return strconv.Atoi(string(bytes.TrimSpace(line)))
 }
 
 // socketFacts is what a borrowed socket tells about itself.

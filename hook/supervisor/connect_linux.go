@@ -80,13 +80,25 @@ func (s *supervisor) connectInet6(n *notification, fd int, dst netip.AddrPort) v
 		return leave(nil)
 	case f.typ != unix.SOCK_STREAM && f.typ != unix.SOCK_DGRAM, f.stream() && inUse(dup):
 		return leave(nil)
-	case slices.Contains(s.addrs, f.at.Addr()):
+	}
+	who, err := s.tree.of(int(n.Pid), s.identity)
+	if err != nil {
+		return fail(errnoOf(err), err)
+	}
+	if slices.Contains(who.Addrs, f.at.Addr()) {
 		return leave(nil) // bound to the pod's address: ::1 is out of its reach
 	}
 	if at, err := s.home.contains(int(n.Pid), f.domain); !at {
 		return leave(err)
 	}
-	fresh, err := s.counterpart(dup, f, toLaptop)
+	if toLaptop && f.stream() && slices.Contains(who.Remote, dst.Port()) {
+		return fail(unix.ECONNREFUSED, nil) // localhost is tried as 127.0.0.1 next
+	}
+	sockets := who.Sockets
+	if toLaptop {
+		sockets = laptopSockets{}
+	}
+	fresh, err := counterpart(dup, f, sockets)
 	if err != nil {
 		return fail(errnoOf(err), err)
 	}
@@ -97,21 +109,27 @@ func (s *supervisor) connectInet6(n *notification, fd int, dst netip.AddrPort) v
 	return leave(nil)
 }
 
-// counterpart makes a socket like f on the other side.
-func (s *supervisor) counterpart(dup int, f socketFacts, onLaptop bool) (fresh int, err error) {
-	if onLaptop {
-		fresh, err = unix.Socket(f.domain, f.typ|unix.SOCK_CLOEXEC, f.proto)
-	} else {
-		fresh, err = s.sockets.Socket(f.domain, f.typ, f.proto)
-	}
+// laptopSockets makes sockets of the laptop that nothing leaves it by.
+type laptopSockets struct{}
+
+// Socket implements Sockets.
+func (laptopSockets) Socket(domain, typ, proto int) (int, error) {
+	fd, err := unix.Socket(domain, typ|unix.SOCK_CLOEXEC, proto)
 	if err != nil {
 		return -1, err
 	}
-	if onLaptop {
-		if err := unix.SetsockoptString(fresh, unix.SOL_SOCKET, unix.SO_BINDTODEVICE, loopback); err != nil {
-			unix.Close(fresh)
-			return -1, errors.Join(unix.ENETUNREACH, err)
-		}
+	if err := unix.SetsockoptString(fd, unix.SOL_SOCKET, unix.SO_BINDTODEVICE, loopback); err != nil {
+		unix.Close(fd)
+		return -1, errors.Join(unix.ENETUNREACH, err)
+	}
+	return fd, nil
+}
+
+// counterpart makes a socket like f.
+func counterpart(dup int, f socketFacts, sockets Sockets) (int, error) {
+	fresh, err := sockets.Socket(f.domain, f.typ, f.proto)
+	if err != nil {
+		return -1, err
 	}
 	copyOptions(dup, fresh)
 	if f.at.Port() != 0 {

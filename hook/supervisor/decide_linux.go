@@ -137,7 +137,11 @@ func (s *supervisor) socket(n *notification, domain, typ, proto int) verdict {
 	if at, err := s.home.contains(int(n.Pid), domain); !at {
 		return leave(err)
 	}
-	fd, err := s.sockets.Socket(domain, typ&^unix.SOCK_CLOEXEC, proto)
+	who, err := s.tree.of(int(n.Pid), s.identity)
+	if err != nil {
+		return fail(errnoOf(err), err)
+	}
+	fd, err := who.Sockets.Socket(domain, typ&^unix.SOCK_CLOEXEC, proto)
 	if err != nil {
 		return fail(errnoOf(err), err)
 	}

@@ -88,7 +88,7 @@ func TestPanicIsAnErrno(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &supervisor{listener: -1, sockets: faulty{}, machine: machines()["amd64"], home: h, logger: slog.New(slog.DiscardHandler)}
+	s := &supervisor{listener: -1, identity: Identity{Sockets: faulty{}}, machine: machines()["amd64"], home: h, logger: slog.New(slog.DiscardHandler)}
 	n := &notification{
 		Pid: uint32(os.Getpid()), Nr: s.machine.native.socket, Arch: s.machine.native.arch,
 		Args: [6]uint64{unix.AF_INET, unix.SOCK_STREAM},

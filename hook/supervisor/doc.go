@@ -5,6 +5,11 @@
 // socket(2) is native kernel behaviour, so static binaries, every runtime,
 // epoll, sendmmsg and debuggers work unchanged.
 //
+// Two calls may find that a socket is on the wrong side, and get another one in its
+// place: listen(2) on the laptop's loopback, and connect(2) to ::1 (swap_linux.go).
+// Other listeners are published by a Ports. Parts of the tree may have an Identity
+// of their own (Tree, RunInside): a tree can have one supervisor only.
+//
 // Run starts the command through a shim (ShimMain, the same executable run
 // again) that installs the filter and hands the notification descriptor back,
 // then answers notifications on one locked thread until the last process under

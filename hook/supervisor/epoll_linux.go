@@ -131,7 +131,7 @@ func enroll(j job, e registration) error {
 	if err != nil {
 		return err
 	}
-	defer closeFinal(&p)
+	defer closeMoved(&p)
 	if p, err = above(p, e.fd); err != nil {
 		return err
 	}
@@ -139,7 +139,7 @@ func enroll(j job, e registration) error {
 	if err != nil {
 		return os.NewSyscallError("pidfd_getfd", err)
 	}
-	defer closeFinal(&epoll)
+	defer closeMoved(&epoll)
 	if epoll, err = above(epoll, e.fd); err != nil {
 		return err
 	}
@@ -147,13 +147,13 @@ func enroll(j job, e registration) error {
 	if err != nil {
 		return os.NewSyscallError("pidfd_getfd", err)
 	}
-	defer closeFinal(&file)
+	defer closeMoved(&file)
 	if file != e.fd {
 		if err := unix.Dup3(file, e.fd, unix.O_CLOEXEC); err != nil {
 			return os.NewSyscallError("dup3", err)
 		}
 		number := e.fd
-		defer closeFinal(&number)
+		defer closeMoved(&number)
 	}
 	ev := unix.EpollEvent{Events: e.events, Fd: int32(e.data), Pad: int32(e.data >> 32)}
 	err = unix.EpollCtl(epoll, j.op, e.fd, &ev)
@@ -179,5 +179,5 @@ func above(fd, n int) (int, error) {
 	return moved, nil
 }
 
-// closeFinal closes what fd is by then: descriptors move while they are in use.
-func closeFinal(fd *int) { unix.Close(*fd) }
+// closeMoved closes what fd is by then: descriptors move while they are in use.
+func closeMoved(fd *int) { unix.Close(*fd) }

@@ -52,11 +52,11 @@ func (s *supervisor) listen(n *notification, fd, backlog int) verdict {
 // bindAny gives a socket that was never bound a port, as listen(2) would, so that
 // it can be published before it listens.
 func bindAny(fd int, f socketFacts) (socketFacts, error) {
-	var any unix.Sockaddr = &unix.SockaddrInet4{}
+	var wildcard unix.Sockaddr = &unix.SockaddrInet4{}
 	if f.domain == unix.AF_INET6 {
-		any = &unix.SockaddrInet6{}
+		wildcard = &unix.SockaddrInet6{}
 	}
-	if err := unix.Bind(fd, any); err != nil {
+	if err := unix.Bind(fd, wildcard); err != nil {
 		return f, err
 	}
 	name, err := unix.Getsockname(fd)
@@ -69,9 +69,13 @@ func bindAny(fd int, f socketFacts) (socketFacts, error) {
 
 // place decides where the listener lives.
 func (s *supervisor) place(n *notification, dup int, f socketFacts, backlog int) verdict {
+	who, err := s.tree.of(int(n.Pid), s.identity)
+	if err != nil {
+		return fail(errnoOf(err), err)
+	}
 	switch a := f.at.Addr(); {
-	case a.IsUnspecified(), slices.Contains(s.addrs, a):
-		return s.publish(dup, f)
+	case a.IsUnspecified(), slices.Contains(who.Addrs, a):
+		return s.publish(who.Ports, dup, f)
 	case a.IsLoopback(), isOurs(a):
 		return s.move(n, dup, f, backlog)
 	default:
@@ -92,14 +96,14 @@ func isOurs(a netip.Addr) bool {
 }
 
 // publish asks the daemon for the port and lets the program listen.
-func (s *supervisor) publish(dup int, f socketFacts) verdict {
-	if s.ports == nil {
+func (s *supervisor) publish(ports Ports, dup int, f socketFacts) verdict {
+	if ports == nil {
 		return leave(nil)
 	}
 	only, _ := unix.GetsockoptInt(dup, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY)
 	ctx, cancel := context.WithTimeout(context.Background(), publishTimeout)
 	defer cancel()
-	err := s.ports.Publish(ctx, f.at, f.domain == unix.AF_INET6 && only != 0)
+	err := ports.Publish(ctx, f.at, f.domain == unix.AF_INET6 && only != 0)
 	switch {
 	case err == nil:
 	case errors.Is(err, unix.EADDRINUSE):

@@ -25,11 +25,12 @@ import (
 
 func TestMain(m *testing.M) {
 	hooktest.Main(m, map[string]hooktest.Verb{
-		"__netns": netns.Main,
-		"__exec":  ShimMain,
-		"__run":   runMain,
-		"__twice": twiceMain,
-		"__app":   appMain,
+		"__netns":  netns.Main,
+		"__exec":   ShimMain,
+		"__run":    runMain,
+		"__twice":  twiceMain,
+		"__app":    appMain,
+		"__keeper": keeperMain,
 	})
 }
 
@@ -48,7 +49,7 @@ func runMain(args []string) int {
 		Shim:  []string{hooktest.Self, "__exec"},
 		Argv:  args[1:],
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
-		Sockets: sockets, Addrs: []netip.Addr{pod}, AllowIOURing: os.Getenv("BORROWNET_TEST_IO_URING") != "",
+		Identity: Identity{Sockets: sockets, Addrs: []netip.Addr{pod}}, AllowIOURing: os.Getenv("BORROWNET_TEST_IO_URING") != "",
 	}
 	if os.Getenv("BORROWNET_TEST_DEBUG") != "" {
 		cfg.Logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
@@ -78,12 +79,16 @@ func twiceMain(args []string) int {
 		return codeOurs
 	}
 	defer sockets.Close()
-	cfg := Config{Shim: []string{hooktest.Self, "__exec"}, Sockets: sockets}
+	cfg := Config{Shim: []string{hooktest.Self, "__exec"}, Identity: Identity{Sockets: sockets}}
 	run := func(ctx context.Context, argv ...string) {
 		cfg.Argv = argv
 		code, err := Run(ctx, cfg)
 		if cfg.Stdout != nil {
 			cfg.Stdout.Close()
+		}
+		// A goroutine that has told its result may still be on its way out.
+		for end := time.Now().Add(time.Second); runtime.NumGoroutine() > 2 && time.Now().Before(end); {
+			runtime.Gosched()
 		}
 		fds, _ := openFDs()
 		fmt.Println(code, err, fds, runtime.NumGoroutine())

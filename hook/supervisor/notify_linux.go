@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"os"
 	"runtime"
 	"sync"
@@ -62,16 +61,15 @@ func ioctl(fd int, op uintptr, arg unsafe.Pointer) error {
 type supervisor struct {
 	listener int
 	wake     int // eventfd: readable = stop
-	sockets  Sockets
 	machine  machine
 	home     home
 	logger   *slog.Logger
 	relay    *relay // nil unless this is the relay rung
 
 	// Of the seccomp rung: what sockets that change sides need.
-	ports     Ports        // may be nil
-	addrs     []netip.Addr // the session's
-	namespace uint64       // SO_NETNS_COOKIE of the laptop's sockets
+	identity  Identity
+	tree      *Tree  // may be nil
+	namespace uint64 // SO_NETNS_COOKIE of the laptop's sockets
 	registrar registrar
 	moved     movedTable
 	hidden    sync.Once // the warning about programs that cannot be looked into
@@ -92,7 +90,6 @@ func newSupervisor(listener int, cfg Config) (*supervisor, error) {
 	s := &supervisor{
 		listener: listener,
 		wake:     wake,
-		sockets:  cfg.Sockets,
 		machine:  machines()[runtime.GOARCH],
 		home:     h,
 		logger:   cfg.Logger,
@@ -101,7 +98,7 @@ func newSupervisor(listener int, cfg Config) (*supervisor, error) {
 		s.relay = newRelay(s, cfg.Relay)
 		return s, nil
 	}
-	s.ports, s.addrs, s.namespace = cfg.Ports, cfg.Addrs, namespaceCookie()
+	s.identity, s.tree, s.namespace = cfg.Identity, cfg.Tree, namespaceCookie()
 	return s, nil
 }
 

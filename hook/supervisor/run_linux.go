@@ -49,13 +49,10 @@ type Config struct {
 	// Stdin, Stdout and Stderr are the command's, nil means /dev/null. Other
 	// descriptors that this process inherited pass on under their numbers.
 	Stdin, Stdout, Stderr *os.File
-	// Sockets makes the sockets that trapped calls get, for the seccomp rung.
-	Sockets Sockets
-	// Ports publishes listeners of the seccomp rung. It may be nil: they are
-	// reachable inside the session then.
-	Ports Ports
-	// Addrs are the session's own addresses, for the seccomp rung.
-	Addrs []netip.Addr
+	// Identity says whose sockets trapped calls get, for the seccomp rung.
+	Identity
+	// Tree may be nil. It names parts of the tree that have another identity.
+	Tree *Tree
 	// AllowIOURing lets the command use io_uring on the seccomp rung. Sockets that
 	// it makes by IORING_OP_SOCKET are the laptop's own then.
 	AllowIOURing bool
@@ -182,7 +179,7 @@ type command struct {
 	pid    int
 	name   string
 	logger *slog.Logger
-	sup    *supervisor // nil if unhooked
+	sup    *supervisor // nil if unhooked, or if an outer one answers
 	loop   chan error  // result of sup.run
 	exec   chan error  // result of execve: nil or a *CommandError
 
@@ -196,7 +193,9 @@ func (c *command) wait(ctx context.Context, signals <-chan os.Signal) (exitCode 
 	done := ctx.Done()
 	var kill <-chan time.Time
 	for {
-		c.reap()
+		if none := c.reap(); none && c.sup == nil {
+			c.loopDone = true
+		}
 		if c.exited && (c.loopDone || ctx.Err() != nil) {
 			return c.exitCode()
 		}
@@ -225,7 +224,8 @@ func (c *command) wait(ctx context.Context, signals <-chan os.Signal) (exitCode 
 }
 
 // reap collects every child that has ended: the command, and orphans of its tree.
-func (c *command) reap() {
+// It reports whether none is left.
+func (c *command) reap() (none bool) {
 	for {
 		var ws unix.WaitStatus
 		pid, err := unix.Wait4(-1, &ws, unix.WNOHANG, nil)
@@ -233,7 +233,7 @@ func (c *command) reap() {
 		case err == unix.EINTR:
 			continue
 		case err != nil || pid <= 0:
-			return
+			return err == unix.ECHILD
 		case pid == c.pid && (ws.Exited() || ws.Signaled()):
 			c.exited, c.status = true, ws
 		}

@@ -351,9 +351,16 @@ func TestSignals(t *testing.T) {
 	}
 }
 
+// TestSocketStorm makes sockets on 8 threads while alarms interrupt the program and
+// run is signalled at 5 kHz and stopped and continued at 1 kHz: no socket is wrong,
+// none is left over, nothing hangs. BORROWNET_SOAK makes it 12000 sockets a thread.
 func TestSocketStorm(t *testing.T) {
+	calls := "1500"
+	if os.Getenv("BORROWNET_SOAK") != "" {
+		calls = "12000"
+	}
 	s := newSession(t)
-	cmd := s.command(app("storm", "8", "2000")...)
+	cmd := s.command(app("storm", "8", calls)...)
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -374,12 +381,13 @@ func TestSocketStorm(t *testing.T) {
 	}()
 	tick := time.NewTicker(200 * time.Microsecond)
 	defer tick.Stop()
-	limit := time.After(2 * time.Minute)
+	limit := time.After(4 * time.Minute)
 	for n := 0; ; n++ {
 		select {
 		case got := <-result:
-			if got != "wrong 0 leaked 0" {
-				t.Errorf("got %q, want no socket wrong or left over (%d signals)", got, n)
+			t.Logf("%d signals, %d stops: %s", n, n/10, got)
+			if !strings.HasPrefix(got, "wrong 0 leaked 0 next true alarms ") {
+				t.Errorf("got %q, want no socket wrong or left over", got)
 			}
 			if err := cmd.Wait(); err != nil {
 				t.Error(err)
@@ -390,10 +398,10 @@ func TestSocketStorm(t *testing.T) {
 		case <-tick.C:
 			unix.Kill(cmd.Process.Pid, unix.SIGURG)
 			unix.Kill(child, unix.SIGURG)
-			switch n % 8 {
+			switch n % 10 {
 			case 0:
 				unix.Kill(cmd.Process.Pid, unix.SIGSTOP)
-			case 1:
+			case 5:
 				unix.Kill(cmd.Process.Pid, unix.SIGCONT)
 			}
 		}

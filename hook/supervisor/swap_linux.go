@@ -52,7 +52,7 @@ func (s *supervisor) replace(n *notification, ino uint64, fresh int) error {
 	}
 	errs = append(errs, s.registrar.do(job{op: unix.EPOLL_CTL_ADD, pid: pid, source: done[0].fd, entries: entries}))
 	if err := errors.Join(errs...); err != nil {
-		s.logger.Warn("a listener was moved with something lost", "pid", pid, "err", err)
+		s.logger.Warn("a socket was replaced, but not all of it could be carried over", "pid", pid, "err", err)
 	}
 	return nil
 }

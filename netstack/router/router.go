@@ -55,6 +55,8 @@ type Config struct {
 	Session []netip.Addr
 	// Client is the address of the client's netstack, Agent the control address of the agent.
 	Client, Agent netip.Addr
+	// Remote stands for the pod's loopback; only the client's netstack reaches it. The zero Addr is nobody.
+	Remote netip.Addr
 	// Nameservers are the laptop's: port 53 there is answered by the client's netstack. See SetNameservers.
 	Nameservers []netip.Addr
 	// Local are destinations that the client's netstack gets instead of the tunnel: those of the laptop's own network.
@@ -69,6 +71,7 @@ type Config struct {
 type Router struct {
 	session       []netip.Addr
 	client, agent netip.Addr
+	remote        netip.Addr
 	nameservers   atomic.Pointer[[]netip.Addr]
 	local         []netip.Prefix
 	log           *slog.Logger
@@ -86,6 +89,7 @@ func New(cfg Config) *Router {
 		session: plain(cfg.Session),
 		client:  cfg.Client.Unmap(),
 		agent:   cfg.Agent.Unmap(),
+		remote:  cfg.Remote,
 		local:   slices.Clone(cfg.Local),
 		log:     cfg.Logger,
 		start:   time.Now(),

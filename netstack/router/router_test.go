@@ -20,6 +20,7 @@ func newTestRouter() *Router {
 		Session:     []netip.Addr{netip.MustParseAddr("192.0.2.10"), netip.MustParseAddr("2001:db8::10")},
 		Client:      netip.MustParseAddr("192.0.0.2"),
 		Agent:       netip.MustParseAddr("192.0.0.1"),
+		Remote:      netip.MustParseAddr("192.0.0.4"),
 		Nameservers: []netip.Addr{netip.MustParseAddr("203.0.113.53"), netip.MustParseAddr("2001:db8:53::53")},
 		Local:       []netip.Prefix{netip.MustParsePrefix("203.0.113.192/26"), netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("192.0.0.0/29")},
 	})
@@ -63,6 +64,7 @@ const (
 	client = "192.0.0.2:20000"
 	agent  = "192.0.0.1:80"
 	lo     = "127.0.0.1:61001"
+	remote = "192.0.0.4:9901"     // the pod's loopback
 	office = "203.0.113.200:5432" // local by policy
 )
 
@@ -80,6 +82,13 @@ var verdictTests = []struct {
 	{"tcp-refused", []step{
 		sess(tcpPacket(app, svc, syn), ToTunnel),
 		tun(tcpPacket(svc, app, flow.RST|ack), ToSession),
+	}},
+	{"pods-loopback", []step{
+		stk(tcpPacket(client, remote, syn), ToTunnel),
+		tun(tcpPacket(remote, client, synAck), ToStack),
+		sessDrop(tcpPacket(app, remote, syn), "control"),
+		tunDrop(tcpPacket(remote, app, synAck), "control"),
+		tunDrop(tcpPacket("192.0.0.4:81", client, synAck), "unsolicited"),
 	}},
 	{"local-by-policy", []step{
 		sess(tcpPacket(app, office, syn), ToStack),

@@ -193,7 +193,7 @@ func (r *Router) stackPacket(p *packet) (Verdict, reason) {
 func (r *Router) stackToTunnel(p *packet) (Verdict, reason) {
 	src, dst := p.src(), p.dst()
 	// The pod's own address is a destination too: that of `forward` to the pod itself.
-	toAgent := src == r.client && dst == r.agent
+	toAgent := src == r.client && (dst == r.agent || dst == r.remote)
 	toPod := src == r.client && r.isSession(dst)
 	if why, ok := r.reachable(dst); !ok && !toAgent && !toPod {
 		return Drop, why
@@ -255,7 +255,7 @@ func (r *Router) tunnelPacket(p *packet) (Verdict, reason) {
 		return Drop, reasonSource
 	case r.isSession(src) && dst != r.client:
 		return Drop, reasonSource
-	case isControl(src) && src != r.agent:
+	case isControl(src) && src != r.agent && (src != r.remote || dst != r.client):
 		return Drop, reasonControl
 	case src == r.agent && dst != r.client && what != kindError:
 		return Drop, reasonControl

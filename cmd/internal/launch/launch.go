@@ -8,6 +8,8 @@ const (
 	SessionVar   = "BORROWNET_SESSION"
 	PodVar       = "BORROWNET_POD"
 	NamespaceVar = "BORROWNET_NAMESPACE"
+	// HookVar names the socket of the run around, for runs inside it.
+	HookVar = "BORROWNET_HOOK"
 )
 
 // maxEnv bounds the variables that are taken from the pod, in bytes: execve(2)

@@ -115,7 +115,7 @@ func Plan(ctx context.Context, connect Connect, req Request) ([]byte, error) {
 }
 
 func (r Request) spec(clientKey string) kube.AgentSpec {
-	return kube.AgentSpec{Image: r.Image, Binaries: r.Binaries, ClientKey: clientKey, IdleTTL: r.IdleTTL, HardTTL: r.HardTTL}
+	return kube.AgentSpec{Image: r.Image, Binaries: r.Binaries, ClientKey: clientKey, IdleTTL: r.IdleTTL, HardTTL: r.HardTTL, Localhost: r.RemoteLocalhost}
 }
 
 // again is the command that borrows the target of r anew.

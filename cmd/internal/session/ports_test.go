@@ -43,7 +43,7 @@ func hookMain(args []string) int {
 	defer sockets.Close()
 	cfg := supervisor.Config{
 		Shim: []string{hooktest.Self, "__exec"}, Argv: args[1:], Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
-		Sockets: sockets, Addrs: place.Addrs, Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)),
+		Identity: supervisor.Identity{Sockets: sockets, Addrs: place.Addrs}, Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)),
 	}
 	if place.Ports != "" {
 		board, err := switchboard.Dial(place.Ports)
@@ -228,6 +228,25 @@ func TestListenersAreReachable(t *testing.T) {
 				eventually(t, "the port to go with its program", func() bool { return !v6 && host == "::1" || refused(net.JoinHostPort(host, f[1])) })
 			}
 		})
+	}
+}
+
+// TestPortsAsAUser runs these tests as an ordinary user, who may open neither the
+// TUN nor ports below 1024.
+func TestPortsAsAUser(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("this is an ordinary user")
+	}
+	cmd := exec.CommandContext(t.Context(), hooktest.Self, "-test.v", "-test.timeout=4m",
+		"-test.run=^(TestListenersAreReachable|TestPortIsTaken|TestPrivilegedPort|TestPublishPolicy|TestDatagramPorts|TestLocalhost6|TestLocalByPolicy|TestRemoteLocalhost)$")
+	cmd.Env = append(os.Environ(), "HOME=/tmp", "XDG_RUNTIME_DIR=")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 1001, Gid: 1001}}
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if n := strings.Count(string(out), "\n--- PASS: "); n < 7 {
+		t.Errorf("%d tests passed\n%s", n, out)
 	}
 }
 
@@ -433,6 +452,54 @@ func TestLocalByPolicy(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestRemoteLocalhost: a port of localhost that was asked for is the pod's, and no
+// other; programs cannot go around that.
+func TestRemoteLocalhost(t *testing.T) {
+	admin := netip.MustParseAddrPort("127.0.0.1:9901")
+	l := newLab(t)
+	l.cluster.world.TCP[admin] = func(c net.Conn) {
+		defer c.Close()
+		io.WriteString(c, "the pod's own")
+	}
+	l.cluster.world.TCP[netip.MustParseAddrPort("127.0.0.1:9902")] = l.cluster.world.TCP[admin]
+	o := l.opening()
+	o.req.RemoteLocalhost = []uint16{9901, 9903}
+	s, err := o.Start(t.Context(), "api", l.observer())
+	if err != nil {
+		if errors.Is(err, errors.ErrUnsupported) {
+			hooktest.Unavailable(t, "netns", err)
+		}
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for _, tt := range []struct{ at, want string }{
+		{"127.0.0.1:9901", "the pod's own"},
+		{"localhost:9901", "the pod's own"}, // ::1 is refused, 127.0.0.1 tried next
+		{"127.0.0.1:9902", "ECONNREFUSED"},  // the laptop's, where nobody listens
+		{"127.0.0.1:9903", "ECONNREFUSED"},  // the pod's, where nobody listens
+		{"192.0.0.3:9901", "drop"},
+	} {
+		p := newProgram(t, s)
+		if tt.want == "drop" {
+			if f, err := p.connect(netip.MustParseAddrPort(tt.at), unix.SOCK_STREAM|unix.SOCK_NONBLOCK); err == nil {
+				f.Close()
+				t.Errorf("%s is open to programs", tt.at)
+			}
+			eventually(t, "the packet to be dropped", func() bool { return s.fabric.drops()["session/control"] > 0 })
+			continue
+		}
+		if got := startHooked(t, s, hooktest.Self, "__app", "talk", tt.at).line(); got != tt.want {
+			t.Errorf("%s: got %q, want %q", tt.at, got, tt.want)
+		}
+	}
+	o = l.opening()
+	o.req.RemoteLocalhost, o.req.Hook = []uint16{9901}, hook.Relay
+	if s, err := o.Start(t.Context(), "api", l.observer()); err == nil {
+		s.Close()
+		t.Error("the relay rung promises what it cannot do")
 	}
 }
 

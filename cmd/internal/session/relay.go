@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/borrownet/borrownet/agent/wire"
+	"github.com/borrownet/borrownet/cmd/internal/fault"
 	"github.com/borrownet/borrownet/hook/switchboard"
 	"github.com/borrownet/borrownet/netstack/relay"
 )
@@ -21,6 +22,10 @@ const dialLimit = 130 * time.Second
 
 // serveRelay serves programs whose sockets are the laptop's own.
 func (s *Session) serveRelay(o *Opener) error {
+	if len(s.req.RemoteLocalhost) > 0 {
+		return &fault.Error{Code: fault.Hook, Op: "make localhost ports the pod's", Reason: "that needs a network namespace for the session, and it has none",
+			Hint: "leave --remote-localhost out, or borrownet doctor"}
+	}
 	s.obs.Step("opening the relay")
 	var err error
 	s.socket, s.endHook, err = s.serveSocket(o, func(ctx context.Context, ln net.Listener) error {

@@ -175,7 +175,8 @@ func (s *Session) raiseStack(context.Context) error {
 	s.names = newNameservers(resolvConf, s.log)
 	s.stack = stack
 	s.fabric = newFabric(router.New(router.Config{
-		Session: s.target.PodIPs, Client: wire.ClientAddr, Agent: wire.AgentAddr, Nameservers: s.names.addrs(), Local: s.req.Local, Logger: s.log,
+		Session: s.target.PodIPs, Client: wire.ClientAddr, Agent: wire.AgentAddr, Remote: wire.LoopbackAddr,
+		Nameservers: s.names.addrs(), Local: s.req.Local, Logger: s.log,
 	}), stack, s.log)
 	s.fabric.pumpStack()
 	s.onClose(func() error {
@@ -189,7 +190,7 @@ func (s *Session) raiseStack(context.Context) error {
 		return err
 	})
 	s.locals = &locals{
-		ctx: s.ctx, stack: stack, nameservers: s.names, local: s.req.Local, udp: newUDPTable(stack, s.hasUDPPort),
+		ctx: s.ctx, stack: stack, nameservers: s.names, local: s.req.Local, remote: s.req.RemoteLocalhost, udp: newUDPTable(stack, s.hasUDPPort),
 	}
 	return nil
 }
@@ -431,7 +432,7 @@ func (s *Session) Close() error {
 // Place returns what a program needs to run in the session.
 func (s *Session) Place() Place {
 	p := Place{
-		Session: s.name, Hook: s.hook, Socket: s.socket, Broker: s.broker, Ports: s.board, Addrs: onePerFamily(s.target.PodIPs),
+		Remote: s.req.RemoteLocalhost, Session: s.name, Hook: s.hook, Socket: s.socket, Broker: s.broker, Ports: s.board, Addrs: onePerFamily(s.target.PodIPs),
 		Pod: s.target.Pod, Namespace: s.target.Namespace, Hostname: s.target.Hostname, Files: s.files.binds(),
 	}
 	if s.files.dir != "" {

@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/borrownet/borrownet/agent/wire"
 	"github.com/borrownet/borrownet/netstack"
 	"github.com/borrownet/borrownet/netstack/flow"
 	"github.com/borrownet/borrownet/netstack/relay"
@@ -32,6 +33,7 @@ type locals struct {
 	stack       *netstack.Stack
 	nameservers *nameservers
 	local       []netip.Prefix // destinations in the laptop's own network
+	remote      []uint16       // ports of localhost that are the pod's
 	dns         dnsServer
 	udp         *udpTable
 	ports       atomic.Pointer[ports] // nil until the session has a namespace
@@ -92,6 +94,9 @@ func (l *locals) dialProgram(ctx context.Context, dst netip.AddrPort) (relay.Con
 // dialLoopback connects to a loopback address: to a program of the session that
 // listens there, else to one of the laptop.
 func (l *locals) dialLoopback(dst netip.AddrPort) (relay.Conn, error) {
+	if slices.Contains(l.remote, dst.Port()) {
+		return l.dialRemote(dst.Port())
+	}
 	if c, err := l.dialProgram(l.ctx, dst); err == nil {
 		return c, nil
 	}
@@ -99,6 +104,17 @@ func (l *locals) dialLoopback(dst netip.AddrPort) (relay.Conn, error) {
 		return nil, syscall.ECONNREFUSED // the laptop's port is the one that just refused
 	}
 	return l.dialLaptop(dst)
+}
+
+// dialRemote connects to the pod's loopback.
+func (l *locals) dialRemote(port uint16) (relay.Conn, error) {
+	ctx, cancel := context.WithTimeout(l.ctx, dialLimit)
+	defer cancel()
+	c, err := l.stack.DialTCP(ctx, netip.AddrPortFrom(wire.ClientAddr, 0), netip.AddrPortFrom(wire.LoopbackAddr, port))
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
 }
 
 // isLocal reports whether the address is in the laptop's own network, by the

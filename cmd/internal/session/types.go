@@ -21,6 +21,8 @@ type Request struct {
 	Binaries  []kube.Binary `json:"binaries,omitempty"` // for an Image of kube.TargetImage
 	Hook      Rung          `json:"hook,omitempty"`     // "" = hook.Auto
 	Publish   Publish       `json:"publish,omitzero"`
+	// RemoteLocalhost are TCP ports of localhost that are the pod's for programs.
+	RemoteLocalhost []uint16 `json:"remoteLocalhost,omitempty"`
 	// Local are destinations in the laptop's own network: not through the pod.
 	Local []netip.Prefix `json:"local,omitempty"`
 	// LocalNames are domains, as ParseDomain returns them, whose names the laptop's resolver is asked for.
@@ -99,10 +101,11 @@ type Status struct {
 	DNS       dnsproxy.Stats `json:"dns"`
 	Mesh      *Mesh          `json:"mesh,omitempty"` // nil = the agent cannot tell
 
-	Local      []netip.Prefix  `json:"local,omitempty"`
-	LocalNames []string        `json:"localNames,omitempty"`
-	Publish    Publish         `json:"publish,omitzero"`
-	Ports      []PublishedPort `json:"ports,omitempty"` // of programs, on the laptop's loopback
+	RemoteLocalhost []uint16        `json:"remoteLocalhost,omitempty"`
+	Local           []netip.Prefix  `json:"local,omitempty"`
+	LocalNames      []string        `json:"localNames,omitempty"`
+	Publish         Publish         `json:"publish,omitzero"`
+	Ports           []PublishedPort `json:"ports,omitempty"` // of programs, on the laptop's loopback
 
 	// BulkCarrier is that of flows that send much; "" = none now, they use Carrier.
 	BulkCarrier string `json:"bulkCarrier,omitempty"`
@@ -111,11 +114,12 @@ type Status struct {
 // Place is what a program needs to run in a session.
 type Place struct {
 	Session   string       `json:"session"`
-	Hook      Rung         `json:"hook"`            // what a program gets that asks for none
-	Socket    string       `json:"socket"`          // of the helper that makes sockets, or of the relay
-	Broker    string       `json:"broker"`          // socket for the preload library
-	Ports     string       `json:"ports,omitempty"` // socket by which ports are published; "" = not needed
-	Addrs     []netip.Addr `json:"addrs,omitempty"` // the session's own
+	Hook      Rung         `json:"hook"`             // what a program gets that asks for none
+	Socket    string       `json:"socket"`           // of the helper that makes sockets, or of the relay
+	Broker    string       `json:"broker"`           // socket for the preload library
+	Ports     string       `json:"ports,omitempty"`  // socket by which ports are published; "" = not needed
+	Addrs     []netip.Addr `json:"addrs,omitempty"`  // the session's own
+	Remote    []uint16     `json:"remote,omitempty"` // ports of localhost that are the pod's
 	Pod       string       `json:"pod"`
 	Namespace string       `json:"namespace"`
 	Hostname  string       `json:"hostname"`          // the pod's

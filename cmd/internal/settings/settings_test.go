@@ -31,7 +31,7 @@ func TestReadNames(t *testing.T) {
 func TestRead(t *testing.T) {
 	tests := []struct{ name, text, want, wantErr string }{
 		{"image", "agentImage: registry.example.org/agent:1\n", "registry.example.org/agent:1", ""},
-		{"routing", "agentImage: x\npublish: [\"18080:8080\"]\nlocal: [192.0.2.0/24]\n", "x", ""},
+		{"routing", "agentImage: x\npublish: [\"18080:8080\"]\nlocal: [192.0.2.0/24]\nremoteLocalhost: [9901]\n", "x", ""},
 		{"empty", "", "", ""},
 		{"unknown_field", "agentimag: x\n", "", "unknown field"},
 		{"no_yaml", "a: [", "", "yaml"},
