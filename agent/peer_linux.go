@@ -44,7 +44,9 @@ const (
 	diagBytecode   = 1  // INET_DIAG_REQ_BYTECODE
 	diagPeerGE     = 4  // INET_DIAG_BC_D_GE
 	diagPeerLE     = 5  // INET_DIAG_BC_D_LE
-	allButListen   = ^uint32(1 << 10)
+	// connected is all states but LISTEN and TIME_WAIT: a connection that is over
+	// may have had the same port.
+	connected = ^uint32(1<<10 | 1<<6)
 )
 
 // dump asks for the sockets of a family whose peer has local's port, and
@@ -94,7 +96,7 @@ func diagRequest(family byte, port uint16) []byte {
 	order.PutUint16(msg[6:], unix.NLM_F_REQUEST|unix.NLM_F_DUMP)
 	req := msg[unix.SizeofNlMsghdr:]
 	req[0], req[1] = family, unix.IPPROTO_TCP
-	order.PutUint32(req[4:], allButListen)
+	order.PutUint32(req[4:], connected)
 
 	// Two comparisons, each an op and its operand: code, how far to jump on yes,
 	// how far on no (past the end rejects); the operand is where "no" stands.

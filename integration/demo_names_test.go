@@ -151,10 +151,7 @@ func TestDemoLocalNames(t *testing.T) {
 		serveLaptop(pc, &asked)
 	}()
 	defer func() { pc.Close(); <-served }()
-	asUsers(t, func(t *testing.T, p *demoPlace) {
-		if p.uid != 0 {
-			t.Skip("needs root: for a resolv.conf of its own")
-		}
+	as(t, map[string]int{"root": 0}, func(t *testing.T, p *demoPlace) {
 		conf := filepath.Join(t.TempDir(), "resolv.conf")
 		if err := os.WriteFile(conf, []byte("nameserver 127.0.0.153\nsearch home.example\n"), 0o644); err != nil {
 			t.Fatal(err)

@@ -46,6 +46,15 @@ type demoPlace struct {
 // asUsers runs f as this user and, if that is root, as an ordinary one too, and
 // where user namespaces are forbidden.
 func asUsers(t *testing.T, f func(t *testing.T, p *demoPlace)) {
+	users := map[string]int{"self": os.Getuid(), "confined": os.Getuid()}
+	if os.Getuid() == 0 {
+		users = map[string]int{"root": 0, "user": demoUser, "confined": demoUser}
+	}
+	as(t, users, f)
+}
+
+// as runs f as each of users, by the names of its subtests.
+func as(t *testing.T, users map[string]int, f func(t *testing.T, p *demoPlace)) {
 	base, err := os.MkdirTemp("", "bn") // paths of sockets are bounded
 	if err != nil {
 		t.Fatal(err)
@@ -61,10 +70,6 @@ func asUsers(t *testing.T, f func(t *testing.T, p *demoPlace)) {
 	}
 	if err != nil {
 		t.Fatal(err)
-	}
-	users := map[string]int{"self": os.Getuid(), "confined": os.Getuid()}
-	if os.Getuid() == 0 {
-		users = map[string]int{"root": 0, "user": demoUser, "confined": demoUser}
 	}
 	for name, uid := range users {
 		t.Run(name, func(t *testing.T) {

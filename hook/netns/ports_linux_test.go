@@ -116,7 +116,13 @@ func TestEndAbortsSockets(t *testing.T) {
 		t.Skip("needs a kernel with CONFIG_INET_DIAG_DESTROY")
 	}
 	outcome := make(chan error, 1)
-	go func() { outcome <- unix.Connect(fd, sockaddr(netip.AddrPortFrom(far4, 80))) }()
+	go func() {
+		err := unix.EINTR // the runtime's signals interrupt it
+		for err == unix.EINTR {
+			err, _ = unix.Connect(fd, sockaddr(netip.AddrPortFrom(far4, 80))).(unix.Errno)
+		}
+		outcome <- err
+	}()
 	expect(t, h, "SYN", func(p packet) bool { return p.proto == protoTCP })
 	if err := h.Close(); err != nil {
 		t.Fatal(err)

@@ -452,6 +452,7 @@ func BenchmarkLinkTCP(b *testing.B) {
 	for i := range pkts {
 		pkts[i] = make([]byte, size)
 	}
+	go drain(client) // its acknowledgements
 	done := make(chan struct{})
 	b.SetBytes(size * batch)
 	b.ReportAllocs()
