@@ -1,3 +1,7 @@
+//go:build !race
+
+// The race detector needs memory of its own.
+
 package agent_test
 
 import (
@@ -12,8 +16,6 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
-	"runtime/debug"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -139,9 +141,6 @@ const crowd = 1000
 // rest, with programs that do not read, and with servers that do not. The
 // agent's memory stays within its budget, and what it refuses for that it counts.
 func TestFootprint(t *testing.T) {
-	if raced() {
-		t.Skip("the race detector needs memory of its own")
-	}
 	// The test binary has some more code than an agent, and a busy machine collects
 	// its garbage late.
 	const budget = agent.DefaultMemory/(1<<20) + 6
@@ -281,10 +280,4 @@ func listen(t *testing.T, serve func(net.Conn)) (port uint16) {
 		}
 	}()
 	return uint16(ln.Addr().(*net.TCPAddr).Port)
-}
-
-// raced reports whether the race detector is at work.
-func raced() bool {
-	info, ok := debug.ReadBuildInfo()
-	return ok && slices.ContainsFunc(info.Settings, func(s debug.BuildSetting) bool { return s.Key == "-race" && s.Value == "true" })
 }
