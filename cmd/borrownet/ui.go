@@ -217,11 +217,8 @@ func (u *ui) status(list []session.Status) error {
 
 // carrierText says what carries calls, and what bulk.
 func carrierText(st session.Status) string {
-	switch {
-	case st.BulkCarrier == "":
+	if st.BulkCarrier == "" {
 		return st.Carrier
-	case st.BulkCarrier == st.Carrier:
-		return "two of " + st.Carrier
 	}
 	return fmt.Sprintf("%s for calls, %s for bulk", st.Carrier, st.BulkCarrier)
 }
