@@ -93,21 +93,23 @@ spec:
 // tools runs shell scripts in the tools pod and on the laptop, in a session on api.
 type tools struct{ programs string }
 
-func newTools(t *testing.T) tools {
+// newTools makes the pod, and a StatefulSet named set. Tests have one each: names of pods that were there a moment ago
+// may be in some cache.
+func newTools(t *testing.T, set string) tools {
 	t.Helper()
 	x := tools{filepath.Dir(self(t))}
 	admin := []string{"kubectl", "--kubeconfig", os.Getenv("LAB_ADMIN_KUBECONFIG")}
-	for _, manifest := range []string{fmt.Sprintf(toolsPod, x.programs), moreNames} {
+	for _, manifest := range []string{fmt.Sprintf(toolsPod, x.programs), strings.ReplaceAll(moreNames, "shelves", set)} {
 		if r := (command{argv: append(admin, "apply", "-f", "-"), stdin: manifest}).run(t); r.code != 0 {
 			t.Fatal(r)
 		}
 	}
 	t.Cleanup(func() {
 		kubectl(t, "-n", "kube-system", "delete", "pod", "tools", "--now")
-		kubectl(t, "-n", "shop", "delete", "statefulset/shelves", "service/shelves", "--now")
+		kubectl(t, "-n", "shop", "delete", "statefulset/"+set, "service/"+set, "--now")
 	})
 	kubectl(t, "-n", "kube-system", "wait", "pod/tools", "--for=condition=Ready", "--timeout=50s")
-	kubectl(t, "-n", "shop", "rollout", "status", "statefulset/shelves", "--timeout=50s")
+	kubectl(t, "-n", "shop", "rollout", "status", "statefulset/"+set, "--timeout=50s")
 	if r := x.inPod(t, toolsEtc); r.code != 0 {
 		t.Fatal(r)
 	}
@@ -140,7 +142,7 @@ func (x tools) has(l lookup) bool {
 // TestResolversAsInThePod resolves names of every kind with every resolver, on the laptop and in a pod, and wants the same.
 func TestResolversAsInThePod(t *testing.T) {
 	up(t, "api")
-	x := newTools(t)
+	x := newTools(t, "shelves")
 	const domain = ".shop.svc.cluster.local"
 	complete := []string{"orders" + domain, "Ledger" + domain, "orders-pods" + domain, "warehouse" + domain, "shelves-0.shelves" + domain,
 		"shelves" + domain, "nobody" + domain, "outside.example.org"}
@@ -174,7 +176,7 @@ func TestResolversAsInThePod(t *testing.T) {
 // TestDigAsInThePod compares whole answers: flags, rcodes, names, types and records of complete names.
 func TestDigAsInThePod(t *testing.T) {
 	up(t, "api")
-	x := newTools(t)
+	x := newTools(t, "racks")
 	if !x.has(lookup{need: "dig"}) {
 		t.Skip("needs dig: make setup")
 	}
@@ -187,10 +189,10 @@ func TestDigAsInThePod(t *testing.T) {
 `
 	queries := []string{
 		"orders" + domain + " A", "orders" + domain + " AAAA", "ORDERS" + domain + " A", "orders" + domain + " MX", "orders" + domain + " TXT", "orders" + domain + " HTTPS",
-		"_http-web._tcp.orders-pods" + domain + " SRV", "_books._tcp.shelves" + domain + " SRV", "shelves-0.shelves" + domain + " A",
+		"_http-web._tcp.orders-pods" + domain + " SRV", "_books._tcp.racks" + domain + " SRV", "racks-0.racks" + domain + " A",
 		"warehouse" + domain + " A", "warehouse" + domain + " CNAME", "nobody" + domain + " A", "nobody" + domain + " SRV",
 		"cluster.local SOA", "cluster.local NS", "-x 10.96.0.10", "-x 10.96.255.254", "outside.example.org A", "kubernetes.default.svc.cluster.local A",
-		"+dnssec orders" + domain + " A", "+noedns orders" + domain + " A", "+tcp orders" + domain + " A", "+bufsize=512 shelves" + domain + " A", "+norecurse orders" + domain + " A",
+		"+dnssec orders" + domain + " A", "+noedns orders" + domain + " A", "+tcp orders" + domain + " A", "+bufsize=512 racks" + domain + " A", "+norecurse orders" + domain + " A",
 	}
 	script := normal
 	for _, q := range queries {

@@ -73,8 +73,11 @@ func (c *Client) ask(ctx context.Context, req hook.Request, payload []byte, fd i
 	if _, _, err := conn.(*net.UnixConn).WriteMsgUnix(req.Append(nil), oob, nil); err != nil {
 		return hook.Answer{}, nil, fmt.Errorf("ask session: %w", err)
 	}
-	if _, err := conn.Write(payload); err != nil {
-		return hook.Answer{}, nil, fmt.Errorf("ask session: %w", err)
+	// Without a payload the answer may be here already, and the broker's end closed.
+	if len(payload) > 0 {
+		if _, err := conn.Write(payload); err != nil {
+			return hook.Answer{}, nil, fmt.Errorf("ask session: %w", err)
+		}
 	}
 	b, err := io.ReadAll(io.LimitReader(conn, hook.AnswerSize+hook.MaxMessage))
 	if err != nil {
