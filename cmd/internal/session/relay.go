@@ -24,7 +24,7 @@ const dialLimit = 130 * time.Second
 func (s *Session) serveRelay(o *Opener) error {
 	if len(s.req.RemoteLocalhost) > 0 {
 		return &fault.Error{Code: fault.Hook, Op: "make localhost ports the pod's", Reason: "that needs a network namespace for the session, and it has none",
-			Hint: "leave --remote-localhost out, or borrownet doctor"}
+			Hint: "leave --remote-localhost out, or borrownet doctor", Err: errors.ErrUnsupported}
 	}
 	s.obs.Step("opening the relay")
 	var err error
