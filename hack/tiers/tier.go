@@ -66,12 +66,12 @@ func tiers() []*tier {
 	return []*tier{
 		{
 			name: "fast", about: "vet, unit tests, fuzz seeds, repository rules",
-			warm: 1, cold: 5, prove: "make test-fast",
+			warm: 3, cold: 6, prove: "make test-fast",
 			steps: fastSteps,
 		},
 		{
 			name: "race", about: "the packet path and the commands under the race detector",
-			warm: 3, cold: 8, prove: "make test-race",
+			warm: 8, cold: 11, prove: "make test-race",
 			probe: probeRace,
 			steps: func(context.Context) ([]step, error) {
 				return []step{{
@@ -82,28 +82,28 @@ func tiers() []*tier {
 		},
 		{
 			name: "hook", about: "user namespaces, TUN and seccomp, as an unprivileged user",
-			warm: 0.5, cold: 1, prove: "make test-hook",
+			warm: 1.5, cold: 2, prove: "make test-hook",
 			probe: probeHook,
 			// As root these tests run again as an unprivileged user, by themselves.
 			steps: hookSteps,
 		},
 		{
 			name: "lab", about: "end to end in a real single-node Kubernetes, from a laptop namespace",
-			warm: 5, cold: 18, prove: "sudo make test-lab",
+			warm: 7, cold: 20, prove: "sudo make test-lab",
 			probe:   probeLab,
 			missing: missingLab,
 			steps:   labSteps,
 		},
 		{
 			name: "mesh", about: "end to end in a lab whose namespace is in a STRICT Istio mesh and kept by Flux",
-			warm: 5, cold: 30, prove: "sudo make test-mesh",
+			warm: 4, cold: 30, prove: "sudo make test-mesh",
 			probe:   probeMesh,
 			missing: missingMesh,
 			steps:   meshSteps,
 		},
 		{
 			name: "bench", about: "every row of the bench once, in the lab",
-			warm: 3, cold: 3, prove: "sudo make bench",
+			warm: 1.5, cold: 1.5, prove: "sudo make bench",
 			probe:   probeLab,
 			missing: missingLab,
 			steps:   benchSteps,
