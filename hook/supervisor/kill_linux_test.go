@@ -217,7 +217,8 @@ func kill(t *testing.T, who, op, hears string) {
 		t.Fatal(err)
 	}
 	group := -cmd.Process.Pid
-	limit := time.AfterFunc(time.Minute, func() { unix.Kill(group, unix.SIGKILL) })
+	// A connect() that nobody could abort, because its helper was killed, may have to wait for its kernel: 127 s.
+	limit := time.AfterFunc(3*time.Minute, func() { unix.Kill(group, unix.SIGKILL) })
 	t.Cleanup(func() { limit.Stop(); unix.Kill(group, unix.SIGKILL); cmd.Wait() })
 	lines := make(chan string, 16)
 	go func() { // ends with the program
