@@ -66,7 +66,7 @@ func tiers() []*tier {
 	return []*tier{
 		{
 			name: "fast", about: "vet, unit tests, fuzz seeds, repository rules",
-			warm: 3, cold: 6, prove: "make test-fast",
+			warm: 3, cold: 4, prove: "make test-fast",
 			steps: fastSteps,
 		},
 		{
