@@ -126,9 +126,6 @@ func (t *Tunnel) Attach(lane fairqueue.Lane, c io.ReadWriteCloser) { t.links[lan
 // Stats returns the counters of a lane's link.
 func (t *Tunnel) Stats(lane fairqueue.Lane) link.Stats { return t.links[lane].Stats() }
 
-// Device returns a lane's Device.
-func (t *Tunnel) Device(lane fairqueue.Lane) *Device { return t.devices[lane] }
-
 // Renew is [Device.Renew] of both Devices.
 func (t *Tunnel) Renew() error {
 	var errs []error
