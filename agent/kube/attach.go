@@ -227,11 +227,23 @@ func (a *attachment) silent(ctx context.Context, name string, reused bool) error
 	if err != nil {
 		return err
 	}
-	if s := statusOf(pod, name); s != nil && s.State.Terminated != nil {
-		if reused {
-			return errEnded
+	soon, cancel := context.WithTimeoutCause(ctx, stateGrace, errNoHello)
+	defer cancel()
+	for {
+		if s := statusOf(pod, name); s != nil && s.State.Terminated != nil {
+			if reused {
+				return errEnded
+			}
+			return a.ended(ctx, name, s.State.Terminated)
 		}
-		return a.ended(ctx, name, s.State.Terminated)
+		next, err := a.nextChange(soon, pod)
+		if errors.Is(context.Cause(soon), errNoHello) {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		pod = next
 	}
 	return &Error{Op: "attach to", Object: a.object(),
 		Reason: fmt.Sprintf("container %s runs image %q but does not speak like an agent", name, a.image),

@@ -24,6 +24,10 @@ var (
 // startTimeout is how long a node may take for all but the image.
 const startTimeout = 2 * time.Minute
 
+// stateGrace is how much later than the end of its output the end of a
+// container may show in the pod's status.
+const stateGrace = 3 * time.Second
+
 // awaitRunning returns when the ephemeral container name runs. What cannot
 // get better by waiting is an error at once, and so is an image that the node
 // does not get in time: a registry that does not answer looks like a slow one.
