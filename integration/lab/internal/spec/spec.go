@@ -57,6 +57,8 @@ type Spec struct {
 	Mesh bool `json:"mesh"`
 	// Flux says that a GitOps controller keeps the sample workloads.
 	Flux bool `json:"flux"`
+	// Docker says that the laptop has a Docker engine.
+	Docker bool `json:"docker"`
 
 	Checkout   string `json:"checkout"`   // source tree, on the laptop at the same path
 	GoRoot     string `json:"goRoot"`     // Go distribution, or empty
