@@ -32,7 +32,7 @@ var letters = []string{
 	"id AKIAABCDEFGHIJKLMNOP and ghp_abcdefghijklmnop0123",
 	"-----BEGIN RSA PRIVATE KEY-----\nMIIEvQIBADANBgkq\n-----END RSA PRIVATE KEY-----\nafter the key",
 	"cut off:\n-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkq",
-	"proxy http://user:urlpassword@proxy.example.org:3128/ refused",
+	"proxy http://user:urlpassword@gate.example.org:3128/ refused",
 	"borrownet up --token flagvalue77 --pod api",
 	"by itself knownsecret99 and " + base64.StdEncoding.EncodeToString([]byte("knownsecret99")),
 	"the value envsecret00 of a variable",
@@ -42,15 +42,15 @@ var letters = []string{
 
 // stay has to be there yet.
 var stay = []string{
-	"msg=\"dial\"", "next=1", `"pod": "api"`, "stands alone", "here", "after the key", "proxy.example.org:3128/ refused", "--pod api", "by itself",
-	"of a variable", "and more", "finding deploy/api in namespace shop", "KUBECONFIG=/home/jane/.kube/config", "no such pod", "BASHRC_THING",
-	"https_proxy=http://[redacted]@proxy.example.org",
+	"msg=\"dial\"", "next=1", `"pod": "api"`, "stands alone", "here", "after the key", "gate.example.org:3128/ refused", "--pod api", "by itself",
+	"of a variable", "and more", "finding deploy/api in namespace shop", "KUBECONFIG=/etc/jane/kubeconfig", "no such pod", "BASHRC_THING",
+	"https_proxy=http://[redacted]@gate.example.org",
 }
 
 func TestBundleHasNoSecrets(t *testing.T) {
 	var r Redactor
 	r.Know("knownsecret99", "abc")
-	env := Environment(&r, []string{"DB_PASSWORD=envsecret00", "KUBECONFIG=/home/jane/.kube/config", "BASHRC_THING=hunter2horse", "https_proxy=http://user:urlpassword@proxy.example.org"})
+	env := Environment(&r, []string{"DB_PASSWORD=envsecret00", "KUBECONFIG=/etc/jane/kubeconfig", "BASHRC_THING=hunter2horse", "https_proxy=http://user:urlpassword@gate.example.org"})
 	parts := []Part{
 		{"log", func(context.Context) (string, error) {
 			return strings.Join(letters, "\n") + "\nfinding deploy/api in namespace shop", nil
