@@ -2,19 +2,12 @@ package main
 
 import (
 	"fmt"
-	"net"
 	"os"
 	"sync"
-	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/borrownet/borrownet/cmd/internal/launch"
 	"github.com/borrownet/borrownet/cmd/internal/proc"
 )
-
-// peerTimeout bounds how long a program waits while its server is looked at.
-const peerTimeout = time.Second
 
 // outside warns, once per server, when programs of a session leave their work to
 // one that was there before: what that starts is not in the session.
@@ -38,7 +31,7 @@ func (o *outside) connecting(path string) func() {
 		return nil
 	}
 	return func() {
-		if pid, err := listenerOf(path); err != nil || o.started(pid) {
+		if pid, err := proc.Listener(path); err != nil || o.started(pid) {
 			return // nobody listens, or it is the program's own
 		}
 		o.say(s)
@@ -59,25 +52,4 @@ func (o *outside) say(s launch.Server) {
 	}
 	o.said[s.Name] = true
 	o.warn(fmt.Sprintf("%s was started outside of the session: %s are not in the pod", s.Name, s.Starts), s.Hint)
-}
-
-// listenerOf returns the process that listens at a path (SO_PEERCRED, unix(7)).
-func listenerOf(path string) (pid int, err error) {
-	c, err := net.DialTimeout("unix", path, peerTimeout)
-	if err != nil {
-		return 0, err
-	}
-	defer c.Close()
-	raw, err := c.(*net.UnixConn).SyscallConn()
-	if err != nil {
-		return 0, err
-	}
-	var cred *unix.Ucred
-	if ctlErr := raw.Control(func(fd uintptr) { cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }); ctlErr != nil {
-		return 0, ctlErr
-	}
-	if err != nil {
-		return 0, err
-	}
-	return int(cred.Pid), nil
 }
