@@ -12,8 +12,6 @@ const protocolTCP = 6
 // ends are those of a flow, from the one that opened it.
 type ends struct{ client, server netip.AddrPort }
 
-func (e ends) valid() bool { return e.server.IsValid() }
-
 // segment is what a Queue has to know of a TCP segment.
 type segment struct {
 	ends
