@@ -46,11 +46,22 @@ func Open(spec Spec, helper string) (_ *Capture, err error) {
 		if err != nil {
 			return nil, err
 		}
-		if c.rings[iface], err = newRing(fd, iface, dev, program, spec.Ring/int(interfaces)); err != nil {
+		if c.rings[iface], err = newRing(fd, iface, dev, program, spec.ringOf(iface)); err != nil {
 			return nil, errors.Join(err, unix.Close(fd))
 		}
 	}
 	return c, nil
+}
+
+// ringOf returns the bytes for an interface's ring: one on which ports are watched only has little to hold.
+func (s *Spec) ringOf(iface uint8) int {
+	switch {
+	case len(s.Loopback) > 0 && len(s.Pod) > 0:
+		return s.Ring / 2
+	case iface == Loopback && len(s.Loopback) == 0, iface == Pod && len(s.Pod) == 0:
+		return s.Ring / 8
+	}
+	return s.Ring / 8 * 7
 }
 
 // filter is what belongs on an interface's socket now.
