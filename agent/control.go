@@ -18,7 +18,7 @@ func (s *session) serveControl() error {
 	if err != nil {
 		return err
 	}
-	s.serveHTTP(ln, s.agent.control(), "control API")
+	s.serveHTTP(ln, s.introduced(s.agent.control()), "control API")
 	return nil
 }
 
