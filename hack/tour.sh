@@ -13,9 +13,8 @@ work=$(mktemp -d)
 demo=
 leave() { [ -z "$demo" ] || { kill "$demo" 2>/dev/null && wait "$demo" || true; }; chmod -R u+w "$work"; rm -rf "$work"; }
 trap leave EXIT
-export XDG_RUNTIME_DIR=$work/run HOME=$work/home KUBECONFIG=
 GOMODCACHE=$(go env GOMODCACHE) GOCACHE=$(go env GOCACHE)
-export GOMODCACHE GOCACHE
+export GOMODCACHE GOCACHE XDG_RUNTIME_DIR=$work/run HOME=$work/home KUBECONFIG=
 mkdir -m 700 "$XDG_RUNTIME_DIR" "$HOME"
 unset BORROWNET_AGENT_IMAGE MAKEFLAGS MFLAGS VERSION GOFLAGS
 
@@ -28,7 +27,7 @@ type() {
   bash -c "$1" >"$work/said" 2>&1 || code=$?
   # What is this machine's and this moment's own does not belong into a document.
   sed -e "s|$work/home|~|g; s|$work/run|/run/user/1000|g; s|$work|~|g; s/\x1b\[[0-9;]*m//g" "$work/said" >>"$text"
-  say ""
+  [ ! -s "$work/said" ] || say ""
   [ "$code" = "${WANT:-0}" ] || { cat "$work/said" >&2; echo "error: $1: exit code $code" >&2; exit 1; }
 }
 begin() { say '```console'; }
@@ -45,8 +44,9 @@ cd "$work"
 begin
 WANT=0 type "git clone -q file://$root borrownet"
 sed -i "s|file://$root|https://github.com/borrownet/borrownet|" "$text"
+say '$ cd borrownet'
 cd borrownet
-type "make build 2>&1 | grep -v '^CGO_ENABLED' || true"
+type "make build"
 export PATH=$PWD/bin:$PATH
 type 'export PATH=$PWD/bin:$PATH'
 type "borrownet version"
@@ -65,7 +65,7 @@ for _ in $(seq 600); do
   read -rt 0.1 <> <(:) || true
 done
 grep -q 'it stays up' "$work/demo"
-borrownet down >/dev/null 2>&1
+borrownet down --stop-agent >/dev/null 2>&1
 grep 'it stays up' "$work/demo" >>"$text"
 say ""
 type "borrownet ls --context demo"
@@ -97,7 +97,7 @@ forward=$!
 for _ in $(seq 300); do grep -q 'Ctrl-C' "$work/forward" && break; read -rt 0.1 <> <(:) || true; done
 cat "$work/forward" >>"$text"
 say ""
-at=$(grep -om1 '^127.0.0.1:[0-9]*' "$work/forward")
+at=$(grep -om1 '^127.0.0.1:[0-9]*' "$work/forward") # the port is free, not chosen
 type "borrownet demo call http://$at/by/a/forward"
 kill -INT "$forward" && wait "$forward"
 end

@@ -153,6 +153,10 @@ func TestDocumentedCommandsAreTyped(t *testing.T) {
 			continue
 		}
 		for _, w := range wordsOf(codeOf(readFile(t, name))) {
+			verb, _, _ := strings.Cut(w, " ")
+			if _, err := os.Stat(filepath.Join(root, "docs/cli/borrownet-"+verb+".md")); err != nil {
+				continue // what the program says of itself
+			}
 			seen++
 			if !typed[w] && elsewhere[w] == "" {
 				t.Errorf("%s shows `borrownet %s`, and no script types it", name, w)
