@@ -33,6 +33,7 @@ const (
 	cobra      = "github.com/spf13/cobra"
 	pflag      = "github.com/spf13/pflag"
 	yaml       = "sigs.k8s.io/yaml"
+	yamlNodes  = "go.yaml.in/yaml/v3"
 	gocmp      = "github.com/google/go-cmp"
 	testscript = "github.com/rogpeppe/go-internal"
 )
@@ -80,9 +81,10 @@ var layers = map[string]layer{
 	"hook/hooktest":         {ours: []string{"hook/..."}, linux: []string{xsys}, why: "a test kit"},
 	"hook/netns":            {ours: []string{"netstack/flow"}, linux: []string{xsys, netlink}, why: "the helper holds capabilities"},
 	"agent/wire":            {why: "the contract between client and agent"},
+	"agent/capture":         {ours: []string{"netstack/flow"}, third: []string{xnet + "/bpf"}, linux: []string{xsys, netlink}, why: "reads other people's traffic: small, and apart"},
 	"agent/image":           {why: "builds images without an engine"},
 	"agent": {
-		ours:  []string{"agent/wire", "netstack", "netstack/wg", "netstack/link", "netstack/relay", "netstack/fairqueue", "netstack/flow"},
+		ours:  []string{"agent/capture", "agent/wire", "netstack", "netstack/wg", "netstack/link", "netstack/relay", "netstack/fairqueue", "netstack/flow"},
 		linux: []string{xsys},
 		why:   "runs in other people's pods: nothing it does not need",
 	},
@@ -92,25 +94,33 @@ var layers = map[string]layer{
 		why: "the only importer of k8s.io",
 	},
 	"cmd/internal/...": {
-		ours:  []string{"agent", "agent/wire", "agent/image", "agent/kube", "netstack/...", "dnsproxy", "dnsproxy/zone", "hook/...", "cmd/internal/..."},
+		ours:  []string{"agent", "agent/capture", "agent/wire", "agent/image", "agent/kube", "netstack/...", "dnsproxy", "dnsproxy/zone", "hook/...", "cmd/internal/..."},
 		third: []string{cobra, yaml, xterm, bubbletea, xansi}, linux: []string{xsys}, tests: []string{"dnsproxy/dnsproxytest"},
 		why: "composes packages; libraries stay behind their packages",
+	},
+	"cmd/internal/compose": {
+		ours: []string{"cmd/internal/container", "cmd/internal/fault", "hook/netns", "hook/view"}, third: []string{yamlNodes},
+		why: "the only importer of a YAML library that keeps what it does not know",
 	},
 	"cmd/borrownet": {
 		ours: []string{"cmd/internal/...", "agent/wire", "agent/kube", "dnsproxy", "hook", "hook/netns", "hook/supervisor", "hook/switchboard", "hook/view"}, third: []string{cobra, pflag, xterm}, linux: []string{xsys},
 		why: "flags and text only",
 	},
-	"cmd/borrownet-agent": {ours: []string{"agent", "agent/wire", "netstack/wg"}, why: "no logic"},
-	"hack/confine":        {linux: []string{xsys}, why: "a tool of the tests"},
-	"hack/mkman":          {why: "a build tool"},
-	"hack/mksbom":         {why: "a build tool"},
-	"hack/mkimage":        {ours: []string{"agent/image"}, why: "a build tool"},
-	"hack/tiers":          {why: "runs before anything else is known to work"},
-	"integration":         {ours: []string{"integration/apps/stream"}, why: "drives programs, not packages"},
-	"integration/bench":   {ours: []string{"integration/apps/stream"}, third: []string{xsys}, why: "drives programs, not packages"},
+	"cmd/borrownet-capture": {ours: []string{"agent/capture"}, why: "has a capability"},
+	"cmd/borrownet-agent":   {ours: []string{"agent", "agent/wire", "netstack/wg"}, why: "no logic"},
+	"hack/confine":          {linux: []string{xsys}, why: "a tool of the tests"},
+	"hack/mkman":            {why: "a build tool"},
+	"hack/mksbom":           {why: "a build tool"},
+	"hack/mkimage":          {ours: []string{"agent/image"}, why: "a build tool"},
+	"hack/tiers":            {why: "runs before anything else is known to work"},
+	"integration":           {ours: []string{"integration/apps/stream"}, why: "drives programs, not packages"},
+	"integration/bench":     {ours: []string{"integration/apps/stream"}, third: []string{xsys}, why: "drives programs, not packages"},
 	"integration/hostile": {
 		ours: []string{"agent", "agent/wire", "netstack/..."},
 		why:  "an agent that lies: it speaks the real protocol",
+	},
+	"integration/containers": {
+		why: "drives programs, not packages",
 	},
 	"integration/apps/...": {
 		ours: []string{"integration/apps/..."}, third: []string{websocket, grpc},
