@@ -134,6 +134,8 @@ var elsewhere = map[string]string{
 	"up --agent-image": "TestPolicyAdmitsTheTargetsImage",
 	"up --dry-run":     "TestMissingVerbIsNamed",
 	"env --session":    "TestShellEnv",
+	"up --docker":      "TestDockerRun",
+	"compose":          "TestCompose", "compose --service": "TestCompose", "compose --build": "TestCompose",
 }
 
 // TestDocumentedCommandsAreTyped: each verb, and each of its flags, that README.md,
