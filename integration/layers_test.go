@@ -30,6 +30,7 @@ const (
 	grpc       = "google.golang.org/grpc"
 	cobra      = "github.com/spf13/cobra"
 	yaml       = "sigs.k8s.io/yaml"
+	gopacket   = "github.com/gopacket/gopacket"
 	gocmp      = "github.com/google/go-cmp"
 	testscript = "github.com/rogpeppe/go-internal"
 )
@@ -57,6 +58,13 @@ var layers = map[string]layer{
 	"netstack": {
 		ours: []string{"netstack/flow", "netstack/relay", "netstack/fairqueue"}, third: []string{gvisor},
 		why: "knows nothing of Kubernetes, hooks or DNS",
+	},
+	"netstack/mirror":            {ours: []string{"netstack/flow"}, why: "what capture and replay share"},
+	"netstack/mirror/mirrortest": {ours: []string{"netstack/flow", "netstack/mirror"}, why: "a test kit"},
+	"netstack/reassembly":        {ours: []string{"netstack/flow", "netstack/mirror"}, why: "its streams must be testable without a network"},
+	"netstack/replay": {
+		ours: []string{"netstack/flow", "netstack/mirror", "netstack/reassembly", "netstack/relay"},
+		why:  "delivers through whatever it is given to dial with",
 	},
 	"netstack/leaktest":      {why: "a test kit"},
 	"netstack/link/linktest": {why: "a test kit"},
@@ -90,11 +98,11 @@ var layers = map[string]layer{
 	},
 	"cmd/internal/...": {
 		ours:  []string{"agent", "agent/wire", "agent/image", "agent/kube", "netstack/...", "dnsproxy", "dnsproxy/zone", "hook/...", "cmd/internal/..."},
-		third: []string{cobra, yaml, xterm}, linux: []string{xsys}, tests: []string{"dnsproxy/dnsproxytest"},
+		third: []string{cobra, yaml, xterm, gopacket}, linux: []string{xsys}, tests: []string{"dnsproxy/dnsproxytest"},
 		why: "composes packages; libraries stay behind their packages",
 	},
 	"cmd/borrownet": {
-		ours: []string{"cmd/internal/...", "agent/wire", "agent/kube", "dnsproxy", "hook", "hook/netns", "hook/supervisor", "hook/switchboard", "hook/view"}, third: []string{cobra, xterm}, linux: []string{xsys},
+		ours: []string{"cmd/internal/...", "agent/wire", "agent/kube", "dnsproxy", "hook", "hook/netns", "hook/supervisor", "hook/switchboard", "hook/view", "netstack/replay"}, third: []string{cobra, xterm}, linux: []string{xsys},
 		why: "flags and text only",
 	},
 	"cmd/borrownet-agent": {ours: []string{"agent", "agent/wire", "netstack/wg"}, why: "no logic"},
@@ -219,6 +227,8 @@ var linked = []struct {
 		module + "/hook":            "the hook belongs to the laptop",
 		module + "/dnsproxy":        "names are the client's business",
 		module + "/netstack/router": "the router belongs to the laptop",
+		module + "/netstack/replay": "the replay belongs to the laptop",
+		gopacket:                    "files belong to the laptop",
 	}},
 	{"cmd/borrownet", map[string]string{
 		"k8s.io/client-go/kubernetes": "the whole clientset costs minutes of compile time; import the api groups that are used",
