@@ -26,6 +26,7 @@ const (
 type request struct {
 	method, target, host string
 	at                   time.Time // in the capture
+	exchange             *exchange // nil: answers are not compared
 }
 
 // An inlet takes what a client has sent and decides what the local program gets of
@@ -33,7 +34,8 @@ type request struct {
 type inlet struct {
 	r    *Replayer
 	flow flow.Flow
-	out  *queue // nil until there is something for the local program
+	out  *queue  // nil until there is something for the local program
+	live *outlet // where the live answers are; nil if they are not compared
 
 	phase   phase
 	speaks  protocol
@@ -186,15 +188,28 @@ func (in *inlet) begin(r *http.Request, head []byte) {
 	if f == taken && (!in.ensure() || !in.r.fits(in.out, len(head))) {
 		f = slow
 	}
+	q := &request{method: r.Method, target: r.RequestURI, host: r.Host, at: in.r.now}
 	in.drop = f != taken
+	in.expect(q)
 	if in.drop {
 		in.r.counts.requests.count(f)
 	} else {
-		in.out.push(item{kind: itemBegin, data: head, request: &request{method: r.Method, target: r.RequestURI, host: r.Host, at: in.r.now}})
+		in.out.push(item{kind: itemBegin, data: head, request: q})
 	}
 	if in.frame.empty() {
 		in.end()
 	}
+}
+
+// expect prepares to compare the answers to a request.
+func (in *inlet) expect(q *request) {
+	if in.live == nil {
+		return
+	}
+	if !in.drop {
+		q.exchange = in.r.exchange(q, in.flow)
+	}
+	in.live.expect(q.method, q.exchange)
 }
 
 // body passes on a part of a request's body.

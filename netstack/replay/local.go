@@ -15,7 +15,8 @@ import (
 type local struct {
 	conn    relay.Conn
 	counts  *counters
-	answers chan int      // holds one: the status of the answer to the latest request
+	answers chan *Answer  // holds one: to the latest request
+	keep    bool          // answers are kept, to be compared
 	gone    chan struct{} // closed when there is nothing more to read
 
 	mu     sync.Mutex
@@ -24,8 +25,8 @@ type local struct {
 }
 
 // newLocal begins to read from c.
-func newLocal(c relay.Conn, counts *counters, http bool) *local {
-	l := &local{conn: c, counts: counts, answers: make(chan int, 1), gone: make(chan struct{}), bytes: !http}
+func (r *Replayer) newLocal(c relay.Conn, http bool) *local {
+	l := &local{conn: c, counts: &r.counts, answers: make(chan *Answer, 1), keep: r.cfg.OnDifference != nil, gone: make(chan struct{}), bytes: !http}
 	go l.read() // ends with the connection; close waits for it
 	return l
 }
@@ -120,17 +121,17 @@ func (l *local) answer(br *bufio.Reader, method string) error {
 		}
 		if resp.StatusCode == http.StatusSwitchingProtocols || method == http.MethodConnect && resp.StatusCode/100 == 2 {
 			l.discard()
-			l.answered(resp.StatusCode)
+			l.answered(&Answer{Status: resp.StatusCode, Header: resp.Header})
 			return nil
 		}
 		if resp.StatusCode < 200 {
 			continue // an interim one (RFC 9110 §15.2)
 		}
-		_, err = io.Copy(io.Discard, resp.Body)
+		a, err := readAnswer(resp, l.keep)
 		if err != nil {
 			return err
 		}
-		l.answered(resp.StatusCode)
+		l.answered(a)
 		if resp.Close {
 			return errClosing
 		}
@@ -140,12 +141,12 @@ func (l *local) answer(br *bufio.Reader, method string) error {
 
 // answered says that the answer is complete. If the request is not, it is an early
 // one, and the latest counts.
-func (l *local) answered(status int) {
+func (l *local) answered(a *Answer) {
 	l.mu.Lock()
 	l.method = ""
 	l.mu.Unlock()
 	select {
-	case l.answers <- status:
+	case l.answers <- a:
 	default:
 	}
 }

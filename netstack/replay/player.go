@@ -50,7 +50,7 @@ func (p *player) run() {
 			p.r.counts.requests.count(cut)
 		}
 	}
-	p.settle(cut, 0)
+	p.settle(cut, nil)
 	p.settleStream(cut)
 	p.hangUp(true)
 }
@@ -76,14 +76,14 @@ func (p *player) play(i item) {
 		if p.now != nil || p.raw && p.stream == taken {
 			p.hangUp(true)
 		}
-		p.settle(i.fate, 0)
+		p.settle(i.fate, nil)
 		p.settleStream(i.fate)
 	case itemFin:
 		p.finish()
 	case itemReset:
 		// A client that resets after its answer is common. What it had asked for
 		// completely stands.
-		p.settle(cut, 0)
+		p.settle(cut, nil)
 		p.settleStream(delivered)
 		p.hangUp(p.raw)
 	}
@@ -113,12 +113,12 @@ func (p *player) connect(http bool) bool {
 	}
 	c, err := p.r.dial(client, p.flow.Dst)
 	if err != nil {
-		p.settle(refused, 0)
+		p.settle(refused, nil)
 		p.settleStream(refused)
 		return false
 	}
 	p.dialed = true
-	p.local = newLocal(c, &p.r.counts, http)
+	p.local = p.r.newLocal(c, http)
 	return true
 }
 
@@ -138,7 +138,7 @@ func (p *player) send(b []byte) {
 		if p.in.hasCut() {
 			why = slow
 		}
-		p.settle(why, 0)
+		p.settle(why, nil)
 		p.settleStream(why)
 		p.hangUp(true)
 		return
@@ -168,8 +168,8 @@ func (p *player) lingered() bool {
 // further, would lose it.
 func (p *player) await() {
 	select {
-	case status := <-p.local.answers:
-		p.settle(delivered, status)
+	case a := <-p.local.answers:
+		p.settle(delivered, a)
 		return
 	case <-p.local.gone:
 	case <-p.r.ctx.Done():
@@ -177,8 +177,8 @@ func (p *player) await() {
 		limit := time.NewTimer(p.r.cfg.Linger)
 		defer limit.Stop()
 		select {
-		case status := <-p.local.answers:
-			p.settle(delivered, status)
+		case a := <-p.local.answers:
+			p.settle(delivered, a)
 			return
 		case <-p.local.gone:
 		case <-p.r.ctx.Done():
@@ -186,11 +186,11 @@ func (p *player) await() {
 		}
 	}
 	select {
-	case status := <-p.local.answers: // and then it was gone
-		p.settle(delivered, status)
+	case a := <-p.local.answers: // and then it was gone
+		p.settle(delivered, a)
 	default:
 		p.r.counts.unanswered.Add(1)
-		p.settle(delivered, 0)
+		p.settle(delivered, nil)
 	}
 	p.hangUp(false)
 }
@@ -216,7 +216,7 @@ func (p *player) playStream(i item) {
 
 // finish ends the client's direction, and waits for the end of the other.
 func (p *player) finish() {
-	p.settle(cut, 0)
+	p.settle(cut, nil)
 	if p.local == nil {
 		return
 	}
@@ -238,18 +238,26 @@ func (p *player) finish() {
 	p.hangUp(false)
 }
 
-// settle notes what has become of the request under way, if one is.
-func (p *player) settle(f fate, status int) {
+// settle notes what has become of the request under way, if one is, and the answer
+// to it, nil if there is none.
+func (p *player) settle(f fate, a *Answer) {
 	if p.now == nil {
 		return
 	}
 	p.r.counts.requests.count(f)
-	if p.r.cfg.OnRequest != nil {
-		p.r.cfg.OnRequest(Request{
-			Time: p.now.at, Client: p.flow.Src, Server: p.flow.Dst, Method: p.now.method, Target: p.now.target, Host: p.now.host,
-			Bytes: p.bytes, Status: status, Fate: f.String(),
-		})
+	why := f.String()
+	if a == nil {
+		if f == delivered {
+			why = "no answer"
+		}
+		a = &Answer{Missing: why}
 	}
+	if p.r.cfg.OnRequest != nil {
+		told := p.now.told(p.flow)
+		told.Bytes, told.Status, told.Fate = p.bytes, a.Status, f.String()
+		p.r.cfg.OnRequest(told)
+	}
+	p.now.exchange.answered(localSide, a)
 	p.now = nil
 }
 

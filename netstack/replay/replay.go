@@ -51,6 +51,12 @@ type Config struct {
 	// OnRequest is told what has become of each request that was not left out. It is
 	// called by several goroutines and must not wait. It may be nil.
 	OnRequest func(Request)
+	// OnDifference is told of each delivered request how the local answer differs from
+	// the live one, which the capture must have whole. It is called by several
+	// goroutines and must not wait. Nil: answers are not compared.
+	OnDifference func(Difference)
+	// Ignore says what is not compared.
+	Ignore Ignore
 	// Wait makes Packet wait for a slow local program instead of giving up: for
 	// captures that wait themselves.
 	Wait bool
@@ -138,16 +144,34 @@ func (r *Replayer) isServer(a netip.AddrPort) bool {
 	return a.Addr().IsLoopback() || slices.Contains(r.cfg.Servers, a.Addr())
 }
 
+// told is what there is to tell of a request before its fate is known.
+func (q *request) told(f flow.Flow) Request {
+	return Request{Time: q.at, Client: f.Src, Server: f.Dst, Method: q.method, Target: q.target, Host: q.host}
+}
+
+// exchange prepares to compare the answers to a request.
+func (r *Replayer) exchange(q *request, f flow.Flow) *exchange {
+	told := q.told(f)
+	return &exchange{compare: func(live, local *Answer) {
+		told.Status = local.Status
+		r.cfg.OnDifference(Difference{Request: told, Live: *live, Local: *local, Differs: compare(live, local, &r.cfg.Ignore)})
+	}}
+}
+
 // open begins a flow.
 func (r *Replayer) open(f flow.Flow, whole bool, _ time.Time) (client, server reassembly.Stream) {
 	in := &inlet{r: r, flow: f}
+	if r.cfg.OnDifference != nil {
+		in.live = &outlet{}
+		server = in.live
+	}
 	if whole {
 		r.counts.opened.Add(1)
 	} else {
 		r.counts.before.Add(1)
 		in.phase = waiting
 	}
-	return in, nil
+	return in, server
 }
 
 // Packet implements mirror.Replayer.
