@@ -33,6 +33,7 @@ const (
 	cobra      = "github.com/spf13/cobra"
 	pflag      = "github.com/spf13/pflag"
 	yaml       = "sigs.k8s.io/yaml"
+	yamlNodes  = "go.yaml.in/yaml/v3"
 	gopacket   = "github.com/gopacket/gopacket"
 	gocmp      = "github.com/google/go-cmp"
 	testscript = "github.com/rogpeppe/go-internal"
@@ -102,8 +103,16 @@ var layers = map[string]layer{
 	},
 	"cmd/internal/...": {
 		ours:  []string{"agent", "agent/capture", "agent/wire", "agent/image", "agent/kube", "netstack/...", "dnsproxy", "dnsproxy/zone", "hook/...", "cmd/internal/..."},
-		third: []string{cobra, yaml, xterm, bubbletea, xansi, gopacket}, linux: []string{xsys}, tests: []string{"dnsproxy/dnsproxytest"},
+		third: []string{cobra, yaml, xterm, bubbletea, xansi}, linux: []string{xsys}, tests: []string{"dnsproxy/dnsproxytest"},
 		why: "composes packages; libraries stay behind their packages",
+	},
+	"cmd/internal/compose": {
+		ours: []string{"cmd/internal/container", "cmd/internal/fault", "hook/netns", "hook/view"}, third: []string{yamlNodes},
+		why: "the only importer of a YAML library that keeps what it does not know",
+	},
+	"cmd/internal/recording": {
+		ours: []string{"netstack/flow", "netstack/mirror", "netstack/relay", "netstack/replay"}, third: []string{gopacket},
+		why: "the only importer of a pcapng library",
 	},
 	"cmd/borrownet": {
 		ours: []string{"cmd/internal/...", "agent/wire", "agent/kube", "dnsproxy", "hook", "hook/netns", "hook/supervisor", "hook/switchboard", "hook/view", "netstack/replay"}, third: []string{cobra, pflag, xterm}, linux: []string{xsys},
@@ -121,6 +130,9 @@ var layers = map[string]layer{
 	"integration/hostile": {
 		ours: []string{"agent", "agent/wire", "netstack/..."},
 		why:  "an agent that lies: it speaks the real protocol",
+	},
+	"integration/containers": {
+		why: "drives programs, not packages",
 	},
 	"integration/apps/...": {
 		ours: []string{"integration/apps/..."}, third: []string{websocket, grpc},
