@@ -30,6 +30,7 @@ const (
 	grpc       = "google.golang.org/grpc"
 	cobra      = "github.com/spf13/cobra"
 	yaml       = "sigs.k8s.io/yaml"
+	yamlNodes  = "go.yaml.in/yaml/v3"
 	gocmp      = "github.com/google/go-cmp"
 	testscript = "github.com/rogpeppe/go-internal"
 )
@@ -90,7 +91,7 @@ var layers = map[string]layer{
 	},
 	"cmd/internal/...": {
 		ours:  []string{"agent", "agent/wire", "agent/image", "agent/kube", "netstack/...", "dnsproxy", "dnsproxy/zone", "hook/...", "cmd/internal/..."},
-		third: []string{cobra, yaml, xterm}, linux: []string{xsys}, tests: []string{"dnsproxy/dnsproxytest"},
+		third: []string{cobra, yaml, yamlNodes, xterm}, linux: []string{xsys}, tests: []string{"dnsproxy/dnsproxytest"},
 		why: "composes packages; libraries stay behind their packages",
 	},
 	"cmd/borrownet": {

@@ -17,21 +17,21 @@ func (s *Session) openPorts(o *Opener) error {
 	if err != nil {
 		return err
 	}
-	s.onClose(inside.Close)
+	s.onEnd(inside.Close)
 	name := socketName()
 	ln, err := o.Dir.Listen(name)
 	if err != nil {
 		return fmt.Errorf("serve programs: %w", err)
 	}
 	s.board = o.Dir.Path(name)
-	ctx, cancel := context.WithCancel(s.ctx)
+	ctx, cancel := context.WithCancel(s.life)
 	s.ports = newPorts(ctx, s.req.Publish, inside, s.log)
 	s.ports.dial, s.ports.sendUDP = s.locals.dialProgram, s.stack.SendUDP
 	s.locals.ports.Store(s.ports)
 	served, looked := make(chan error, 1), make(chan struct{})
 	go func() { served <- (&switchboard.Server{Listener: ln, Handler: board{s.ports}, Logger: s.log}).Run(ctx) }() // ends with ctx
 	go func() { defer close(looked); s.ports.run() }()                                                             // ends with ctx
-	s.onClose(func() error {
+	s.onEnd(func() error {
 		cancel()
 		<-looked
 		return <-served
