@@ -12,9 +12,6 @@ import (
 	"github.com/borrownet/borrownet/cmd/internal/fault"
 )
 
-// boardPause is the time between two pictures of a board.
-const boardPause = 100 * time.Millisecond
-
 // board shows how several things that are set up at once go on: on a terminal as a
 // picture that changes, elsewhere line by line.
 type board struct {
@@ -42,24 +39,23 @@ func newBoard(u *ui, names []string) *board {
 	for _, n := range names {
 		b.rows = append(b.rows, boardRow{name: n, text: "waiting"})
 	}
-	if fd := int(os.Stderr.Fd()); u.err == os.Stderr && term.IsTerminal(fd) && os.Getenv("TERM") != "dumb" {
-		if w, h, err := term.GetSize(fd); err == nil && w > 20 && h > 5 {
-			b.live, b.width, b.high = true, w, h
-			b.ended.Go(b.paint)
-		}
+	w, h, err := term.GetSize(int(os.Stderr.Fd()))
+	if (u.progress == progressTTY || u.progress == progressAuto && isTerminal(u.err)) && err == nil && w > 20 && h > 5 {
+		b.live, b.width, b.high = true, w, h
+		b.ended.Go(b.paint) // ends with close
 	}
 	return b
 }
 
 // paint shows a new picture now and then, until close.
 func (b *board) paint() {
-	tick := time.NewTicker(boardPause)
-	defer tick.Stop()
+	again := time.NewTicker(tick)
+	defer again.Stop()
 	for {
 		select {
 		case <-b.stop:
 			return
-		case <-tick.C:
+		case <-again.C:
 			b.mu.Lock()
 			b.drawLocked(b.high - 2)
 			b.mu.Unlock()
@@ -79,7 +75,7 @@ func (b *board) step(i int, text string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.rows[i].text = line(text)
-	if !b.live {
+	if !b.live && !b.ui.emit(event{Session: b.rows[i].name, Step: text, State: "begun"}) {
 		b.ui.say("%s: %s", b.rows[i].name, text)
 	}
 }
@@ -93,7 +89,7 @@ func (b *board) done(i int, text string, problem *fault.Error) {
 	if problem != nil {
 		r.text, r.failed = line(problem.Error()), true
 	}
-	if !b.live {
+	if !b.live && b.ui.progress != progressJSON { // there the session says more
 		b.ui.say("%s: %s, after %s", r.name, r.state(), r.took())
 		if r.text != "" && !r.failed {
 			b.ui.say("%s: %s", r.name, r.text)

@@ -49,6 +49,7 @@ func (a *app) run() *cobra.Command {
 	}
 	target.add(cmd)
 	a.allowIOURing(cmd)
+	a.addProgress(cmd)
 	env.add(cmd)
 	stackFile(cmd, &file, "of the stack that SERVICE is of (default: borrownet.yaml)")
 	cmd.Flags().SetInterspersed(false) // flags after the command's name are the command's

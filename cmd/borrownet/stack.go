@@ -169,6 +169,7 @@ func (a *app) raiseAll(ctx context.Context, client *daemon.Client, names []strin
 				return
 			}
 			st := hold.Status
+			a.ui.emit(event{Session: name, Ready: &st})
 			text := "pod " + st.Target.Namespace + "/" + st.Target.Pod + ", " + roundTrip(st)
 			if m := st.Mesh; m != nil && m.Identity != "" {
 				text += ", " + identityText(*m)

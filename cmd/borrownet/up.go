@@ -53,6 +53,7 @@ func (a *app) up() *cobra.Command {
 	}
 	target.add(cmd)
 	a.allowIOURing(cmd)
+	a.addProgress(cmd)
 	env.add(cmd)
 	stackFile(cmd, &file, "that describes sessions: all are set up, or those named")
 	cmd.Flags().BoolVarP(&detach, "detach", "d", false, "return when the session is ready")
@@ -140,7 +141,9 @@ func usable(req session.Request, detach bool) error {
 
 // raise asks for a session and tells how it goes.
 func (a *app) raise(ctx context.Context, client *daemon.Client, req daemon.UpRequest) (*daemon.Hold, error) {
-	hold, err := client.Up(ctx, req, func(step string) { a.ui.say("%s", step) })
+	s := a.ui.begin(req.Name)
+	hold, err := client.Up(ctx, req, s.step)
+	s.done(err)
 	if err != nil {
 		return nil, fault.From(err)
 	}

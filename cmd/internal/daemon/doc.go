@@ -7,6 +7,8 @@
 //	GET    /v1/sessions[?measure=1]     []session.Status
 //	GET    /v1/sessions/{name}          session.Status
 //	GET    /v1/sessions/{name}/place    session.Place
+//	GET    /v1/sessions/{name}/names?name=NAME&type=TYPE   dnsproxy.Explanation
+//	GET    /v1/sessions/{name}/way[?host=HOST]   session.Way
 //	GET    /v1/sessions/{name}/changes  stream of Event, until the session has ended
 //	DELETE /v1/sessions/{name}[?stop-agent=1]   Downed
 //

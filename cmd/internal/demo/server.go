@@ -50,6 +50,7 @@ func (w *World) Serve(dir *rundir.Dir) (*Server, error) {
 	mux.HandleFunc("POST "+pathNext, s.successor)
 	mux.HandleFunc("POST "+pathRoll, s.roll)
 	mux.HandleFunc("POST "+pathDial, s.dial)
+	mux.HandleFunc("POST "+pathOffers, s.offers)
 	s.http = &http.Server{
 		Handler: mux, ReadHeaderTimeout: 10 * time.Second, MaxHeaderBytes: 16 << 10,
 		ErrorLog: slog.NewLogLogger(w.log.Handler(), slog.LevelDebug),
@@ -122,6 +123,19 @@ func (s *Server) resolve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.answer(w, t)
+}
+
+func (s *Server) offers(w http.ResponseWriter, r *http.Request) {
+	var req offersRequest
+	if !s.read(w, r, &req) {
+		return
+	}
+	out, err := s.world.Offers(req.Namespace)
+	if err != nil {
+		s.refuse(w, http.StatusNotFound, err)
+		return
+	}
+	s.answer(w, out)
 }
 
 func (s *Server) agents(w http.ResponseWriter, r *http.Request) {

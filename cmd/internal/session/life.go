@@ -140,7 +140,7 @@ func (s *Session) agentGone(ctx context.Context, since time.Duration) error {
 
 func (s *Session) lostFault(reason string, cause error) *fault.Error {
 	return &fault.Error{
-		Code: fault.SessionLost, Op: "keep session", Object: s.name, Reason: reason, Err: cause,
+		Code: fault.SessionLost, ID: "BN3201", Op: "keep session", Object: s.name, Reason: reason, Err: cause,
 		Hint: s.req.again(s.target),
 	}
 }
@@ -160,7 +160,7 @@ func (s *Session) linkState(st link.State) {
 		s.become(Ready, nil)
 		return
 	}
-	s.become(Reconnecting, &fault.Error{Code: fault.NoDataPath, Op: "reach the agent in", Object: "pod " + s.target.Namespace + "/" + s.target.Pod, Reason: "the connection was lost, trying again"})
+	s.become(Reconnecting, &fault.Error{Code: fault.NoDataPath, ID: "BN3302", Op: "reach the agent in", Object: "pod " + s.target.Namespace + "/" + s.target.Pod, Reason: "the connection was lost, trying again"})
 }
 
 // watch follows the session from pod to pod until it is closed or lost.
