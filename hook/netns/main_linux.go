@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"os/signal"
 	"slices"
@@ -75,8 +76,8 @@ func serve() error {
 	end := make(chan os.Signal, 1)
 	signal.Notify(end, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	gone := make(chan error, 1)
-	go func() { gone <- obey(ctl) }() // ends with the control socket
-	go svc.run()                      // ends at svc.close
+	go func() { gone <- obey(ctl, readdress) }() // ends with the control socket
+	go svc.run()                                 // ends at svc.close
 	select {
 	case err = <-gone:
 	case <-end:
@@ -92,8 +93,9 @@ func serve() error {
 	return err
 }
 
-// obey does what the daemon asks until the control socket closes.
-func obey(ctl *net.UnixConn) error {
+// obey waits until the control socket closes. What the daemon asks meanwhile is done by
+// readdress; nil does nothing.
+func obey(ctl *net.UnixConn, readdress func([]netip.Addr) ([]string, error)) error {
 	end := errAbandoned
 	b := make([]byte, maxControl)
 	for {
@@ -101,8 +103,11 @@ func obey(ctl *net.UnixConn) error {
 		if err != nil || n == 0 {
 			return end
 		}
-		if b[0] == goodbye {
+		switch {
+		case b[0] == goodbye:
 			end = nil
+			continue
+		case readdress == nil:
 			continue
 		}
 		var (
@@ -126,7 +131,7 @@ func build(s setup) (int, ready, error) {
 	if err := checkAddrs(s.Addrs); err != nil {
 		return -1, ready{}, stageError(stageAddress, err)
 	}
-	fd, r, err := openDevice(s.MTU)
+	fd, r, err := openDevice(deviceName, s.MTU)
 	if err != nil {
 		return -1, ready{}, stageError(stageDevice, err)
 	}

@@ -53,6 +53,9 @@ type volume struct {
 	mu      sync.Mutex
 	version string // guarded by mu: of the content
 	turn    int    // guarded by mu: counts the versions
+	// shared lets programs in containers read the copy, who may be other users there.
+	// Who is not in one does not get as far: the directory above is closed.
+	shared bool
 }
 
 // FileStatus says which files of the pod a session has.
@@ -71,7 +74,7 @@ func (s *Session) borrowFiles(ctx context.Context) error {
 			return err
 		}
 	}
-	for _, v := range s.files.match(s.target) {
+	for _, v := range s.files.match(s.target, s.req.Docker != nil) {
 		if err := s.copyVolume(ctx, v); err != nil {
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
@@ -101,7 +104,8 @@ func (s *Session) makeFilesDir() error {
 }
 
 // match takes note of the volumes at a target and returns those that have no copy yet.
-func (f *files) match(t *kube.Target) []*volume {
+// shared is that of new ones.
+func (f *files) match(t *kube.Target, shared bool) []*volume {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	var fresh []*volume
@@ -120,7 +124,7 @@ func (f *files) match(t *kube.Target) []*volume {
 		if known[m.Path] {
 			continue
 		}
-		v := &volume{mount: m, path: filepath.Join(f.dir, strconv.Itoa(len(f.volumes)))}
+		v := &volume{mount: m, shared: shared, path: filepath.Join(f.dir, strconv.Itoa(len(f.volumes)))}
 		switch {
 		case m.Why != "":
 		case f.why != "":
@@ -162,7 +166,10 @@ func (s *Session) copyVolume(ctx context.Context, v *volume) error {
 	s.files.mu.Lock()
 	v.dir = root
 	s.files.mu.Unlock()
-	return s.syncVolume(ctx, v)
+	if v.shared {
+		err = os.Chmod(v.path, 0o755)
+	}
+	return errors.Join(err, s.syncVolume(ctx, v))
 }
 
 // followFiles brings changes until the session ends.
@@ -230,6 +237,9 @@ func (v *volume) replace(list []wire.File) (missing []string, err error) {
 		first, _, _ := strings.Cut(f.Name, "/")
 		top[first] = true
 	}
+	if err := v.share(next); err != nil {
+		return nil, err
+	}
 	if err := errors.Join(v.dir.Symlink(next, "..new"), v.dir.Rename("..new", "..data")); err != nil {
 		return nil, err
 	}
@@ -240,6 +250,22 @@ func (v *volume) replace(list []wire.File) (missing []string, err error) {
 		return nil, err
 	}
 	return missing, nil
+}
+
+// share lets everybody read what is below dir, if the copy is shared.
+func (v *volume) share(dir string) error {
+	if !v.shared {
+		return nil
+	}
+	return fs.WalkDir(v.dir.FS(), dir, func(name string, e fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case e.IsDir():
+			return v.dir.Chmod(name, 0o755)
+		}
+		return v.dir.Chmod(name, 0o644)
+	})
 }
 
 // link makes a link for each of the names and removes those of others.

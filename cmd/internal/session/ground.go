@@ -48,6 +48,7 @@ type ground struct {
 	board   string        // socket by which programs publish ports; "" if hook is a relayed one
 	ports   *ports        // nil if hook is a relayed one
 	endHook func()        // ends the relay; nil unless hook is a relayed one
+	guests  *guests       // nil if containers cannot join
 
 	mu      sync.Mutex
 	state   State

@@ -129,7 +129,7 @@ func (s *Session) agentGone(ctx context.Context, since time.Duration) error {
 			return s.lostFault(fmt.Sprintf("the agent %s has ended (%s, exit code %d)", a.Container, a.Reason, a.ExitCode), errAgentEnded)
 		}
 	}
-	if fate.Ready || since < doubtAfter || s.req.Stay || s.target.Workload == "" {
+	if fate.Ready || since < doubtAfter || s.stays() || s.target.Workload == "" {
 		return nil
 	}
 	if other, err := s.cluster.Successor(ctx, s.target); err == nil && other.Ready && other.UID != s.target.UID {

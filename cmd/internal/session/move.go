@@ -44,7 +44,7 @@ type Move struct {
 func (s *Session) mayGoOn(cause error) bool {
 	switch {
 	case errors.Is(cause, errPodGone):
-		return !s.req.Stay && s.target.Workload != ""
+		return !s.stays() && s.target.Workload != ""
 	case errors.Is(cause, link.ErrGrace):
 		return true
 	case errors.Is(cause, errAgentEnded):
@@ -54,6 +54,10 @@ func (s *Session) mayGoOn(cause error) bool {
 	}
 	return false
 }
+
+// stays reports whether the session goes to no other pod: if that was asked for, and if
+// containers have joined it, whose network keeps the addresses it was made with.
+func (s *Session) stays() bool { return s.req.Stay || s.req.Docker != nil }
 
 // goOn leaves the pod and returns the session at the next one, nil if the session is
 // closed or lost meanwhile.
@@ -145,7 +149,7 @@ func (s *Session) try(why string, begun time.Time) (*Session, error) {
 	switch {
 	case err != nil:
 		return nil, err
-	case s.req.Stay && target.UID != s.target.UID:
+	case s.stays() && target.UID != s.target.UID:
 		return nil, errElsewhere
 	case !target.Ready && time.Since(begun) < readyPatience:
 		return nil, fmt.Errorf("pod %s is not ready yet", target.Pod)

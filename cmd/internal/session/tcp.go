@@ -59,7 +59,7 @@ func (l *locals) forwardTCP(r *netstack.TCPRequest) {
 		return
 	}
 	switch {
-	case l.nameservers.has(dst):
+	case l.resolves(dst):
 		if c, err := r.Accept(); err == nil {
 			l.dns.ServeTCP(l.ctx, c)
 		}
@@ -68,6 +68,11 @@ func (l *locals) forwardTCP(r *netstack.TCPRequest) {
 	default:
 		r.Reject(syscall.ENETUNREACH) // only a lost session sends these here
 	}
+}
+
+// resolves reports whether dst is where programs ask for names.
+func (l *locals) resolves(dst netip.AddrPort) bool {
+	return l.nameservers.has(dst) || dst == netip.AddrPortFrom(guestResolver, dnsPort)
 }
 
 // relay joins the request to who listens on its destination.

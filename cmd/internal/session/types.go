@@ -30,8 +30,10 @@ type Request struct {
 	// Hosts are the addresses of names that nobody is asked for.
 	Hosts     map[string][]netip.Addr `json:"hosts,omitempty"`
 	Redirects []Redirect              `json:"redirects,omitempty"`
-	IdleTTL   time.Duration           `json:"idleTTL"`
-	HardTTL   time.Duration           `json:"hardTTL"`
+	// Docker asks for a network namespace that containers can join; nil = none.
+	Docker  *Docker       `json:"docker,omitempty"`
+	IdleTTL time.Duration `json:"idleTTL"`
+	HardTTL time.Duration `json:"hardTTL"`
 	// Stay keeps the session at its pod: when that goes the session is lost.
 	Stay bool `json:"stay,omitempty"`
 }
@@ -105,6 +107,8 @@ type Status struct {
 	DNS       dnsproxy.Stats `json:"dns"`
 	Mesh      *Mesh          `json:"mesh,omitempty"`  // nil = the agent cannot tell
 	Moved     *Move          `json:"moved,omitempty"` // how it came to this pod, if it was at another before
+
+	Container *ContainerStatus `json:"container,omitempty"` // nil = containers cannot join
 
 	RemoteLocalhost []uint16        `json:"remoteLocalhost,omitempty"`
 	Local           []netip.Prefix  `json:"local,omitempty"`
