@@ -251,7 +251,7 @@ func (s *Session) admitNetworks(nets []netip.Prefix) error {
 	for _, n := range nets {
 		for _, c := range s.landmarks() {
 			if n.Contains(c.addr) {
-				return &fault.Error{Code: fault.Engine, Op: "join the session by network", Object: n.String(), Reason: fmt.Sprintf("it hides the cluster's %v, %s", c.addr, c.what),
+				return &fault.Error{Code: fault.Engine, ID: "BN2206", Op: "join the session by network", Object: n.String(), Reason: fmt.Sprintf("it hides the cluster's %v, %s", c.addr, c.what),
 					Hint: "give the network another subnet: docker network create --subnet 10.213.0.0/24 NAME, ipam in the compose file, or default-address-pools in /etc/docker/daemon.json"}
 			}
 		}
