@@ -43,6 +43,7 @@ func (t *targetFlags) add(cmd *cobra.Command) {
 	t.routing.add(cmd)
 	t.addKube(cmd)
 	complete(cmd, "pod", t.completeTargets)
+	complete(cmd, "container", t.completeContainers)
 }
 
 // addAgent adds the flags that say how a target is borrowed, whichever it is.
