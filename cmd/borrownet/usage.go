@@ -125,7 +125,8 @@ this shell they are on this machine's own network. "borrownet run" is for those,
 
 const envExample = `  eval "$(borrownet env)"
   eval "$(borrownet env --session api)"
-  eval "$(borrownet env --unset)"`
+  eval "$(borrownet env --unset)"
+  docker run --rm $(borrownet env --docker) IMAGE`
 
 const statusLong = `Show sessions: whether the path to the pod works and how long a request to the
 agent and back takes now, what was borrowed, and what went through. The exit code
