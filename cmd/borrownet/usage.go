@@ -132,7 +132,8 @@ this shell they are on this machine's own network. "borrownet run" is for those,
 
 const envExample = `  eval "$(borrownet env)"
   eval "$(borrownet env --session api)"
-  eval "$(borrownet env --unset)"`
+  eval "$(borrownet env --unset)"
+  docker run --rm $(borrownet env --docker) IMAGE`
 
 const recordLong = `Write what the mirrored ports of a session's pod get and answer to a pcapng file, which
 Wireshark, tshark and tcpdump read and "borrownet replay" sends to a program again,
