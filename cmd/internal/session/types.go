@@ -21,6 +21,7 @@ type Request struct {
 	Binaries  []kube.Binary `json:"binaries,omitempty"` // for an Image of kube.TargetImage
 	Hook      Rung          `json:"hook,omitempty"`     // "" = hook.Auto
 	Publish   Publish       `json:"publish,omitzero"`
+	Mirror    []Mirror      `json:"mirror,omitempty"`
 	// RemoteLocalhost are TCP ports of localhost that are the pod's for programs.
 	RemoteLocalhost []uint16 `json:"remoteLocalhost,omitempty"`
 	// Local are destinations in the laptop's own network: not through the pod.
@@ -107,6 +108,7 @@ type Status struct {
 	DNS       dnsproxy.Stats `json:"dns"`
 	Mesh      *Mesh          `json:"mesh,omitempty"`  // nil = the agent cannot tell
 	Moved     *Move          `json:"moved,omitempty"` // how it came to this pod, if it was at another before
+	Mirror    *MirrorStatus  `json:"mirror,omitempty"`
 
 	Container *ContainerStatus `json:"container,omitempty"` // nil = containers cannot join
 
