@@ -112,7 +112,7 @@ func (a *app) root() *cobra.Command {
 	root.SetHelpTemplate(helpTemplate)
 	root.SetHelpCommand(a.help(root))
 	root.AddCommand(
-		a.up(), a.run(), a.shell(), a.env(), a.status(), a.ls(), a.down(), a.rbac(), a.policy(), a.doctor(), a.explain(), a.demo(), a.versionCommand(), a.completion(), exitCodes(),
+		a.up(), a.run(), a.shell(), a.env(), a.status(), a.ls(), a.cp(), a.down(), a.rbac(), a.policy(), a.doctor(), a.explain(), a.demo(), a.versionCommand(), a.completion(), exitCodes(),
 	)
 	return root
 }

@@ -82,6 +82,8 @@ type Session interface {
 	Place() session.Place
 	// ExplainName resolves a name as for a program, and says how.
 	ExplainName(ctx context.Context, name, qtype string) (dnsproxy.Explanation, error)
+	// ReadFile returns a file of the pod.
+	ReadFile(ctx context.Context, path string) ([]byte, error)
 	// StopAgent ends the agent in the pod; only Close may follow.
 	StopAgent(ctx context.Context) error
 	// Close gives the target back and joins everything. It is bounded in time.

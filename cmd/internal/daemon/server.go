@@ -41,6 +41,7 @@ func (s *server) handler() http.Handler {
 	mux.HandleFunc("GET "+pathSessions+"/{name}", s.status)
 	mux.HandleFunc("GET "+pathSessions+"/{name}/place", s.place)
 	mux.HandleFunc("GET "+pathSessions+"/{name}/names", s.names)
+	mux.HandleFunc("GET "+pathSessions+"/{name}/file", s.file)
 	mux.HandleFunc("DELETE "+pathSessions+"/{name}", s.down)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !s.sessions.enter() {
@@ -150,6 +151,20 @@ func (s *server) names(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.answer(w, out)
+}
+
+// file reads a file of the pod.
+func (s *server) file(w http.ResponseWriter, r *http.Request) {
+	sess := s.usable(w, r)
+	if sess == nil {
+		return
+	}
+	data, err := sess.ReadFile(r.Context(), r.FormValue("path"))
+	if err != nil {
+		s.refuse(w, http.StatusNotFound, fault.From(err))
+		return
+	}
+	s.answer(w, data)
 }
 
 func (s *server) down(w http.ResponseWriter, r *http.Request) {

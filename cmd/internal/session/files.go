@@ -49,13 +49,15 @@ type volume struct {
 	version string   // of the content; used by one goroutine
 	turn    int      // counts the versions
 	note    string   // guarded by files.mu: what is missing in the copy, or ""
+	denied  bool     // guarded by files.mu: some of it for lack of permission
 }
 
 // FileStatus says which files of the pod a session has.
 type FileStatus struct {
 	Path   string `json:"path"`
 	Volume string `json:"volume"`
-	Why    string `json:"why,omitempty"` // why not, or what of it is missing
+	Why    string `json:"why,omitempty"`    // why not, or what of it is missing
+	Denied bool   `json:"denied,omitempty"` // the agent lacks permission, which the pod's spec could give
 }
 
 // borrowFiles copies the container's volumes, and goes on to do so.
@@ -149,7 +151,7 @@ func (s *Session) syncVolume(ctx context.Context, v *volume) error {
 	v.version = got.Version
 	s.files.mu.Lock()
 	defer s.files.mu.Unlock()
-	v.note = strings.Join(append(missing, got.Skipped...), ", ")
+	v.note, v.denied = strings.Join(append(missing, got.Skipped...), ", "), got.Denied
 	return nil
 }
 
@@ -254,7 +256,7 @@ func (f *files) status() []FileStatus {
 	for _, v := range f.volumes {
 		st := FileStatus{Path: v.mount.Path, Volume: v.mount.Volume, Why: v.mount.Why}
 		if st.Why == "" {
-			st.Why = v.note
+			st.Why, st.Denied = v.note, v.denied
 		}
 		out = append(out, st)
 	}

@@ -87,7 +87,7 @@ func (c *fakeCluster) Attach(_ context.Context, _ *kube.Target, spec kube.AgentS
 		if err != nil {
 			return nil, err
 		}
-		c.agent = agenttest.Start(c.t, agent.Config{ClientKey: key, Network: c.world, Policy: agent.Policy{Localhost: spec.Localhost}, Env: []string{"GREETING=hello", "UNDECLARED=evil"}, Volumes: c.volumes})
+		c.agent = agenttest.Start(c.t, agent.Config{ClientKey: key, Network: c.world, Policy: agent.Policy{Localhost: spec.Localhost, Metadata: spec.Metadata}, Env: []string{"GREETING=hello", "UNDECLARED=evil"}, Volumes: c.volumes})
 		c.key = spec.ClientKey
 		c.attached++
 	}

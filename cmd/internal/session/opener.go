@@ -110,12 +110,16 @@ func Plan(ctx context.Context, connect Connect, req Request) ([]byte, error) {
 		return nil, err
 	}
 	defer client.Close()
-	text, err := client.Plan(ctx, target, req.spec(wg.NewPrivateKey().Public().String()))
+	text, err := client.Plan(ctx, target, req.Spec(target, wg.NewPrivateKey().Public().String()))
 	return text, Explain(err)
 }
 
-func (r Request) spec(clientKey string) kube.AgentSpec {
-	return kube.AgentSpec{Image: r.Image, Binaries: r.Binaries, ClientKey: clientKey, IdleTTL: r.IdleTTL, HardTTL: r.HardTTL, Localhost: r.RemoteLocalhost}
+// Spec is the agent that a session of r has in its target.
+func (r Request) Spec(t *kube.Target, clientKey string) kube.AgentSpec {
+	return kube.AgentSpec{
+		Image: r.Image, Binaries: r.Binaries, ClientKey: clientKey, IdleTTL: r.IdleTTL, HardTTL: r.HardTTL,
+		Localhost: r.RemoteLocalhost, Metadata: append(t.Cloud.Endpoints(), r.Metadata...),
+	}
 }
 
 // again is the command that borrows the target of r anew.

@@ -145,7 +145,7 @@ func (s *Session) attach(ctx context.Context, keys *Keys) error {
 	}
 	s.key = key
 	s.onClose(func() error { key.Release(); return nil })
-	s.agent, err = s.cluster.Attach(ctx, s.target, s.req.spec(key.Private.Public().String()), s.obs.Step)
+	s.agent, err = s.cluster.Attach(ctx, s.target, s.req.Spec(s.target, key.Private.Public().String()), s.obs.Step)
 	if err != nil {
 		if key.Fresh() && !errors.Is(err, kube.ErrPlaced) {
 			err = errors.Join(err, key.Forget()) // no agent got it
@@ -433,7 +433,7 @@ func (s *Session) Close() error {
 func (s *Session) Place() Place {
 	p := Place{
 		Remote: s.req.RemoteLocalhost, Session: s.name, Hook: s.hook, Socket: s.socket, Broker: s.broker, Ports: s.board, Addrs: onePerFamily(s.target.PodIPs),
-		Pod: s.target.Pod, Namespace: s.target.Namespace, Hostname: s.target.Hostname, Files: s.files.binds(),
+		Pod: s.target.Pod, Namespace: s.target.Namespace, Hostname: s.target.Hostname, Files: s.files.binds(), Google: s.target.Cloud.Google(),
 	}
 	if s.files.dir != "" {
 		p.Scratch = filepath.Join(s.files.dir, "view")

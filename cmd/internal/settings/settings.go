@@ -25,10 +25,11 @@ const maxSize = 1 << 20
 // Settings are what the file says.
 type Settings struct {
 	AgentImage string `json:"agentImage"`
-	// Publish, Local and RemoteLocalhost are values of the flags of these names, which add to them.
+	// Publish, Local, RemoteLocalhost and Metadata are values of the flags of these names, which add to them.
 	Publish         []string `json:"publish"`
 	Local           []string `json:"local"`
 	RemoteLocalhost []uint16 `json:"remoteLocalhost"`
+	Metadata        []string `json:"metadata"`
 	// Hosts are the addresses of names that nobody is asked for.
 	Hosts map[string]Addrs `json:"hosts"`
 }
@@ -64,7 +65,7 @@ func Read(path string) (Settings, error) {
 	if err != nil {
 		return Settings{}, &fault.Error{
 			Code: fault.Usage, Op: "read", Object: path, Reason: err.Error(), Err: err,
-			Hint: "what it may say: agentImage: REGISTRY/borrownet-agent:TAG; publish: [\"18080:8080\"]; local: [192.0.2.0/24, corp.example.org]; remoteLocalhost: [15000]; hosts: {db.example.org: 192.0.2.7}",
+			Hint: "what it may say: agentImage: REGISTRY/borrownet-agent:TAG; publish: [\"18080:8080\"]; local: [192.0.2.0/24, corp.example.org]; remoteLocalhost: [15000]; metadata: [169.254.169.254]; hosts: {db.example.org: 192.0.2.7}",
 		}
 	}
 	return s, nil
