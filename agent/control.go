@@ -21,7 +21,7 @@ func (s *session) serveControl() error {
 		return err
 	}
 	srv := &http.Server{
-		Handler:           s.agent.control(),
+		Handler:           s.introduced(s.agent.control()),
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    16 << 10,

@@ -26,9 +26,12 @@ const (
 	xnet       = "golang.org/x/net"
 	xsys       = "golang.org/x/sys"
 	xterm      = "golang.org/x/term"
+	bubbletea  = "charm.land/bubbletea"
+	xansi      = "github.com/charmbracelet/x/ansi"
 	netlink    = "github.com/vishvananda/netlink"
 	grpc       = "google.golang.org/grpc"
 	cobra      = "github.com/spf13/cobra"
+	pflag      = "github.com/spf13/pflag"
 	yaml       = "sigs.k8s.io/yaml"
 	gocmp      = "github.com/google/go-cmp"
 	testscript = "github.com/rogpeppe/go-internal"
@@ -90,15 +93,17 @@ var layers = map[string]layer{
 	},
 	"cmd/internal/...": {
 		ours:  []string{"agent", "agent/wire", "agent/image", "agent/kube", "netstack/...", "dnsproxy", "dnsproxy/zone", "hook/...", "cmd/internal/..."},
-		third: []string{cobra, yaml, xterm}, linux: []string{xsys}, tests: []string{"dnsproxy/dnsproxytest"},
+		third: []string{cobra, yaml, xterm, bubbletea, xansi}, linux: []string{xsys}, tests: []string{"dnsproxy/dnsproxytest"},
 		why: "composes packages; libraries stay behind their packages",
 	},
 	"cmd/borrownet": {
-		ours: []string{"cmd/internal/...", "agent/wire", "agent/kube", "dnsproxy", "hook", "hook/netns", "hook/supervisor", "hook/switchboard", "hook/view"}, third: []string{cobra, xterm}, linux: []string{xsys},
+		ours: []string{"cmd/internal/...", "agent/wire", "agent/kube", "dnsproxy", "hook", "hook/netns", "hook/supervisor", "hook/switchboard", "hook/view"}, third: []string{cobra, pflag, xterm}, linux: []string{xsys},
 		why: "flags and text only",
 	},
 	"cmd/borrownet-agent": {ours: []string{"agent", "agent/wire", "netstack/wg"}, why: "no logic"},
 	"hack/confine":        {linux: []string{xsys}, why: "a tool of the tests"},
+	"hack/mkman":          {why: "a build tool"},
+	"hack/mksbom":         {why: "a build tool"},
 	"hack/mkimage":        {ours: []string{"agent/image"}, why: "a build tool"},
 	"hack/tiers":          {why: "runs before anything else is known to work"},
 	"integration":         {ours: []string{"integration/apps/stream"}, why: "drives programs, not packages"},

@@ -80,7 +80,7 @@ func (a *app) misuse(err error) *fault.Error {
 
 // name is how the person called the program: as a kubectl plugin or by itself.
 func (a *app) name() string {
-	if strings.HasPrefix(filepath.Base(a.argv[0]), "kubectl-") {
+	if filepath.Base(a.argv[0]) == kubectlPlugin {
 		return "kubectl borrownet"
 	}
 	return "borrownet"
@@ -112,7 +112,7 @@ func (a *app) root() *cobra.Command {
 	root.SetHelpTemplate(helpTemplate)
 	root.SetHelpCommand(a.help(root))
 	root.AddCommand(
-		a.up(), a.run(), a.shell(), a.env(), a.status(), a.ls(), a.cp(), a.down(), a.rbac(), a.policy(), a.doctor(), a.explain(), a.demo(), a.versionCommand(), a.completion(), exitCodes(),
+		a.up(), a.run(), a.shell(), a.env(), a.forward(), a.status(), a.ls(), a.cp(), a.down(), a.rbac(), a.policy(), a.doctor(), a.gather(), a.explain(), a.demo(), a.versionCommand(), a.completion(), exitCodes(), errorNames(), a.tree(),
 	)
 	return root
 }

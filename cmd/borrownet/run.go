@@ -38,6 +38,7 @@ func (a *app) run() *cobra.Command {
 	}
 	target.add(cmd)
 	a.allowIOURing(cmd)
+	a.addProgress(cmd)
 	env.add(cmd)
 	cmd.Flags().SetInterspersed(false) // flags after the command's name are the command's
 	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {

@@ -180,7 +180,7 @@ const ourName = "borrownet"
 
 // blindFault says that a program needs another rung.
 func blindFault(err error, rung hook.Rung) error {
-	f := &fault.Error{Code: fault.Hook, Op: "hook the command", Reason: err.Error(), Err: err, Hint: "borrownet run --hook netns -- …"}
+	f := &fault.Error{Code: fault.Hook, ID: "BN2104", Op: "hook the command", Reason: err.Error(), Err: err, Hint: "borrownet run --hook netns -- …"}
 	if rung.Relayed() {
 		f.Hint = "it needs user namespaces or seccomp user notification (in a container: --security-opt seccomp=unconfined); dynamically linked programs that are not written in Go work"
 	}
@@ -189,5 +189,5 @@ func blindFault(err error, rung hook.Rung) error {
 
 // hookFault explains an error of the supervisor.
 func hookFault(err error) error {
-	return &fault.Error{Code: fault.Hook, Op: "hook the command", Reason: hook.Reason(err), Hint: hook.Hint(err), Err: err}
+	return &fault.Error{Code: fault.Hook, ID: "BN2104", Op: "hook the command", Reason: hook.Reason(err), Hint: hook.Hint(err), Err: err}
 }

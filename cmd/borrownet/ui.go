@@ -29,9 +29,10 @@ import (
 type ui struct {
 	out, err io.Writer
 	verbose  bool
+	progress progressMode
 }
 
-func newUI(out, err io.Writer) *ui { return &ui{out: out, err: err} }
+func newUI(out, err io.Writer) *ui { return &ui{out: out, err: err, progress: progressAuto} }
 
 // interactive reports whether a person sits at standard input and output.
 func interactive() bool {
@@ -40,8 +41,20 @@ func interactive() bool {
 
 // fail prints an error and its hint.
 func (u *ui) fail(f *fault.Error) {
-	fmt.Fprintln(u.err, "error:", line(f.Error()))
+	if u.emit(event{Error: f}) {
+		return
+	}
+	fmt.Fprintln(u.err, "error:", line(f.Error())+mark(f.ID))
 	u.hint(f.Hint)
+}
+
+// mark ends the line of an error that `explain` knows more about. It stands last, so
+// that the line begins with "error: " for whoever looks for that.
+func mark(id string) string {
+	if id == "" {
+		return ""
+	}
+	return " [" + id + "]"
 }
 
 // line is text as one line.
@@ -61,13 +74,20 @@ func (u *ui) hint(text string) {
 
 // warn prints something that a person should know but that stops nothing.
 func (u *ui) warn(text, hint string) {
+	if u.emit(event{Warning: line(text), Hint: hint}) {
+		return
+	}
 	fmt.Fprintln(u.err, "warning:", line(text))
 	u.hint(hint)
 }
 
 // say prints what happens.
 func (u *ui) say(format string, args ...any) {
-	fmt.Fprintln(u.err, plain(fmt.Sprintf(format, args...)))
+	text := plain(fmt.Sprintf(format, args...))
+	if u.progress == progressQuiet || u.emit(event{Message: text}) {
+		return
+	}
+	fmt.Fprintln(u.err, text)
 }
 
 // detail prints what only a curious person wants to know.
@@ -95,6 +115,9 @@ func plain(s string) string {
 
 // identity prints the line that says who one is now.
 func (u *ui) identity(st session.Status) {
+	if u.emit(event{Session: st.Session, Ready: &st}) {
+		return
+	}
 	u.say("session %s is ready: %s", st.Session, strings.Join(identity(st), ", "))
 	for _, f := range st.Files {
 		if f.Why != "" {
@@ -175,20 +198,6 @@ func roundTrip(st session.Status) string {
 		return "no answer"
 	}
 	return st.RoundTrip.Round(10 * time.Microsecond).String()
-}
-
-// sessions prints a table of sessions.
-func (u *ui) sessions(list []session.Status) error {
-	var b strings.Builder
-	w := tabwriter.NewWriter(&b, 0, 0, 3, ' ', 0)
-	fmt.Fprintln(w, "SESSION\tSTATE\tPOD\tNAMESPACE\tCONTEXT\tUPTIME")
-	for _, st := range list {
-		fmt.Fprintln(w, strings.Join([]string{
-			st.Session, string(st.State), st.Target.Pod, st.Target.Namespace, st.Target.Context, uptime(st),
-		}, "\t"))
-	}
-	w.Flush()
-	return u.print(plain(b.String()))
 }
 
 func uptime(st session.Status) string {

@@ -43,6 +43,7 @@ func (a *app) up() *cobra.Command {
 	}
 	target.add(cmd)
 	a.allowIOURing(cmd)
+	a.addProgress(cmd)
 	env.add(cmd)
 	cmd.Flags().BoolVarP(&detach, "detach", "d", false, "return when the session is ready")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "print what would change, and which rights are missing; change nothing")
@@ -129,7 +130,9 @@ func usable(req session.Request, detach bool) error {
 
 // raise asks for a session and tells how it goes.
 func (a *app) raise(ctx context.Context, client *daemon.Client, req daemon.UpRequest) (*daemon.Hold, error) {
-	hold, err := client.Up(ctx, req, func(step string) { a.ui.say("%s", step) })
+	s := a.ui.begin(req.Name)
+	hold, err := client.Up(ctx, req, s.step)
+	s.done(err)
 	if err != nil {
 		return nil, fault.From(err)
 	}

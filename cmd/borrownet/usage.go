@@ -38,6 +38,10 @@ into it and checked there before it is executed. That sidesteps what the cluster
 policies say about images. It needs a shell, sha256sum and a writable directory in
 the image, and the right to create pods/attach.
 
+--progress says how to tell what happens: on a terminal (tty) each step with its time, else
+(plain) a line for each; json makes everything on standard error JSON, an object a line, for
+other programs; quiet leaves warnings and errors.
+
 With --dry-run nothing changes anywhere: the API server is asked which rights you
 have and what it would do, every object that would change is printed as YAML, and
 the exit code is what "up" without it would fail with.`
@@ -102,7 +106,47 @@ const envExample = `  eval "$(borrownet env)"
 
 const statusLong = `Show sessions: whether the path to the pod works and how long a request to the
 agent and back takes now, what was borrowed, and what went through. The exit code
-is 0 only if every session shown is ready.`
+is 0 only if every session shown is ready. -o wide prints one line per session;
+docs/output.md has the fields of -o json.
+
+With --watch a terminal shows a dashboard: sessions with their round trips lately and what
+moves through them; enter shows all of one, ? the keys. Elsewhere, and with -o, the same
+is printed every second. It ends when you leave it or no session is left.`
+
+const lsLong = `List what can be borrowed in a namespace: workloads and pods that belong to none, how
+many of their pods are ready, the mesh that they are in, and who borrows them now. What
+--pod takes is in the first column. Pod Security is the level that the namespace enforces.
+
+Only the right to list pods is needed; what you may not read is said to be unknown. Who
+borrows a pod is read in the logs of the agents there: "you" and the name of the session,
+else what the other client calls itself (USER@HOST), which nobody has proven. A parked
+agent waits for its client's next "up"; one whose client has gone without a word is said
+to be borrowed for three minutes more.
+
+-o wide adds containers, pods and nodes. docs/output.md has the fields of -o json.`
+
+const lsExample = `  borrownet ls
+  borrownet ls -n shop -o wide
+  borrownet ls -A -o json`
+
+const forwardLong = `Let programs that cannot be wrapped reach what a session's pod reaches: a browser, a
+database tool, a container on this machine's network. Each PORT of this machine's loopback
+becomes PORT of HOST, with the pod's name resolution; --socks5 and --http-proxy serve
+proxies, through which every host can be reached. PORT 0 is any that is free, and
+HOST:PORT alone takes the same number here.
+
+Only programs of the same user are served: the kernel says whose each connection is. TCP
+only; a connection that is refused in the cluster is reset here, as it was accepted
+before that could be known, and a proxy says why. localhost is this machine, but for ports
+that the session was set up with --remote-localhost for.
+
+It stays in the foreground until it is interrupted; connections that stand by then go on
+until the session ends. The only session there is is taken, else name one with --session.
+With --pod a session of that target is taken or set up first.`
+
+const forwardExample = `  borrownet forward 5432:db:5432
+  borrownet forward 8080:orders:80 8443:orders:443 --session api
+  borrownet forward --socks5 1080 --http-proxy 3128`
 
 const explainDNSLong = `Resolve NAME as for a program of the session, and say how: the names that the pod's
 search list makes of it, which nameserver was asked or that the answer was kept from
@@ -189,12 +233,26 @@ const doctorExample = `  borrownet doctor
   borrownet doctor --offline
   borrownet doctor --pod deploy/api -n shop -o json`
 
+const gatherLong = `Write a file to attach to a report of a problem: versions, what doctor finds, sessions
+and what moved through them, the daemon's log and those of your sessions' agents, and the
+names of environment variables. It stays on this machine.
+
+What looks like a secret, and what is known to be one (values of variables with such
+names, credentials of the kubeconfig, keys of sessions), is left out; names of contexts,
+namespaces, pods, hosts and users stay. Look into it before you pass it on.`
+
+const gatherExample = `  borrownet gather
+  borrownet gather --pod deploy/api -n shop
+  borrownet gather --offline --output-file report.tar.gz`
+
 const explainLong = `Say where the connections of a session's programs go, and by which rung of the hook
 they enter it and why: of the session NAME, or of all. With a number, say what that
-exit code means and what to look at.`
+exit code means and what to look at; with the name of an error, which stands in brackets
+at the end of its line, the same for that.`
 
 const explainExample = `  borrownet explain
-  borrownet explain 12`
+  borrownet explain 12
+  borrownet explain BN1202`
 
 const usageTemplate = `usage:{{if .Runnable}}
   {{.UseLine}}{{end}}{{if .HasAvailableSubCommands}}
@@ -222,11 +280,16 @@ func exitCodes() *cobra.Command {
 	return &cobra.Command{Use: "exit-codes", Short: "exit codes and what they mean (a help topic)", Long: exitCodesText()}
 }
 
+// errorNames is a help topic.
+func errorNames() *cobra.Command {
+	return &cobra.Command{Use: "errors", Short: "errors that have a name (a help topic)", Long: errorsText()}
+}
+
 // help returns the help command. Cobra's own does not fail on unknown topics.
 func (a *app) help(root *cobra.Command) *cobra.Command {
 	return &cobra.Command{
 		Use:   "help [COMMAND]",
-		Short: "help about a command, or about exit-codes",
+		Short: "help about a command, or about exit-codes and errors",
 		RunE: func(_ *cobra.Command, args []string) error {
 			cmd, rest, err := root.Find(args)
 			if err != nil || len(rest) > 0 {

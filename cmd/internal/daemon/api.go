@@ -84,6 +84,8 @@ type Session interface {
 	ExplainName(ctx context.Context, name, qtype string) (dnsproxy.Explanation, error)
 	// ReadFile returns a file of the pod.
 	ReadFile(ctx context.Context, path string) ([]byte, error)
+	// Way resolves host for what is no program of the session.
+	Way(ctx context.Context, host string) (session.Way, error)
 	// StopAgent ends the agent in the pod; only Close may follow.
 	StopAgent(ctx context.Context) error
 	// Close gives the target back and joins everything. It is bounded in time.

@@ -80,7 +80,7 @@ func (c *Client) check(ctx context.Context) (Hello, error) {
 	}
 	if h.API != API {
 		return h, &fault.Error{
-			Code: fault.Laptop, Op: "talk to the daemon", Reason: fmt.Sprintf("it is version %s, this is %s", h.Version, c.version),
+			Code: fault.Laptop, ID: "BN2002", Op: "talk to the daemon", Reason: fmt.Sprintf("it is version %s, this is %s", h.Version, c.version),
 			Hint: fmt.Sprintf("end it and its sessions: kill %d", h.PID),
 		}
 	}
@@ -139,6 +139,18 @@ func (c *Client) ReadFile(ctx context.Context, session, path string) ([]byte, er
 	}
 	var out []byte
 	return out, c.call(ctx, http.MethodGet, at+"/file?"+url.Values{"path": {path}}.Encode(), &out, readTimeout)
+}
+
+// Way returns how what is no program of the session reaches host; "" asks for no host
+// in particular.
+func (c *Client) Way(ctx context.Context, name, host string) (session.Way, error) {
+	var out session.Way
+	path, err := sessionPath(name)
+	if err != nil {
+		return out, err
+	}
+	query := url.Values{"host": {host}}
+	return out, c.call(ctx, http.MethodGet, path+"/way?"+query.Encode(), &out, answerTimeout)
 }
 
 // Down ends a session and waits until it is gone.
@@ -266,7 +278,7 @@ func broken(err error) error {
 		reason = "it has ended"
 	}
 	return &fault.Error{
-		Code: fault.Laptop, Op: "talk to the daemon", Reason: reason, Err: err,
+		Code: fault.Laptop, ID: "BN2003", Op: "talk to the daemon", Reason: reason, Err: err,
 		Hint: "borrownet status; if that hangs too, end the process `borrownet __daemon` with kill",
 	}
 }

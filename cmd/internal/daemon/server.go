@@ -42,6 +42,7 @@ func (s *server) handler() http.Handler {
 	mux.HandleFunc("GET "+pathSessions+"/{name}/place", s.place)
 	mux.HandleFunc("GET "+pathSessions+"/{name}/names", s.names)
 	mux.HandleFunc("GET "+pathSessions+"/{name}/file", s.file)
+	mux.HandleFunc("GET "+pathSessions+"/{name}/way", s.way)
 	mux.HandleFunc("DELETE "+pathSessions+"/{name}", s.down)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !s.sessions.enter() {
@@ -81,8 +82,8 @@ func (s *server) entry(w http.ResponseWriter, r *http.Request) *entry {
 // NoSession says that there is no session of that name.
 func NoSession(name string) *fault.Error {
 	return &fault.Error{
-		Code: fault.NoSession, Op: "find session", Object: name, Reason: "there is none of that name",
-		Hint: "borrownet ls, or borrownet up --pod " + name,
+		Code: fault.NoSession, ID: "BN3002", Op: "find session", Object: name, Reason: "there is none of that name",
+		Hint: "borrownet status, or borrownet up --pod " + name,
 	}
 }
 
@@ -165,6 +166,20 @@ func (s *server) file(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.answer(w, data)
+}
+
+// way tells a forward or a proxy how to reach a host.
+func (s *server) way(w http.ResponseWriter, r *http.Request) {
+	sess := s.usable(w, r)
+	if sess == nil {
+		return
+	}
+	out, err := sess.Way(r.Context(), r.FormValue("host"))
+	if err != nil {
+		s.refuse(w, http.StatusBadGateway, fault.From(err))
+		return
+	}
+	s.answer(w, out)
 }
 
 func (s *server) down(w http.ResponseWriter, r *http.Request) {

@@ -37,6 +37,7 @@ const (
 // Error is a fault.
 type Error struct {
 	Code   Code   `json:"code"`
+	ID     string `json:"id,omitempty"`     // stable name of the kind of fault, BN and four digits; "" = none
 	Op     string `json:"op,omitempty"`     // what was tried: "attach agent"
 	Object string `json:"object,omitempty"` // on what: "pod shop/api"
 	Reason string `json:"reason,omitempty"` // why it failed

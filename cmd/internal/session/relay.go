@@ -52,8 +52,8 @@ func (s *Session) serveSocket(o *Opener, run func(context.Context, net.Listener)
 	return o.Dir.Path(name), cancel, nil
 }
 
-// exchange opens flows for programs of the relay rung, from the client's stack.
-// It implements switchboard.Handler.
+// exchange opens flows for programs whose sockets are the laptop's own, and for
+// forwards and proxies, from the client's stack. It implements switchboard.Handler.
 type exchange struct{ session *Session }
 
 // admit decides where dst is.
@@ -99,13 +99,7 @@ func (e *exchange) OpenTCP(ctx context.Context, dst netip.AddrPort) (func(contex
 	if !ok {
 		return nil, errors.Join(syscall.ENETUNREACH, peer.Close())
 	}
-	return func(ctx context.Context, c *net.TCPConn) {
-		if c == nil {
-			pod.Close()
-			return
-		}
-		relay.Copy(ctx, c, pod, relay.Options{})
-	}, nil
+	return carryTo(pod), nil
 }
 
 // dial connects to dst from where the session's policy says.

@@ -239,7 +239,7 @@ func (s *Session) meetAgent(ctx context.Context) error {
 	}
 	if info.Protocol != wire.Protocol {
 		return &fault.Error{
-			Code: fault.Agent, Op: "talk to the agent", Object: "container " + s.agent.Container,
+			Code: fault.Agent, ID: "BN1209", Op: "talk to the agent", Object: "container " + s.agent.Container,
 			Reason: fmt.Sprintf("it speaks protocol %d, this client %d", info.Protocol, wire.Protocol),
 			Hint:   "use the agent image of this release with --agent-image",
 		}
@@ -264,7 +264,7 @@ func (s *Session) noDataPath(err, cause error) error {
 		reason = fmt.Sprintf("no answer within %v", meetTimeout)
 	}
 	return &fault.Error{
-		Code: fault.NoDataPath, Op: "reach the agent in", Object: "pod " + s.target.Namespace + "/" + s.target.Pod, Reason: reason, Err: err,
+		Code: fault.NoDataPath, ID: "BN3301", Op: "reach the agent in", Object: "pod " + s.target.Namespace + "/" + s.target.Pod, Reason: reason, Err: err,
 		Hint: fmt.Sprintf("kubectl -n %s logs %s -c %s", s.target.Namespace, s.target.Pod, s.agent.Container),
 	}
 }
@@ -348,12 +348,12 @@ func Choose(m hook.Machine, want Rung) (Rung, string, error) {
 	if want == hook.Auto {
 		rung, note, err := m.Best()
 		if err != nil {
-			err = &fault.Error{Code: fault.Hook, Op: "find a way for programs into the session", Reason: err.Error(), Hint: hook.Hint(err), Err: err}
+			err = &fault.Error{Code: fault.Hook, ID: "BN2101", Op: "find a way for programs into the session", Reason: err.Error(), Hint: hook.Hint(err), Err: err}
 		}
 		return rung, note, err
 	}
 	if err := m.Allows(want); err != nil {
-		return want, "", &fault.Error{Code: fault.Hook, Op: "use hook", Object: string(want), Reason: hook.Reason(err), Hint: hook.Hint(err), Err: err}
+		return want, "", &fault.Error{Code: fault.Hook, ID: "BN2102", Op: "use hook", Object: string(want), Reason: hook.Reason(err), Hint: hook.Hint(err), Err: err}
 	}
 	if want == hook.Seccomp {
 		return want, "", nil // nothing is better
@@ -378,7 +378,7 @@ func (s *Session) openNamespace(ctx context.Context, o *Opener) error {
 		Exe: o.Helper, Socket: s.socket, Addrs: onePerFamily(s.target.PodIPs), MTU: wire.MTU, Logger: s.log,
 	})
 	if err != nil {
-		return &fault.Error{Code: fault.Hook, Op: "make the session's network namespace", Reason: err.Error(), Err: err}
+		return &fault.Error{Code: fault.Hook, ID: "BN2103", Op: "make the session's network namespace", Reason: err.Error(), Err: err}
 	}
 	s.mu.Lock()
 	s.helper = helper
