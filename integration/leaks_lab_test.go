@@ -81,11 +81,19 @@ func files(t *testing.T, dir string, places map[string]string) {
 	}
 }
 
-// noLeaksInPod looks for secrets in what the cluster keeps of a pod of shop: its spec, its
-// logs, the agent's among them, and events.
+// noLeaksInPod looks for secrets in what the cluster keeps of a pod of shop, which is
+// borrowed: its spec, its logs, the agent's among them, and events; and in a bundle for a
+// report of a problem.
 func noLeaksInPod(t *testing.T, pod string) {
 	t.Helper()
+	bundle := filepath.Join(t.TempDir(), "bundle.tar.gz")
+	mustBorrownet(t, "gather", "-f", bundle)
+	unpacked := command{argv: []string{"tar", "-xzOf", bundle}}.run(t)
+	if unpacked.code != 0 || !strings.Contains(unpacked.stdout, pod) {
+		t.Fatalf("the bundle does not speak of %s: %v", pod, unpacked)
+	}
 	for where, text := range map[string]string{
+		"the bundle":   unpacked.stdout,
 		"the pod":      kubectl(t, "-n", "shop", "get", "pod", pod, "-o", "yaml"),
 		"the pod logs": kubectl(t, "-n", "shop", "logs", pod, "--all-containers"),
 		"events":       kubectl(t, "-n", "shop", "get", "events", "-o", "yaml"),
