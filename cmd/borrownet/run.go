@@ -166,6 +166,8 @@ type program struct {
 	flags envFlags
 	rules launch.Rules // of flags
 	extra []string     // added to its environment
+
+	outside *outside // watches what it connects to
 }
 
 // logger prints warnings of the hook, all that it says with -v.

@@ -27,6 +27,10 @@ func (a *app) supervise(ctx context.Context, place session.Place, p program) (in
 	if err := p.flags.save(env.Borrowed); err != nil {
 		return exitOurs, err
 	}
+	p.outside = a.watchOutside()
+	if s, ok := launch.ServerOf(p.argv); ok {
+		p.outside.say(s)
+	}
 	rung := p.hook
 	free := rung == "" || rung == hook.Auto
 	if free {
@@ -61,6 +65,7 @@ func (a *app) runOn(ctx context.Context, place session.Place, rung hook.Rung, p 
 		Shim: []string{selfPath(), verbExec}, Argv: p.argv, Env: env,
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Logger: a.logger(),
 		AllowIOURing: a.ioURing && rung == hook.Seccomp,
+		Connecting:   p.outside.connecting,
 	}
 	if a.ioURing && rung.Relayed() {
 		return exitOurs, usage("--allow-io-uring: session "+place.Session+" has hook "+string(rung)+", where sockets of io_uring would be this machine's",
