@@ -45,6 +45,7 @@ func (a *Agent) newSession(id [16]byte) (_ *session, err error) {
 		Transparent: true,
 		IPv6:        slices.ContainsFunc(a.addrs, netip.Addr.Is6),
 		Buffers:     a.memory.buffers(),
+		Yields:      isCapture,
 		Logger:      a.log,
 	})
 	if err != nil {
@@ -77,6 +78,9 @@ func (a *Agent) newSession(id [16]byte) (_ *session, err error) {
 	})
 	if err := s.serveControl(); err != nil {
 		return nil, fmt.Errorf("serve control API: %w", err)
+	}
+	if err := s.serveCaptures(); err != nil {
+		return nil, fmt.Errorf("serve captures: %w", err)
 	}
 	return s, nil
 }
