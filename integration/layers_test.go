@@ -33,6 +33,7 @@ const (
 	cobra      = "github.com/spf13/cobra"
 	pflag      = "github.com/spf13/pflag"
 	yaml       = "sigs.k8s.io/yaml"
+	yamlNodes  = "go.yaml.in/yaml/v3"
 	gocmp      = "github.com/google/go-cmp"
 	testscript = "github.com/rogpeppe/go-internal"
 )
@@ -97,6 +98,10 @@ var layers = map[string]layer{
 		third: []string{cobra, yaml, xterm, bubbletea, xansi}, linux: []string{xsys}, tests: []string{"dnsproxy/dnsproxytest"},
 		why: "composes packages; libraries stay behind their packages",
 	},
+	"cmd/internal/compose": {
+		ours: []string{"cmd/internal/container", "cmd/internal/fault", "hook/netns", "hook/view"}, third: []string{yamlNodes},
+		why: "the only importer of a YAML library that keeps what it does not know",
+	},
 	"cmd/borrownet": {
 		ours: []string{"cmd/internal/...", "agent/wire", "agent/kube", "dnsproxy", "hook", "hook/netns", "hook/supervisor", "hook/switchboard", "hook/view"}, third: []string{cobra, pflag, xterm}, linux: []string{xsys},
 		why: "flags and text only",
@@ -113,6 +118,9 @@ var layers = map[string]layer{
 	"integration/hostile": {
 		ours: []string{"agent", "agent/wire", "netstack/..."},
 		why:  "an agent that lies: it speaks the real protocol",
+	},
+	"integration/containers": {
+		why: "drives programs, not packages",
 	},
 	"integration/apps/...": {
 		ours: []string{"integration/apps/..."}, third: []string{websocket, grpc},

@@ -39,6 +39,9 @@ var exitCodeTable = [][]codeText{
 		{fault.Hook, "this machine: namespaces, packet device, seccomp", []string{
 			"borrownet doctor --offline says what is missing and how to get it",
 			"--hook auto takes what this machine allows; another rung was asked for, or none works"}},
+		{fault.Engine, "this machine: the container engine", []string{
+			"docker info: borrownet uses the same engine, by DOCKER_HOST, DOCKER_CONTEXT or the current context",
+			"docker ps -a --filter label=dev.borrownet.session shows what is borrownet's"}},
 	},
 	{
 		{fault.NoSession, "no such session", []string{"borrownet status lists them", "borrownet up --pod NAME"}},

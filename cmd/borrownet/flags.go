@@ -36,13 +36,19 @@ func (t *targetFlags) add(cmd *cobra.Command) {
 	f.StringVar(&t.pod, "pod", "", "`TARGET` to borrow: pod, TYPE/NAME or bare name")
 	f.StringVarP(&t.container, "container", "c", "", "`NAME` of the container whose environment is borrowed (default: the pod's default container)")
 	f.StringVar(&t.session, "session", "", "`NAME` of the session (default: that of the workload or pod)")
+	t.addAgent(cmd)
+	t.routing.add(cmd)
+	t.addKube(cmd)
+	complete(cmd, "pod", t.completeTargets)
+}
+
+// addAgent adds the flags that say how a target is borrowed, whichever it is.
+func (t *targetFlags) addAgent(cmd *cobra.Command) {
+	f := cmd.Flags()
 	f.StringVar(&t.image, "agent-image", "", "`IMAGE` of the agent; target = that of the borrowed container, and the agent is sent into it")
 	f.StringVar(&t.hook, "hook", string(hook.Auto), "`RUNG` by which programs enter the session: "+rungNames())
 	f.DurationVar(&t.idleTTL, "idle-ttl", 15*time.Minute, "`TIME` after which an agent without a client leaves")
 	f.DurationVar(&t.hardTTL, "hard-ttl", 8*time.Hour, "`TIME` after which an agent leaves in any case")
-	t.routing.add(cmd)
-	t.addKube(cmd)
-	complete(cmd, "pod", t.completeTargets)
 	complete(cmd, "hook", completeRungs)
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/borrownet/borrownet/cmd/internal/build"
+	"github.com/borrownet/borrownet/hook/netns"
 	"github.com/borrownet/borrownet/hook/supervisor"
 )
 
@@ -36,6 +37,8 @@ func run(argv []string) int {
 		switch argv[1] {
 		case verbNetns:
 			return netnsMain(argv[2:])
+		case verbGuest:
+			return netns.GuestMain(argv[2:])
 		case verbExec:
 			return supervisor.ShimMain(argv[2:])
 		case verbDaemon:

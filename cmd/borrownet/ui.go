@@ -131,6 +131,9 @@ func (u *ui) identity(st session.Status) {
 		u.say("hook %s", hookText(st))
 	}
 	u.cloud(st)
+	if c := st.Container; c != nil && c.Name != "" {
+		u.say("containers become the pod by: docker run --network container:%s IMAGE", c.Name)
+	}
 	u.meshProblems([]session.Status{st})
 }
 
@@ -268,6 +271,7 @@ func statusRows(st session.Status) [][2]string {
 		[2]string{"flows", fmt.Sprint(st.Traffic.Flows)},
 		[2]string{"names", names(st.DNS)},
 		[2]string{"ports", portsText(st)},
+		[2]string{"containers", containerText(st.Container)},
 		[2]string{"local", localText(st)},
 		[2]string{"remote", remoteText(st)},
 		[2]string{"drops", drops(st.Traffic.Drops)},
@@ -277,6 +281,27 @@ func statusRows(st session.Status) [][2]string {
 		[2]string{"uptime", uptime(st)},
 		[2]string{"redials", fmt.Sprint(st.Redials)})
 	return rows
+}
+
+// containerText says by which container others are the pod.
+func containerText(c *session.ContainerStatus) string {
+	if c == nil {
+		return ""
+	}
+	text := "none has joined"
+	if c.Joined {
+		text = "joined, device " + c.Device
+		for _, n := range c.Networks {
+			text += ", network " + n.String()
+		}
+	}
+	if c.Name != "" {
+		text = c.Name + ": " + text
+	}
+	if c.Problem != nil {
+		text += ", problem: " + c.Problem.Error()
+	}
+	return text
 }
 
 // fileRows are the pod's volumes, and what of them is missing.

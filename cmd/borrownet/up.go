@@ -21,6 +21,7 @@ import (
 func (a *app) up() *cobra.Command {
 	var (
 		target         targetFlags
+		docker         dockerFlag
 		env            envFlags
 		detach, dryRun bool
 	)
@@ -38,10 +39,21 @@ func (a *app) up() *cobra.Command {
 			if dryRun {
 				return a.plan(req)
 			}
-			return a.borrow(req, detach, program{flags: env, rules: rules})
+			ctx, stop := interruptible()
+			req.Docker, err = docker.request(ctx, a, cmd.CommandPath()+" --pod "+target.pod)
+			stop()
+			if err != nil {
+				return err
+			}
+			err = a.borrow(req, detach, program{flags: env, rules: rules})
+			if err != nil && req.Docker != nil {
+				unloadImages(req.Docker.Engine)
+			}
+			return err
 		},
 	}
 	target.add(cmd)
+	docker.add(cmd)
 	a.allowIOURing(cmd)
 	a.addProgress(cmd)
 	env.add(cmd)

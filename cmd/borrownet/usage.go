@@ -38,6 +38,11 @@ into it and checked there before it is executed. That sidesteps what the cluster
 policies say about images. It needs a shell, sha256sum and a writable directory in
 the image, and the right to create pods/attach.
 
+With --docker a container is kept whose network is the pod's; others join it by
+"docker run --network container:borrownet-SESSION" or network_mode in a compose file.
+It may do nothing but manage its own network, and its image is made of this program.
+--publish HOST:PORT publishes a port of theirs on this machine's loopback.
+
 --progress says how to tell what happens: on a terminal (tty) each step with its time, else
 (plain) a line for each; json makes everything on standard error JSON, an object a line, for
 other programs; quiet leaves warnings and errors.
@@ -189,6 +194,22 @@ const demoExample = `  borrownet demo
 
 const demoCallLong = `Call a URL with the sockets and the resolver that any program has: http://HOST/PATH,
 tcp://HOST:PORT or udp://HOST:PORT, which are sent TEXT, or dns://NAME.`
+
+const composeLong = `Run the compose tool of this machine on your compose file, of which some services
+are pods: SERVICE has the network, the environment and the files of TARGET, all others
+are as they would be. Services reach each other by their names; names that compose does
+not know are the cluster's. A service's ports, networks and names move to a container
+borrownet-SERVICE that is added, so they work as they did.
+
+Flags before COMMAND are those below, everything after it is the compose tool's. "up",
+"create", "run", "start" and "restart" borrow the pods first, in sessions named
+PROJECT-SERVICE; "down" gives them back. "config" prints the file that is used, and
+what is in it of the pods' variables may be secret.`
+
+const composeExample = `  borrownet compose --service web=api up -d
+  borrownet compose --service web=api --service worker=deploy/worker@orders up --build
+  borrownet compose --service web=api logs -f web
+  borrownet compose --service web=api down`
 
 const rbacLong = `Print the smallest Role with which borrownet works in a namespace, and with
 --subject the RoleBinding to those who get it, as YAML for "kubectl apply". Every

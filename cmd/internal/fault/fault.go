@@ -25,6 +25,7 @@ const (
 
 	Laptop Code = 20 // runtime directory, daemon
 	Hook   Code = 21 // namespaces, TUN, seccomp
+	Engine Code = 22 // the container engine
 
 	NoSession     Code = 30 // none, or none of that name
 	SessionExists Code = 31 // the name is taken

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"slices"
 	"syscall"
 	"time"
 
@@ -70,7 +69,7 @@ func (e *exchange) admit(dst netip.AddrPort) error {
 		return syscall.ENETUNREACH
 	case a == wire.AgentAddr, a == wire.ClientAddr:
 		return syscall.EHOSTUNREACH // the agent's control is not for programs
-	case a.Is6() && !slices.ContainsFunc(e.session.target.PodIPs, netip.Addr.Is6):
+	case a.Is6() && !HasIPv6(e.session.target.PodIPs):
 		return syscall.ENETUNREACH
 	}
 	return nil

@@ -75,6 +75,7 @@ type Session struct {
 	board   string        // socket by which programs publish ports; "" if hook is a relayed one
 	ports   *ports        // nil if hook is a relayed one
 	endHook func()        // ends the relay; nil unless hook is a relayed one
+	guests  *guests       // nil if containers cannot join
 
 	carriers [fairqueue.Lanes]lastCarrier
 	mesh     atomic.Pointer[Mesh] // as it was looked at last; nil = nothing is known
@@ -105,6 +106,7 @@ func (o *Opening) Start(ctx context.Context, name string, obs Observer) (_ *Sess
 		s.raiseStack, s.raiseLink, s.meetAgent, s.serveLocals,
 		func(ctx context.Context) error { return s.borrowFiles(ctx, o.opener) },
 		func(ctx context.Context) error { return s.openHook(ctx, o.opener) },
+		func(ctx context.Context) error { return s.openToContainers(ctx, o.opener) },
 	}
 	for _, step := range steps {
 		if err := step(ctx); err != nil {
@@ -167,7 +169,7 @@ func (s *Session) attach(ctx context.Context, keys *Keys) error {
 func (s *Session) raiseStack(context.Context) error {
 	stack, err := netstack.New(netstack.Config{
 		Name: "client", MTU: wire.MTU, Addrs: []netip.Addr{wire.ClientAddr},
-		Transparent: true, Loopback: true, IPv6: slices.ContainsFunc(s.target.PodIPs, netip.Addr.Is6), Logger: s.log,
+		Transparent: true, Loopback: true, IPv6: HasIPv6(s.target.PodIPs), Logger: s.log,
 	})
 	if err != nil {
 		return fmt.Errorf("make network stack: %w", err)
@@ -175,7 +177,7 @@ func (s *Session) raiseStack(context.Context) error {
 	s.names = newNameservers(resolvConf, s.log)
 	s.stack = stack
 	s.fabric = newFabric(router.New(router.Config{
-		Session: s.target.PodIPs, Client: wire.ClientAddr, Agent: wire.AgentAddr, Remote: wire.LoopbackAddr,
+		Session: s.target.PodIPs, Client: wire.ClientAddr, Agent: wire.AgentAddr, Remote: wire.LoopbackAddr, Resolver: guestResolver,
 		Nameservers: s.names.addrs(), Local: s.req.Local, Logger: s.log,
 	}), stack, s.log)
 	s.fabric.pumpStack()
@@ -387,6 +389,9 @@ func (s *Session) openNamespace(ctx context.Context, o *Opener) error {
 	s.fabric.open(helper)
 	return s.openPorts(o)
 }
+
+// HasIPv6 reports whether one of the addresses is an IPv6 one.
+func HasIPv6(addrs []netip.Addr) bool { return slices.ContainsFunc(addrs, netip.Addr.Is6) }
 
 // onePerFamily returns the first IPv4 and the first IPv6 address.
 func onePerFamily(addrs []netip.Addr) []netip.Addr {

@@ -50,7 +50,7 @@ type dnsServer interface {
 func (l *locals) forwardTCP(r *netstack.TCPRequest) {
 	dst := r.Flow().Dst
 	switch {
-	case l.nameservers.has(dst):
+	case l.resolves(dst):
 		if c, err := r.Accept(); err == nil {
 			l.dns.ServeTCP(l.ctx, c)
 		}
@@ -59,6 +59,11 @@ func (l *locals) forwardTCP(r *netstack.TCPRequest) {
 	default:
 		r.Reject(syscall.ENETUNREACH) // only a lost session sends these here
 	}
+}
+
+// resolves reports whether dst is where programs ask for names.
+func (l *locals) resolves(dst netip.AddrPort) bool {
+	return l.nameservers.has(dst) || dst == netip.AddrPortFrom(guestResolver, dnsPort)
 }
 
 // relay joins the request to who listens on its destination.

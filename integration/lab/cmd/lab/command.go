@@ -36,6 +36,9 @@ func runCommand(ctx context.Context, o *options) (code int, err error) {
 		if o.flux && !s.Flux {
 			return failed, errors.New("the lab that is up has no Flux (stop it with make lab-down, or run with --fresh)")
 		}
+		if o.docker && !s.Docker {
+			return failed, errors.New("the laptop of the lab that is up has no Docker (stop it with make lab-down, or run with --fresh)")
+		}
 		if err := o.refreshImages(s, r); err != nil {
 			return failed, err
 		}

@@ -38,6 +38,7 @@ flags:
   --mesh          with Istio: the pods of namespace shop have sidecars, which talk mutual
                   TLS and nothing else
   --flux          with a GitOps controller, Flux's, that applies the sample workloads
+  --docker        with a Docker engine on the laptop, Debian's
   --no-tun        run: the user may not open /dev/net/tun
   --node-first    the laptop and the control plane, which are other machines elsewhere,
                   get the processor time that the node leaves
