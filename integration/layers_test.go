@@ -34,6 +34,7 @@ const (
 	pflag      = "github.com/spf13/pflag"
 	yaml       = "sigs.k8s.io/yaml"
 	yamlNodes  = "go.yaml.in/yaml/v3"
+	gopacket   = "github.com/gopacket/gopacket"
 	gocmp      = "github.com/google/go-cmp"
 	testscript = "github.com/rogpeppe/go-internal"
 )
@@ -61,6 +62,13 @@ var layers = map[string]layer{
 	"netstack": {
 		ours: []string{"netstack/flow", "netstack/relay", "netstack/fairqueue"}, third: []string{gvisor},
 		why: "knows nothing of Kubernetes, hooks or DNS",
+	},
+	"netstack/mirror":            {ours: []string{"netstack/flow"}, why: "what capture and replay share"},
+	"netstack/mirror/mirrortest": {ours: []string{"netstack/flow", "netstack/mirror"}, why: "a test kit"},
+	"netstack/reassembly":        {ours: []string{"netstack/flow", "netstack/mirror"}, why: "its streams must be testable without a network"},
+	"netstack/replay": {
+		ours: []string{"netstack/flow", "netstack/mirror", "netstack/reassembly", "netstack/relay"},
+		why:  "delivers through whatever it is given to dial with",
 	},
 	"netstack/leaktest":      {why: "a test kit"},
 	"netstack/link/linktest": {why: "a test kit"},
@@ -102,8 +110,12 @@ var layers = map[string]layer{
 		ours: []string{"cmd/internal/container", "cmd/internal/fault", "hook/netns", "hook/view"}, third: []string{yamlNodes},
 		why: "the only importer of a YAML library that keeps what it does not know",
 	},
+	"cmd/internal/recording": {
+		ours: []string{"netstack/flow", "netstack/mirror", "netstack/relay", "netstack/replay"}, third: []string{gopacket},
+		why: "the only importer of a pcapng library",
+	},
 	"cmd/borrownet": {
-		ours: []string{"cmd/internal/...", "agent/wire", "agent/kube", "dnsproxy", "hook", "hook/netns", "hook/supervisor", "hook/switchboard", "hook/view"}, third: []string{cobra, pflag, xterm}, linux: []string{xsys},
+		ours: []string{"cmd/internal/...", "agent/wire", "agent/kube", "dnsproxy", "hook", "hook/netns", "hook/supervisor", "hook/switchboard", "hook/view", "netstack/replay"}, third: []string{cobra, pflag, xterm}, linux: []string{xsys},
 		why: "flags and text only",
 	},
 	"cmd/borrownet-capture": {ours: []string{"agent/capture"}, why: "has a capability"},
@@ -234,6 +246,8 @@ var linked = []struct {
 		module + "/hook":            "the hook belongs to the laptop",
 		module + "/dnsproxy":        "names are the client's business",
 		module + "/netstack/router": "the router belongs to the laptop",
+		module + "/netstack/replay": "the replay belongs to the laptop",
+		gopacket:                    "files belong to the laptop",
 	}},
 	{"cmd/borrownet", map[string]string{
 		"k8s.io/client-go/kubernetes": "the whole clientset costs minutes of compile time; import the api groups that are used",

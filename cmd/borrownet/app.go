@@ -114,7 +114,8 @@ func (a *app) root() *cobra.Command {
 	root.SetHelpTemplate(helpTemplate)
 	root.SetHelpCommand(a.help(root))
 	root.AddCommand(
-		a.up(), a.run(), a.shell(), a.env(), a.forward(), a.status(), a.ls(), a.cp(), a.down(), a.rbac(), a.policy(), a.compose(), a.doctor(), a.gather(), a.explain(), a.demo(), a.versionCommand(), a.completion(), exitCodes(), errorNames(), a.tree(),
+		a.up(), a.run(), a.shell(), a.env(), a.forward(), a.status(), a.ls(), a.down(), a.rbac(), a.policy(), a.compose(), a.doctor(), a.gather(), a.explain(), a.demo(), a.versionCommand(), a.completion(), exitCodes(), errorNames(), a.tree(),
+		a.replay(), a.cp(),
 	)
 	return root
 }

@@ -275,6 +275,21 @@ const explainExample = `  borrownet explain
   borrownet explain 12
   borrownet explain BN1202`
 
+const replayLong = `Do to a program on this machine what the clients of a recording have done to the
+recorded one: the requests of each connection in their order, each byte as it was, the
+next one when the one before is answered. The program's answers are discarded. FILE is
+a pcapng or pcap file: of "borrownet record", tcpdump or Wireshark.
+
+Connections of other protocols than HTTP/1 are replayed as the bytes that the client
+sent. Bytes that the recorded program acknowledged and the recording does not have are
+a gap: the request that they belong to is broken off, and counted.
+
+One line is printed for each request, and a summary at the end. The exit code is 0 only
+if the program refused nothing.`
+
+const replayExample = `  borrownet replay api.pcapng --to :3000
+  borrownet replay api.pcapng --to :3000 --speed asap --filter method=GET --filter 'path=/orders/*'`
+
 const usageTemplate = `usage:{{if .Runnable}}
   {{.UseLine}}{{end}}{{if .HasAvailableSubCommands}}
   {{.CommandPath}} COMMAND [flags]

@@ -129,9 +129,11 @@ func (l *locals) isLocal(a netip.Addr) bool {
 }
 
 // dialLaptop connects from the laptop.
-func (l *locals) dialLaptop(dst netip.AddrPort) (relay.Conn, error) {
+func (l *locals) dialLaptop(dst netip.AddrPort) (relay.Conn, error) { return dialLaptop(l.ctx, dst) }
+
+func dialLaptop(ctx context.Context, dst netip.AddrPort) (relay.Conn, error) {
 	d := net.Dialer{Timeout: laptopTimeout}
-	c, err := d.DialContext(l.ctx, "tcp", dst.String())
+	c, err := d.DialContext(ctx, "tcp", dst.String())
 	if err != nil {
 		return nil, err
 	}
