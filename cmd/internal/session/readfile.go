@@ -13,6 +13,7 @@ import (
 // ReadFile returns a file of the pod, as it is now: one of a volume that the agent
 // has too. It need not be one that programs see.
 func (s *Session) ReadFile(ctx context.Context, name string) ([]byte, error) {
+	s = s.now.Load()
 	fail := func(reason, hint string) error {
 		return &fault.Error{Code: fault.Target, Op: "read", Object: name + " of pod " + s.target.Namespace + "/" + s.target.Pod, Reason: reason, Hint: hint}
 	}
