@@ -66,6 +66,14 @@ var errorTable = []errorText{
 	{"BN2103", "the session's network namespace cannot be made", []string{"borrownet doctor --offline", "on Ubuntu: the AppArmor profile that doctor prints"}},
 	{"BN2104", "the command cannot be brought into the session", []string{"--hook auto chooses another rung for programs that one cannot take"}},
 
+	{"BN2201", "the container engine is not on this machine, or its containers are in a virtual machine", []string{
+		"a session's network can be shared on the machine that it is on alone", "docker context show; DOCKER_HOST"}},
+	{"BN2202", "the container engine does not answer, or refuses", []string{"docker info says why", "may you use it? membership of the group docker, or rootless"}},
+	{"BN2203", "a container does not start, or cannot join the session", []string{"docker logs NAME", "borrownet status shows what has joined"}},
+	{"BN2204", "there is a container of the name that is wanted", []string{"docker rm NAME, or --docker=ANOTHER"}},
+	{"BN2205", "there is no compose tool", []string{"install the plugin docker compose, or docker-compose"}},
+	{"BN2206", "a network of the container would hide an address of the cluster", []string{"leave that network out, or give it another range: docker network create --subnet"}},
+
 	{"BN3001", "no session is up", []string{"borrownet up --pod NAME", "sessions belong to a user and a runtime directory: is XDG_RUNTIME_DIR that of the shell of up?"}},
 	{"BN3002", "no session has that name", []string{"borrownet status lists those that are up"}},
 	{"BN3003", "there are several sessions, and none was named", []string{"--session NAME"}},

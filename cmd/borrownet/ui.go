@@ -135,6 +135,7 @@ func (u *ui) identity(st session.Status) {
 		u.say("containers become the pod by: docker run --network container:%s IMAGE", c.Name)
 	}
 	u.meshProblems([]session.Status{st})
+	u.mirrorProblems(st)
 }
 
 func identity(st session.Status) []string {
@@ -269,6 +270,7 @@ func statusRows(st session.Status) [][2]string {
 	}
 	rows = append(rows, cloudRows(st)...)
 	rows = append(rows, fileRows(st.Files)...)
+	rows = append(rows, mirrorRows(st.Mirror)...)
 	rows = append(rows,
 		[2]string{"bytes", fmt.Sprintf("%d in, %d out", st.Traffic.BytesIn, st.Traffic.BytesOut)},
 		[2]string{"flows", fmt.Sprint(st.Traffic.Flows)},

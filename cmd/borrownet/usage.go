@@ -61,6 +61,12 @@ It may do nothing but manage its own network, and its image is made of this prog
 (plain) a line for each; json makes everything on standard error JSON, an object a line, for
 other programs; quiet leaves warnings and errors.
 
+With --mirror what the pod gets on a port is copied to a program of this machine, and
+the pod goes on as before. That program acts on copied requests with the pod's identity:
+what it writes, calls and charges happens a second time. It takes an agent that may get
+CAP_NET_RAW for a helper; where the cluster's policy forbids that, the session works
+without, and this says so.
+
 With --dry-run nothing changes anywhere: the API server is asked which rights you
 have and what it would do, every object that would change is printed as YAML, and
 the exit code is what "up" without it would fail with.`
@@ -68,6 +74,7 @@ the exit code is what "up" without it would fail with.`
 const upExample = `  borrownet up --pod api -n shop
   borrownet up --pod deploy/api -c app -d --session mine
   borrownet up --pod api --agent-image target
+  borrownet up --pod api --mirror 8080:3000
   borrownet up -f borrownet.yaml -d
   borrownet up --pod api --dry-run`
 
@@ -126,7 +133,19 @@ this shell they are on this machine's own network. "borrownet run" is for those,
 
 const envExample = `  eval "$(borrownet env)"
   eval "$(borrownet env --session api)"
-  eval "$(borrownet env --unset)"`
+  eval "$(borrownet env --unset)"
+  docker run --rm $(borrownet env --docker) IMAGE`
+
+const recordLong = `Write what the mirrored ports of a session's pod get and answer to a pcapng file, which
+Wireshark, tshark and tcpdump read and "borrownet replay" sends to a program again,
+until it is interrupted or the session ends. NAME is the session, if there are several;
+it must mirror (up --mirror). Other programs go on getting their copies.
+
+The file holds requests of real people, with their tokens. It is made for you alone
+(mode 0600), and lies where you put it.`
+
+const recordExample = `  borrownet record -w api.pcapng
+  borrownet record api -w - | tshark -r - -Y http.request`
 
 const statusLong = `Show sessions: whether the path to the pod works and how long a request to the
 agent and back takes now, what was borrowed, and what went through. The exit code
@@ -238,6 +257,8 @@ const rbacLong = `Print the smallest Role with which borrownet works in a namesp
 --subject the RoleBinding to those who get it, as YAML for "kubectl apply". Every
 right in it is needed: without it a command fails and names it.
 
+Mirroring takes no more rights: whether an agent may have NET_RAW is for policies to say.
+
 Who has this Role can add a container to any pod of the namespace, and so read every
 Secret there; "borrownet policy" prints what closes that.`
 
@@ -247,8 +268,8 @@ const rbacExample = `  borrownet rbac -n shop --workloads --subject group:develo
 const policyLong = `Print a ValidatingAdmissionPolicy and its binding, as YAML for "kubectl apply". In
 namespaces with the label (--label) they let only borrownet's agent be added to a pod
 as an ephemeral container: its image, its arguments, environment and mounts that one
-container of the pod has already, no capability but NET_RAW, never root, never the mesh
-proxy's uid or gid. Other namespaces are left alone, and so are containers that are
+container of the pod has already, no capability (NET_RAW with --mirror), never root, never
+the mesh proxy's uid or gid. Other namespaces are left alone, and so are containers that are
 there already. It needs Kubernetes 1.30 or newer.
 
 Why it matters: who may add ephemeral containers may otherwise read every Secret of

@@ -153,6 +153,20 @@ func (c *Client) Way(ctx context.Context, name, host string) (session.Way, error
 	return out, c.call(ctx, http.MethodGet, path+"/way?"+query.Encode(), &out, answerTimeout)
 }
 
+// Record starts a capture of what a session mirrors: the stream of
+// wire.PathCapture, until it is closed or ctx ends.
+func (c *Client) Record(ctx context.Context, name string) (io.ReadCloser, error) {
+	path, err := sessionPath(name)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := c.do(ctx, http.MethodGet, path+"/capture", nil)
+	if err != nil {
+		return nil, err
+	}
+	return resp.Body, nil
+}
+
 // Down ends a session and waits until it is gone.
 func (c *Client) Down(ctx context.Context, name string, stopAgent bool) (Downed, error) {
 	var out Downed

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -113,6 +114,13 @@ func (s *fakeSession) Way(_ context.Context, host string) (session.Way, error) {
 		return session.Way{}, &fault.Error{Code: fault.Target, Op: "find", Object: host}
 	}
 	return session.Way{Socket: host}, nil
+}
+
+func (s *fakeSession) Record(context.Context) (io.ReadCloser, error) {
+	if s.name != "api" {
+		return nil, &fault.Error{Code: fault.Usage, Op: "record session", Object: s.name, Reason: "it mirrors no port"}
+	}
+	return io.NopCloser(strings.NewReader("a capture")), nil
 }
 
 func (s *fakeSession) Place() session.Place {
@@ -246,6 +254,14 @@ func TestLifeOfASession(t *testing.T) {
 	list, err := h.client.List(t.Context(), false)
 	if err != nil || len(list) != 2 || list[0].Session != "api" || list[1].Session != "web" {
 		t.Errorf("list: %+v, %v", list, err)
+	}
+	if stream, err := h.client.Record(t.Context(), "api"); err != nil {
+		t.Error(err)
+	} else if text, err := io.ReadAll(stream); err != nil || string(text) != "a capture" {
+		t.Errorf("recorded %q, %v", text, err)
+	}
+	if _, err := h.client.Record(t.Context(), "web"); fault.From(err).Code != fault.Usage {
+		t.Errorf("record what mirrors nothing: %v", err)
 	}
 	if way, err := h.client.Way(t.Context(), "api", "a&b?"); err != nil || way.Socket != "a&b?" {
 		t.Errorf("way %+v, %v", way, err)

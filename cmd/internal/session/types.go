@@ -21,6 +21,7 @@ type Request struct {
 	Binaries  []kube.Binary `json:"binaries,omitempty"` // for an Image of kube.TargetImage
 	Hook      Rung          `json:"hook,omitempty"`     // "" = hook.Auto
 	Publish   Publish       `json:"publish,omitzero"`
+	Mirror    []Mirror      `json:"mirror,omitempty"`
 	// RemoteLocalhost are TCP ports of localhost that are the pod's for programs.
 	RemoteLocalhost []uint16 `json:"remoteLocalhost,omitempty"`
 	// Metadata are addresses of metadata services that programs may reach from the
@@ -110,6 +111,7 @@ type Status struct {
 	DNS       dnsproxy.Stats `json:"dns"`
 	Mesh      *Mesh          `json:"mesh,omitempty"`  // nil = the agent cannot tell
 	Moved     *Move          `json:"moved,omitempty"` // how it came to this pod, if it was at another before
+	Mirror    *MirrorStatus  `json:"mirror,omitempty"`
 
 	Cloud     kube.Cloud       `json:"cloud"`
 	Metadata  []netip.Addr     `json:"metadata,omitempty"`  // allowed because somebody asked
