@@ -82,6 +82,8 @@ var errorTable = []errorText{
 		"rollouts replace pods and their agents: borrownet up again", "an agent leaves after --idle-ttl without a client, and after --hard-ttl in any case"}},
 	{"BN3301", "the agent runs, but does not answer", []string{"borrownet status --watch", "the agent's log: kubectl logs POD -c borrownet-agent-..."}},
 	{"BN3302", "the connection to the cluster was lost and is dialled again", []string{"for three minutes flows wait, then they are reset; new ones work as soon as it is back"}},
+	{"BN3303", "the session has lost its pod, or the agent there, and looks for a pod of the workload to go on with", []string{
+		"borrownet status NAME says what it waits for", "kubectl get pods, of the workload: a pod is taken once it is ready", "borrownet down NAME ends the search; up --stay does without one"}},
 	{"BN3303", "calls do not go through the pod's mesh, or its proxy is not well", []string{"the reason names the setting or the missing rule", "kubectl logs POD -c istio-proxy"}},
 }
 
