@@ -73,7 +73,7 @@ func (t targetFlags) of(file settings.Settings, name string) targetFlags {
 func merge(all, one settings.Routing) settings.Routing {
 	out := settings.Routing{
 		Publish: slices.Concat(all.Publish, one.Publish), Local: slices.Concat(all.Local, one.Local),
-		RemoteLocalhost: slices.Concat(all.RemoteLocalhost, one.RemoteLocalhost), Hosts: maps.Clone(all.Hosts), Redirect: maps.Clone(all.Redirect),
+		RemoteLocalhost: slices.Concat(all.RemoteLocalhost, one.RemoteLocalhost), Metadata: slices.Concat(all.Metadata, one.Metadata), Hosts: maps.Clone(all.Hosts), Redirect: maps.Clone(all.Redirect),
 	}
 	if out.Hosts == nil {
 		out.Hosts = map[string]settings.Addrs{}
