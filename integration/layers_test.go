@@ -117,7 +117,7 @@ var layers = map[string]layer{
 		why: "the only importer of a pcapng library",
 	},
 	"cmd/borrownet": {
-		ours: []string{"cmd/internal/...", "agent/wire", "agent/kube", "dnsproxy", "hook", "hook/netns", "hook/supervisor", "hook/switchboard", "hook/view", "netstack/replay"}, third: []string{cobra, pflag, xterm}, linux: []string{xsys},
+		ours: []string{"cmd/internal/...", "agent/wire", "agent/kube", "dnsproxy", "hook", "hook/netns", "hook/supervisor", "hook/switchboard", "hook/view", "netstack/replay"}, third: []string{cobra, pflag, xterm}, linux: []string{xsys}, tests: []string{"netstack/mirror"},
 		why: "flags and text only",
 	},
 	"cmd/borrownet-capture": {ours: []string{"agent/capture"}, why: "has a capability"},
