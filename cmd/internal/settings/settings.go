@@ -61,6 +61,7 @@ type Service struct {
 	Hook       string `yaml:"hook"`
 	Stay       bool   `yaml:"stay"`
 	Routing    `yaml:",inline"`
+	Mirror     []string `yaml:"mirror"` // values of the flag
 
 	Env     map[string]string `yaml:"env"`
 	EnvFile string            `yaml:"envFile"` // relative to the file
