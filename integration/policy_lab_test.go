@@ -265,7 +265,7 @@ func TestPolicyAdmitsOnlyTheAgent(t *testing.T) {
 		}
 	})
 	t.Run("mirror", func(t *testing.T) {
-		kubectl(t, "delete", "validatingadmissionpolicy,validatingadmissionpolicybinding", policyOf)
+		kubectl(t, "delete", "validatingadmissionpolicy,validatingadmissionpolicybinding", policyOf, "--ignore-not-found")
 		waitFor(t, "the first policy is gone", 30*time.Second, func() bool { return add(t, guarded, true, debugContainer()).code == 0 })
 		admit(t, "--registry", agentRepo, "--mirror")
 		mirrors := plannedContainer(t, guarded, "--mirror", "8080:3000")
@@ -289,7 +289,7 @@ func TestPolicyAdmitsOnlyTheAgent(t *testing.T) {
 	})
 	t.Run("digest", func(t *testing.T) {
 		const digest = "@sha256:05b657f6f6ae33f835cf7fa38b2bfbfe6a09575ab08b7bb7103b540c72a51041"
-		kubectl(t, "delete", "validatingadmissionpolicy,validatingadmissionpolicybinding", policyOf)
+		kubectl(t, "delete", "validatingadmissionpolicy,validatingadmissionpolicybinding", policyOf, "--ignore-not-found")
 		waitFor(t, "the first policy is gone", 30*time.Second, func() bool { return add(t, guarded, true, debugContainer()).code == 0 })
 		admit(t, "--image", agentRepo+":1"+digest)
 		dryRun := func(image string) result {

@@ -23,27 +23,31 @@ const (
 	addDelay = 0.25 // of the controls
 )
 
-// livePods are the Service of the live pod, and a pod that calls it as others of the
-// cluster do: nothing of borrownet is on its way.
-const livePods = `apiVersion: v1
+// liveService is that of the live pod.
+const liveService = `apiVersion: v1
 kind: Service
 metadata: {name: api, namespace: shop}
 spec:
   selector: {app: api}
   ports: [{name: http-web, port: 80, targetPort: 8080}]
 ---
-apiVersion: v1
+`
+
+// samplePod is a pod of a sample app: its name, namespace and image. That of caller calls
+// a live pod as others of the cluster do: nothing of borrownet is on its way.
+const samplePod = `apiVersion: v1
 kind: Pod
-metadata: {name: load, namespace: shop, labels: {app: load}}
+metadata: {name: %[1]s, namespace: %[2]s, labels: {app: %[1]s}}
 spec:
   automountServiceAccountToken: false
   terminationGracePeriodSeconds: 1
   securityContext: {runAsNonRoot: true, runAsUser: 10001, seccompProfile: {type: RuntimeDefault}}
   containers:
-  - name: load
-    image: lab.local/caller:1
+  - name: %[1]s
+    image: lab.local/%[3]s:1
     imagePullPolicy: IfNotPresent
     securityContext: {allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: {drop: [ALL]}}
+---
 `
 
 // liveWindow is what caller load reports.
@@ -60,7 +64,7 @@ type liveWindow struct {
 // collectLive measures what the callers of a live pod notice of a session on it that
 // moves data.
 func (s samples) collectLive(o options) error {
-	if _, err := kubectlAdmin(livePods, "apply", "-f", "-"); err != nil {
+	if _, err := kubectlAdmin(liveService+fmt.Sprintf(samplePod, "load", "shop", "caller"), "apply", "-f", "-"); err != nil {
 		return err
 	}
 	if _, err := kubectlAdmin("", "-n", "shop", "wait", "pod/load", "--for=condition=Ready", "--timeout=2m"); err != nil {

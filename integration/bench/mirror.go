@@ -25,8 +25,8 @@ const (
 	settle = 10 * time.Second
 )
 
-// mirrorPods are a pod to mirror and one that calls it, in a namespace that admits it.
-const mirrorPods = `apiVersion: v1
+// mirrorNamespace admits agents that mirror. The Service is that of the pod that is mirrored.
+const mirrorNamespace = `apiVersion: v1
 kind: Namespace
 metadata: {name: mirrored, labels: {istio-injection: enabled, pod-security.kubernetes.io/enforce: baseline}}
 ---
@@ -37,38 +37,13 @@ spec:
   selector: {app: front}
   ports: [{name: http-web, port: 80, targetPort: 8080}]
 ---
-apiVersion: v1
-kind: Pod
-metadata: {name: front, namespace: mirrored, labels: {app: front}}
-spec:
-  automountServiceAccountToken: false
-  terminationGracePeriodSeconds: 1
-  securityContext: {runAsNonRoot: true, runAsUser: 10001, seccompProfile: {type: RuntimeDefault}}
-  containers:
-  - name: front
-    image: lab.local/api:1
-    imagePullPolicy: IfNotPresent
-    readinessProbe: {httpGet: {path: /, port: 8080}, periodSeconds: 1}
-    securityContext: {allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: {drop: [ALL]}}
----
-apiVersion: v1
-kind: Pod
-metadata: {name: load, namespace: mirrored, labels: {app: load}}
-spec:
-  automountServiceAccountToken: false
-  terminationGracePeriodSeconds: 1
-  securityContext: {runAsNonRoot: true, runAsUser: 10001, seccompProfile: {type: RuntimeDefault}}
-  containers:
-  - name: load
-    image: lab.local/caller:1
-    imagePullPolicy: IfNotPresent
-    securityContext: {allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: {drop: [ALL]}}
 `
 
 // collectMirror measures what the callers of a pod notice when what they send is copied,
 // and what of it arrives.
 func (s samples) collectMirror(o options) error {
-	if _, err := kubectlAdmin(mirrorPods, "apply", "-f", "-"); err != nil {
+	pods := fmt.Sprintf(samplePod, "front", "mirrored", "api") + fmt.Sprintf(samplePod, "load", "mirrored", "caller")
+	if _, err := kubectlAdmin(mirrorNamespace+pods, "apply", "-f", "-"); err != nil {
 		return err
 	}
 	defer kubectlAdmin("", "delete", "namespace", "mirrored", "--wait=false")
