@@ -135,6 +135,8 @@ var elsewhere = map[string]string{
 	"up --dry-run":     "TestMissingVerbIsNamed",
 	"env --session":    "TestShellEnv",
 	"up --docker":      "TestDockerRun",
+	"env --docker":     "TestDockerEnv",
+	"cp":               "TestFilesOfThePod",
 	"compose":          "TestCompose", "compose --service": "TestCompose", "compose --build": "TestCompose",
 }
 

@@ -81,8 +81,10 @@ var errorTable = []errorText{
 	{"BN3201", "the session is lost: its agent or its pod is gone for good", []string{
 		"rollouts replace pods and their agents: borrownet up again", "an agent leaves after --idle-ttl without a client, and after --hard-ttl in any case"}},
 	{"BN3301", "the agent runs, but does not answer", []string{"borrownet status --watch", "the agent's log: kubectl logs POD -c borrownet-agent-..."}},
-	{"BN3302", "the connection to the cluster was lost and is dialled again", []string{"for three minutes flows wait, then they are reset; new ones work as soon as it is back"}},
+	{"BN3302", "the connection to the cluster was lost and is dialled again", []string{"for three minutes flows wait, then they are reset and the session attaches anew as soon as the cluster answers"}},
 	{"BN3303", "calls do not go through the pod's mesh, or its proxy is not well", []string{"the reason names the setting or the missing rule", "kubectl logs POD -c istio-proxy"}},
+	{"BN3304", "the session has lost its pod, or the agent there, and looks for a pod of the workload to go on with", []string{
+		"borrownet status NAME says what it waits for", "kubectl get pods, of the workload: a pod is taken once it is ready", "borrownet down NAME ends the search; up --stay does without one"}},
 }
 
 // errorsText is the help topic.

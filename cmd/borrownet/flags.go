@@ -45,6 +45,7 @@ func (t *targetFlags) add(cmd *cobra.Command) {
 	t.mirror.add(cmd)
 	t.addKube(cmd)
 	complete(cmd, "pod", t.completeTargets)
+	complete(cmd, "container", t.completeContainers)
 }
 
 // addAgent adds the flags that say how a target is borrowed, whichever it is.

@@ -87,7 +87,8 @@ or a language's runtime (PATH, HOME, JAVA_HOME, ...), what makes a program run c
 who set it (LD_*, BASH_ENV, NODE_OPTIONS, PYTHON*, GIT_*, ...) and proxies; --pod-env
 takes one of these all the same. Over it come --env-file, then --env. Of this machine
 its own proxies and cloud identity (AWS_PROFILE, ~/.aws, GOOGLE_APPLICATION_CREDENTIALS,
-AZURE_*) are hidden; -v says all names. --env-out writes the pod's environment to a file.
+AZURE_*, ~/.config/gcloud for pods of GKE) are hidden; -v says all names. --env-out
+writes the pod's environment to a file.
 
 It finds the container's Secrets, ConfigMaps, tokens and downward files at the
 container's paths, read-only, and sees them change; "borrownet status" lists them.
@@ -198,6 +199,14 @@ The exit code is 0 whatever the answer is.`
 
 const explainDNSExample = `  borrownet explain dns orders
   borrownet explain dns _http._tcp.orders --type SRV`
+
+const cpLong = `Copy a file of the pod, as it is now: PATH is as its container sees it, FILE is where it
+goes, readable by you alone; - is standard output. It works for what the agent can read:
+Secrets, ConfigMaps, tokens and downward files, also where programs do not see them
+because their place is one of this machine's own (/etc). "borrownet status" lists them.`
+
+const cpExample = `  borrownet cp /etc/app/config.yaml config.yaml
+  borrownet cp /var/run/secrets/kubernetes.io/serviceaccount/token -`
 
 const downLong = `End a session: NAME, or the only one there is; with --file those that a file
 describes. The agent in the pod is parked, so

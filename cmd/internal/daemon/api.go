@@ -84,6 +84,8 @@ type Session interface {
 	Place() session.Place
 	// ExplainName resolves a name as for a program, and says how.
 	ExplainName(ctx context.Context, name, qtype string) (dnsproxy.Explanation, error)
+	// ReadFile returns a file of the pod.
+	ReadFile(ctx context.Context, path string) ([]byte, error)
 	// Way resolves host for what is no program of the session.
 	Way(ctx context.Context, host string) (session.Way, error)
 	// Record starts a capture of what the session mirrors, until ctx ends or the

@@ -44,6 +44,9 @@ var ErrNotRunning = errors.New("no daemon is running")
 // answerTimeout bounds calls that do not wait for the cluster.
 const answerTimeout = 10 * time.Second
 
+// readTimeout bounds the way of a file out of the pod.
+const readTimeout = 30 * time.Second
+
 // endTimeout bounds the end of a session: everything in it has its own bound.
 const endTimeout = 30 * time.Second
 
@@ -126,6 +129,16 @@ func (c *Client) ExplainName(ctx context.Context, session, name, qtype string) (
 	}
 	query := url.Values{"name": {name}, "type": {qtype}}
 	return out, c.call(ctx, http.MethodGet, path+"/names?"+query.Encode(), &out, answerTimeout)
+}
+
+// ReadFile returns a file of the session's pod.
+func (c *Client) ReadFile(ctx context.Context, session, path string) ([]byte, error) {
+	at, err := sessionPath(session)
+	if err != nil {
+		return nil, err
+	}
+	var out []byte
+	return out, c.call(ctx, http.MethodGet, at+"/file?"+url.Values{"path": {path}}.Encode(), &out, readTimeout)
 }
 
 // Way returns how what is no program of the session reaches host; "" asks for no host

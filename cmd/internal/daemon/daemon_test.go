@@ -102,6 +102,13 @@ func (s *fakeSession) ExplainName(_ context.Context, name, qtype string) (dnspro
 	return dnsproxy.Explanation{Name: name + ".", Type: qtype, Rcode: "NOERROR"}, nil
 }
 
+func (s *fakeSession) ReadFile(_ context.Context, path string) ([]byte, error) {
+	if path != "/a&b?" {
+		return nil, &fault.Error{Code: fault.Target, Op: "read", Object: path, Reason: "no such file"}
+	}
+	return []byte("\x00\xff"), nil
+}
+
 func (s *fakeSession) Way(_ context.Context, host string) (session.Way, error) {
 	if host == "nobody" {
 		return session.Way{}, &fault.Error{Code: fault.Target, Op: "find", Object: host}
@@ -268,6 +275,12 @@ func TestLifeOfASession(t *testing.T) {
 	}
 	if _, err := h.client.ExplainName(t.Context(), "api", "orders", "X"); fault.From(err).Code != fault.Usage {
 		t.Errorf("explain with a bad type: %v", err)
+	}
+	if data, err := h.client.ReadFile(t.Context(), "api", "/a&b?"); err != nil || string(data) != "\x00\xff" {
+		t.Errorf("file: %q, %v", data, err)
+	}
+	if _, err := h.client.ReadFile(t.Context(), "api", "/c"); fault.From(err).Code != fault.Target {
+		t.Errorf("a file that is not there: %v", err)
 	}
 	place, err := h.client.Place(t.Context(), "api")
 	if err != nil || place.Socket != "/run/x.sock" {

@@ -41,6 +41,7 @@ func (s *server) handler() http.Handler {
 	mux.HandleFunc("GET "+pathSessions+"/{name}", s.status)
 	mux.HandleFunc("GET "+pathSessions+"/{name}/place", s.place)
 	mux.HandleFunc("GET "+pathSessions+"/{name}/names", s.names)
+	mux.HandleFunc("GET "+pathSessions+"/{name}/file", s.file)
 	mux.HandleFunc("GET "+pathSessions+"/{name}/changes", s.changes)
 	mux.HandleFunc("GET "+pathSessions+"/{name}/way", s.way)
 	mux.HandleFunc("GET "+pathSessions+"/{name}/capture", s.record)
@@ -155,6 +156,20 @@ func (s *server) names(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.answer(w, out)
+}
+
+// file reads a file of the pod.
+func (s *server) file(w http.ResponseWriter, r *http.Request) {
+	sess := s.usable(w, r)
+	if sess == nil {
+		return
+	}
+	data, err := sess.ReadFile(r.Context(), r.FormValue("path"))
+	if err != nil {
+		s.refuse(w, http.StatusNotFound, fault.From(err))
+		return
+	}
+	s.answer(w, data)
 }
 
 // way tells a forward or a proxy how to reach a host.

@@ -93,7 +93,7 @@ func (s *Session) count() {
 // reattaching is what a person is told meanwhile.
 func (s *Session) reattaching(reason string) *fault.Error {
 	return &fault.Error{
-		Code: fault.NoDataPath, Op: "keep session", Object: s.name, Reason: reason + "; its connections are reset, and it looks for a pod to go on with",
+		Code: fault.NoDataPath, ID: "BN3304", Op: "keep session", Object: s.name, Reason: reason + "; its connections are reset, and it looks for a pod to go on with",
 		Hint: "borrownet status " + s.name,
 	}
 }

@@ -121,7 +121,7 @@ func Plan(ctx context.Context, connect Connect, req Request) ([]byte, error) {
 		return nil, err
 	}
 	defer client.Close()
-	spec := req.spec(wg.NewPrivateKey().Public().String())
+	spec := req.Spec(target, wg.NewPrivateKey().Public().String())
 	text, err := client.Plan(ctx, target, spec)
 	if !errors.Is(err, kube.ErrNetRaw) {
 		return append(mirrorPlan(target, req.Mirror), text...), Explain(err)
@@ -146,8 +146,12 @@ func mirrorPlan(t *kube.Target, list []Mirror) (out []byte) {
 
 func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
 
-func (r Request) spec(clientKey string) kube.AgentSpec {
-	return kube.AgentSpec{Image: r.Image, Binaries: r.Binaries, ClientKey: clientKey, IdleTTL: r.IdleTTL, HardTTL: r.HardTTL, Localhost: r.RemoteLocalhost, NetRaw: len(r.Mirror) > 0}
+// Spec is the agent that a session of r has in its target.
+func (r Request) Spec(t *kube.Target, clientKey string) kube.AgentSpec {
+	return kube.AgentSpec{
+		Image: r.Image, Binaries: r.Binaries, ClientKey: clientKey, IdleTTL: r.IdleTTL, HardTTL: r.HardTTL,
+		Localhost: r.RemoteLocalhost, Metadata: append(t.Cloud.Endpoints(), r.Metadata...), NetRaw: len(r.Mirror) > 0,
+	}
 }
 
 // again is the command that borrows the target of r anew.

@@ -163,7 +163,7 @@ func (s *Session) attach(ctx context.Context) error {
 	}
 	s.key = key
 	s.onClose(func() error { key.Release(); return nil })
-	s.agent, err = s.place(ctx, s.req.spec(key.Private.Public().String()))
+	s.agent, err = s.place(ctx, s.req.Spec(s.target, key.Private.Public().String()))
 	if err != nil {
 		if key.Fresh() && !errors.Is(err, kube.ErrPlaced) {
 			err = errors.Join(err, key.Forget()) // no agent got it
@@ -466,7 +466,7 @@ func (s *Session) Place() Place {
 	s = s.now.Load()
 	p := Place{
 		Remote: s.req.RemoteLocalhost, Session: s.name, Hook: s.hook, Socket: s.socket, Broker: s.broker, Ports: s.board, Addrs: onePerFamily(s.target.PodIPs),
-		Pod: s.target.Pod, Namespace: s.target.Namespace, Hostname: s.target.Hostname, Files: s.files.binds(),
+		Pod: s.target.Pod, Namespace: s.target.Namespace, Hostname: s.target.Hostname, Files: s.files.binds(), Google: s.target.Cloud.Google(),
 	}
 	if s.files.dir != "" {
 		p.Scratch = filepath.Join(s.files.dir, "view")
