@@ -50,6 +50,9 @@ type Config struct {
 	Loopback bool
 	// IPv6 enables IPv6 even if no address in Addrs is one.
 	IPv6 bool
+	// Patient is for a link on which each packet is dear: an acknowledgement that is alone waits, for
+	// fairqueue.AckDelay at most, for something to travel with.
+	Patient bool
 	// Buffers is a budget, in bytes, for what TCP conns buffer in each direction:
 	// together they buffer a few times as much at most, but each may a little. 0
 	// bounds each conn for itself.
@@ -100,6 +103,7 @@ func New(cfg Config) (*Stack, error) {
 		link: newLink(cfg.MTU),
 		done: make(chan struct{}),
 	}
+	s.link.patient = cfg.Patient
 	for _, a := range cfg.Addrs {
 		if !a.IsValid() || a.IsUnspecified() || a.IsMulticast() {
 			return nil, fmt.Errorf("make stack %s: %v is no address of a host", cfg.Name, a)
