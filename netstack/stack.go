@@ -300,13 +300,26 @@ func (s *Stack) Deliver(pkt []byte) {
 		s.counts.malformed.Add(1)
 		return
 	}
-	pb := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithData(pkt)})
+	pb := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: bufferOf(pkt)})
 	if p, ok := parseICMP(pkt); ok {
 		s.dials.heed(p)
 		s.sockets.heed(p)
 	}
 	s.link.deliver(proto, pb)
 	pb.DecRef()
+}
+
+// headSize is room for the headers of nearly every packet.
+const headSize = 128
+
+// bufferOf copies pkt, its headers apart from the rest: gVisor shares packets, and copies the part with a header when it looks
+// at one that is shared.
+func bufferOf(pkt []byte) buffer.Buffer {
+	b := buffer.MakeWithData(pkt[:min(len(pkt), headSize)])
+	if len(pkt) > headSize {
+		b.Append(buffer.NewViewWithData(pkt[headSize:]))
+	}
+	return b
 }
 
 // parseICMP parses pkt if it is ICMP.
