@@ -67,8 +67,9 @@ fmt: ## gofmt everything
 fuzz: ## fuzz every parser, FUZZTIME each (default 20s)
 	@hack/fuzz.sh
 
-soak: ## the full storm of sockets under signals, stops and alarms
+soak: ## the full storm of sockets under signals, stops and alarms; both directions of a tunnel full for ten minutes
 	BORROWNET_SOAK=1 $(GO) test ./hook/supervisor -count=1 -timeout 30m -v -run TestSocketStorm
+	BORROWNET_SOAK=1 CGO_ENABLED=1 $(GO) test -race ./netstack/wg -count=1 -timeout 30m -v -run TestSaturatedBothWays
 
 bench: ## every figure next to raw port-forward, in the lab: a table and docs/benchmarks/results.json (ARGS='-run live')
 	@hack/bench.sh $(if $(filter 1,$(MESH)),--mesh) $(ARGS)
