@@ -12,7 +12,7 @@ MESHED   = $(if $(filter 0,$(MESH)),,--mesh)
 WITHFLUX = $(if $(FLUX),--flux)
 export VERSION REF
 
-.PHONY: help build hook agent-binaries demo agent-image setup test test-fast test-race test-hook test-lab test-mesh newcomer lint fmt fuzz soak bench
+.PHONY: help build hook agent-binaries demo agent-image setup test test-fast test-race test-hook test-lab test-mesh test-docker newcomer lint fmt fuzz soak bench
 .PHONY: demo-cluster lab-build lab-up lab-down lab-run docs clean
 
 help: ## list the targets
@@ -54,6 +54,9 @@ test-lab: ## end to end in a real Kubernetes on this machine (needs root; compil
 
 test-mesh: ## end to end in a real Istio mesh (needs root; compiles Kubernetes and Istio once)
 	@hack/test.sh -tiers mesh
+
+test-docker: ## containers and compose files beside a Docker engine of their own (needs root; installs Debian's Docker)
+	@hack/test.sh -tiers docker
 
 newcomer: ## make demo and make test in clean clones, as everybody who may try them, with times (needs root; an hour)
 	@hack/newcomer.sh

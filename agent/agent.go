@@ -279,7 +279,7 @@ func (a *Agent) attach(ctx context.Context, id [16]byte, lane fairqueue.Lane, co
 	}
 	a.current = s
 	s.tunnel.Attach(lane, conn)
-	s.record.log.Info("session starts")
+	s.record.log.Info(wire.LogSessionStarts)
 	return nil
 }
 

@@ -3,6 +3,7 @@ package agent
 import (
 	"fmt"
 	"log/slog"
+	"net/http"
 	"net/netip"
 	"sync"
 	"time"
@@ -69,11 +70,22 @@ func (s *session) end(reason string) {
 	r := s.record
 	r.ended.Do(func() {
 		now, stats := s.agent.counters.snapshot(), s.tunnel.Stats(fairqueue.Express)
-		r.log.Info("session ends", "reason", reason, "dur", time.Since(r.started).Round(time.Millisecond).String(),
+		r.log.Info(wire.LogSessionEnds, "reason", reason, "dur", time.Since(r.started).Round(time.Millisecond).String(),
 			"last_heard", stats.LastReceive.UTC().Format(time.RFC3339), "bytes_in", stats.BytesIn, "bytes_out", stats.BytesOut,
 			"tcp", now.TCPOpened-r.before.TCPOpened, "tcp_failed", now.TCPFailed-r.before.TCPFailed,
 			"udp", now.UDPSent-r.before.UDPSent, "echoes", now.Echoes-r.before.Echoes,
 			"denied", total(now.Denied)-total(r.before.Denied))
+	})
+}
+
+// introduced logs, once, who the client says it is.
+func (s *session) introduced(next http.Handler) http.Handler {
+	var once sync.Once
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if who := wire.ClientName(r.Header.Get(wire.HeaderClient)); who != "" {
+			once.Do(func() { s.record.log.Info(wire.LogClient, "who", who) })
+		}
+		next.ServeHTTP(w, r)
 	})
 }
 

@@ -69,6 +69,21 @@ func TestLogSaysWhoAndWhat(t *testing.T) {
 	c.Tunnel.Close() // else it dials again, and the two replace each other
 	next := agenttest.Connect(t, a, key, podIP)
 	dial(t, next, podIP, at(server, 7))
+	for range 2 {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://agent"+wire.PathInfo, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set(wire.HeaderClient, "jane doe@laptop"+strings.Repeat("x", 200))
+		resp, err := next.HTTP.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+	}
+	if got := log.all(t, "client"); len(got) != 1 || got[0]["who"] != "janedoe@laptop"+strings.Repeat("x", 114) || got[0]["peer"] != peer {
+		t.Errorf("client: %v, want one line with a name of 128 characters", got)
+	}
 	resp, err := next.HTTP.Post("http://agent"+wire.PathStop, "", http.NoBody)
 	if err != nil {
 		t.Fatal(err)

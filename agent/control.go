@@ -2,9 +2,7 @@ package agent
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"net/netip"
 	"os"
@@ -20,21 +18,7 @@ func (s *session) serveControl() error {
 	if err != nil {
 		return err
 	}
-	srv := &http.Server{
-		Handler:           s.agent.control(),
-		ReadHeaderTimeout: 10 * time.Second,
-		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    16 << 10,
-	}
-	s.wg.Go(func() {
-		if err := srv.Serve(ln); err != nil && !errors.Is(err, net.ErrClosed) && !errors.Is(err, http.ErrServerClosed) {
-			s.agent.log.Error("control API ends", "err", err)
-		}
-	})
-	s.wg.Go(func() {
-		<-s.ctx.Done()
-		srv.Close()
-	})
+	s.serveHTTP(ln, s.introduced(s.agent.control()), "control API")
 	return nil
 }
 

@@ -46,6 +46,7 @@ func (a *Agent) newSession(id [16]byte) (_ *session, err error) {
 		IPv6:        slices.ContainsFunc(a.addrs, netip.Addr.Is6),
 		Patient:     true,
 		Buffers:     a.memory.buffers(),
+		Yields:      isCapture,
 		Logger:      a.log,
 	})
 	if err != nil {
@@ -78,6 +79,9 @@ func (a *Agent) newSession(id [16]byte) (_ *session, err error) {
 	})
 	if err := s.serveControl(); err != nil {
 		return nil, fmt.Errorf("serve control API: %w", err)
+	}
+	if err := s.serveCaptures(); err != nil {
+		return nil, fmt.Errorf("serve captures: %w", err)
 	}
 	return s, nil
 }

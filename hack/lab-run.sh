@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# usage: hack/lab-run.sh [--fresh] [--mesh] [--flux] [--no-tun] [--image FILE]… [--] COMMAND…
+# usage: hack/lab-run.sh [--fresh] [--mesh] [--flux] [--docker] [--no-tun] [--node-first] [--image FILE]… [--] COMMAND…
 #        CMD='shell command' hack/lab-run.sh [FLAG]…
 #
 # Runs a command on the laptop of the lab, as its unprivileged user: in the lab that
 # hack/lab-up.sh started, as it is, else in one that is started for it and taken down
-# afterwards. With --mesh the latter has Istio, with --flux Flux. The exit code is the command's, 125 if the
+# afterwards. With --mesh the latter has Istio, with --flux Flux, with --docker a Docker engine on
+# its laptop. The exit code is the command's, 125 if the
 # lab itself failed.
 set -euo pipefail
 case "${1-}" in -h | --help) sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"; exit 0 ;; esac

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# usage: hack/test.sh [-tiers fast,race,hook,lab,mesh,bench] [-list] [-v]
+# usage: hack/test.sh [-tiers fast,race,hook,lab,mesh,docker,bench] [-list] [-v]
 #
 # Runs the test tiers in order, fast ones first, with one summary line each.
 # The last line is always "N passed, N failed, N skipped", also when interrupted.

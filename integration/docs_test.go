@@ -108,7 +108,7 @@ func testNames(t *testing.T) (names map[string]bool, literals map[string]map[str
 }
 
 // proofTiers are what the second column of docs/proof.md may say.
-var proofTiers = map[string]bool{"fast": true, "race": true, "hook": true, "bench": true, "lab": true, "mesh": true, "none": true}
+var proofTiers = map[string]bool{"fast": true, "race": true, "hook": true, "bench": true, "lab": true, "mesh": true, "docker": true, "none": true}
 
 var proofName = regexp.MustCompile("^(bench:[a-z0-9.-]+|[a-z0-9/_.-]+:(Test|Fuzz|Benchmark)[A-Za-z0-9_]*(/[^`]+)?)$")
 

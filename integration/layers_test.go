@@ -26,10 +26,15 @@ const (
 	xnet       = "golang.org/x/net"
 	xsys       = "golang.org/x/sys"
 	xterm      = "golang.org/x/term"
+	bubbletea  = "charm.land/bubbletea"
+	xansi      = "github.com/charmbracelet/x/ansi"
 	netlink    = "github.com/vishvananda/netlink"
 	grpc       = "google.golang.org/grpc"
 	cobra      = "github.com/spf13/cobra"
+	pflag      = "github.com/spf13/pflag"
 	yaml       = "sigs.k8s.io/yaml"
+	yamlNodes  = "go.yaml.in/yaml/v3"
+	gopacket   = "github.com/gopacket/gopacket"
 	gocmp      = "github.com/google/go-cmp"
 	testscript = "github.com/rogpeppe/go-internal"
 )
@@ -58,6 +63,13 @@ var layers = map[string]layer{
 		ours: []string{"netstack/flow", "netstack/relay", "netstack/fairqueue"}, third: []string{gvisor},
 		why: "knows nothing of Kubernetes, hooks or DNS",
 	},
+	"netstack/mirror":            {ours: []string{"netstack/flow"}, why: "what capture and replay share"},
+	"netstack/mirror/mirrortest": {ours: []string{"netstack/flow", "netstack/mirror"}, why: "a test kit"},
+	"netstack/reassembly":        {ours: []string{"netstack/flow", "netstack/mirror"}, why: "its streams must be testable without a network"},
+	"netstack/replay": {
+		ours: []string{"netstack/flow", "netstack/mirror", "netstack/reassembly", "netstack/relay"},
+		why:  "delivers through whatever it is given to dial with",
+	},
 	"netstack/leaktest":      {why: "a test kit"},
 	"netstack/link/linktest": {why: "a test kit"},
 	"netstack/netstacktest":  {ours: []string{"netstack", "netstack/flow"}, third: []string{gvisor}, why: "a test kit"},
@@ -77,9 +89,10 @@ var layers = map[string]layer{
 	"hook/hooktest":         {ours: []string{"hook/..."}, linux: []string{xsys}, why: "a test kit"},
 	"hook/netns":            {ours: []string{"netstack/flow"}, linux: []string{xsys, netlink}, why: "the helper holds capabilities"},
 	"agent/wire":            {why: "the contract between client and agent"},
+	"agent/capture":         {ours: []string{"netstack/flow"}, third: []string{xnet + "/bpf"}, linux: []string{xsys, netlink}, why: "reads other people's traffic: small, and apart"},
 	"agent/image":           {why: "builds images without an engine"},
 	"agent": {
-		ours:  []string{"agent/wire", "netstack", "netstack/wg", "netstack/link", "netstack/relay", "netstack/fairqueue", "netstack/flow"},
+		ours:  []string{"agent/capture", "agent/wire", "netstack", "netstack/wg", "netstack/link", "netstack/relay", "netstack/fairqueue", "netstack/flow"},
 		linux: []string{xsys},
 		why:   "runs in other people's pods: nothing it does not need",
 	},
@@ -89,23 +102,37 @@ var layers = map[string]layer{
 		why: "the only importer of k8s.io",
 	},
 	"cmd/internal/...": {
-		ours:  []string{"agent", "agent/wire", "agent/image", "agent/kube", "netstack/...", "dnsproxy", "dnsproxy/zone", "hook/...", "cmd/internal/..."},
-		third: []string{cobra, yaml, xterm}, linux: []string{xsys}, tests: []string{"dnsproxy/dnsproxytest"},
+		ours:  []string{"agent", "agent/capture", "agent/wire", "agent/image", "agent/kube", "netstack/...", "dnsproxy", "dnsproxy/zone", "hook/...", "cmd/internal/..."},
+		third: []string{cobra, yaml, xterm, bubbletea, xansi}, linux: []string{xsys}, tests: []string{"dnsproxy/dnsproxytest"},
 		why: "composes packages; libraries stay behind their packages",
 	},
+	"cmd/internal/compose": {
+		ours: []string{"cmd/internal/container", "cmd/internal/fault", "hook/netns", "hook/view"}, third: []string{yamlNodes},
+		why: "the only importer of a YAML library that keeps what it does not know",
+	},
+	"cmd/internal/recording": {
+		ours: []string{"netstack/flow", "netstack/mirror", "netstack/relay", "netstack/replay"}, third: []string{gopacket},
+		why: "the only importer of a pcapng library",
+	},
 	"cmd/borrownet": {
-		ours: []string{"cmd/internal/...", "agent/wire", "agent/kube", "dnsproxy", "hook", "hook/netns", "hook/supervisor", "hook/switchboard", "hook/view"}, third: []string{cobra, xterm}, linux: []string{xsys},
+		ours: []string{"cmd/internal/...", "agent/wire", "agent/kube", "dnsproxy", "hook", "hook/netns", "hook/supervisor", "hook/switchboard", "hook/view", "netstack/replay"}, third: []string{cobra, pflag, xterm}, linux: []string{xsys},
 		why: "flags and text only",
 	},
-	"cmd/borrownet-agent": {ours: []string{"agent", "agent/wire", "netstack/wg"}, why: "no logic"},
-	"hack/confine":        {linux: []string{xsys}, why: "a tool of the tests"},
-	"hack/mkimage":        {ours: []string{"agent/image"}, why: "a build tool"},
-	"hack/tiers":          {why: "runs before anything else is known to work"},
-	"integration":         {ours: []string{"integration/apps/stream"}, why: "drives programs, not packages"},
-	"integration/bench":   {ours: []string{"integration/apps/stream"}, third: []string{xsys}, why: "drives programs, not packages"},
+	"cmd/borrownet-capture": {ours: []string{"agent/capture"}, why: "has a capability"},
+	"cmd/borrownet-agent":   {ours: []string{"agent", "agent/wire", "netstack/wg"}, why: "no logic"},
+	"hack/confine":          {linux: []string{xsys}, why: "a tool of the tests"},
+	"hack/mkman":            {why: "a build tool"},
+	"hack/mksbom":           {why: "a build tool"},
+	"hack/mkimage":          {ours: []string{"agent/image"}, why: "a build tool"},
+	"hack/tiers":            {why: "runs before anything else is known to work"},
+	"integration":           {ours: []string{"integration/apps/stream"}, why: "drives programs, not packages"},
+	"integration/bench":     {ours: []string{"integration/apps/stream"}, third: []string{xsys}, why: "drives programs, not packages"},
 	"integration/hostile": {
 		ours: []string{"agent", "agent/wire", "netstack/..."},
 		why:  "an agent that lies: it speaks the real protocol",
+	},
+	"integration/containers": {
+		why: "drives programs, not packages",
 	},
 	"integration/apps/...": {
 		ours: []string{"integration/apps/..."}, third: []string{websocket, grpc},
@@ -219,6 +246,8 @@ var linked = []struct {
 		module + "/hook":            "the hook belongs to the laptop",
 		module + "/dnsproxy":        "names are the client's business",
 		module + "/netstack/router": "the router belongs to the laptop",
+		module + "/netstack/replay": "the replay belongs to the laptop",
+		gopacket:                    "files belong to the laptop",
 	}},
 	{"cmd/borrownet", map[string]string{
 		"k8s.io/client-go/kubernetes": "the whole clientset costs minutes of compile time; import the api groups that are used",

@@ -3,90 +3,23 @@
 package integration
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
-	"syscall"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
-
-// terminal is a program on a pseudo-terminal, as a person sees it.
-type terminal struct {
-	t      *testing.T
-	master *os.File
-	cmd    *exec.Cmd
-
-	mu  sync.Mutex
-	out bytes.Buffer // guarded by mu; all that was printed
-}
 
 // openTerminal starts argv on a terminal of its own.
 func openTerminal(t *testing.T, dir string, argv ...string) *terminal {
 	t.Helper()
-	fd, err := unix.Open("/dev/ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0); err != nil {
-		t.Fatal(err)
-	}
-	n, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
-	if err != nil {
-		t.Fatal(err)
-	}
-	slave, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer slave.Close()
-	term := &terminal{t: t, master: os.NewFile(uintptr(fd), "ptmx")}
-	term.cmd = exec.Command(argv[0], argv[1:]...)
-	term.cmd.Dir = dir
-	term.cmd.Env = append(os.Environ(), "TERM=dumb", "SHELL=/bin/bash")
-	term.cmd.Stdin, term.cmd.Stdout, term.cmd.Stderr = slave, slave, slave
-	term.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
-	if err := term.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	go func() {
-		buf := make([]byte, 4096)
-		for {
-			n, err := term.master.Read(buf)
-			term.mu.Lock()
-			term.out.Write(buf[:n])
-			term.mu.Unlock()
-			if err != nil {
-				return // EIO: the last program on the terminal has ended
-			}
-		}
-	}()
-	t.Cleanup(func() { term.master.Close(); term.cmd.Process.Kill(); term.cmd.Wait() })
-	return term
-}
-
-// screen returns all that was printed so far.
-func (term *terminal) screen() string {
-	term.mu.Lock()
-	defer term.mu.Unlock()
-	return term.out.String()
-}
-
-func (term *terminal) await(what string, limit time.Duration) {
-	term.t.Helper()
-	end := time.Now().Add(limit)
-	for tick := time.NewTicker(20 * time.Millisecond); !strings.Contains(term.screen(), what); <-tick.C {
-		if time.Now().After(end) {
-			term.t.Fatalf("no %q on the terminal within %v:\n%s", what, limit, term.screen())
-		}
-	}
+	cmd := exec.Command(argv[0], argv[1:]...)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "TERM=dumb", "SHELL=/bin/bash")
+	return startOnTerminal(t, cmd)
 }
 
 // enter types line and waits until its own marker is printed.

@@ -71,6 +71,7 @@ type waiting struct {
 type link struct {
 	dispatcher atomic.Pointer[stack.NetworkDispatcher]
 	mtu        atomic.Uint32
+	yields     func(flow.Flow) bool // as Config has it; nil = none does
 
 	mu       sync.Mutex
 	readable [fairqueue.Lanes]sync.Cond // something can be popped from the lane, or closed
@@ -198,6 +199,9 @@ func (l *link) admit(f flow.Flow) (<-chan struct{}, bool) {
 
 func (l *link) admitsLocked(f flow.Flow) bool {
 	own := l.queue.FlowBytes(f)
+	if l.yields != nil && l.yields(f) && l.queue.Bytes() > own {
+		return false
+	}
 	return own == 0 || own < connQueue && l.queue.Bytes() < stackQueue
 }
 

@@ -343,3 +343,39 @@ func TestAcksWaitForCompany(t *testing.T) {
 		})
 	}
 }
+
+// A flow that yields is let in only while nothing of others is queued, and is woken when that has left.
+func TestLinkYields(t *testing.T) {
+	l := newLink(defaultMTU)
+	low := linkFlow(81)
+	l.yields = func(f flow.Flow) bool { return f == low }
+	push := func(port uint16) {
+		t.Helper()
+		pkt := outPacket(header.TCPProtocolNumber, port, 1000, 1)
+		defer pkt.DecRef()
+		if err := l.write(pkt); err != nil {
+			t.Fatal(err)
+		}
+	}
+	push(81)
+	if _, ok := l.admit(low); !ok {
+		t.Error("a yielding flow waits for itself")
+	}
+	push(82)
+	room, ok := l.admit(low)
+	if ok {
+		t.Fatal("a yielding flow was let in before another one's packet has left")
+	}
+	if _, ok := l.admit(linkFlow(83)); !ok {
+		t.Error("other flows wait too")
+	}
+	marks(t, l, 2)
+	select {
+	case <-room:
+	default:
+		t.Error("the yielding flow was not woken")
+	}
+	if _, ok := l.admit(low); !ok {
+		t.Error("the yielding flow is kept out of an empty queue")
+	}
+}

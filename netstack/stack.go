@@ -57,6 +57,10 @@ type Config struct {
 	// together they buffer a few times as much at most, but each may a little. 0
 	// bounds each conn for itself.
 	Buffers int
+	// Yields reports whether a flow of a conn, named by its outbound direction,
+	// may wait for all others: its conn writes only while nothing else is queued.
+	// nil means that none may.
+	Yields func(flow.Flow) bool
 	// Logger is where the stack logs to; nil discards.
 	Logger *slog.Logger
 }
@@ -104,6 +108,7 @@ func New(cfg Config) (*Stack, error) {
 		done: make(chan struct{}),
 	}
 	s.link.patient = cfg.Patient
+	s.link.yields = cfg.Yields
 	for _, a := range cfg.Addrs {
 		if !a.IsValid() || a.IsUnspecified() || a.IsMulticast() {
 			return nil, fmt.Errorf("make stack %s: %v is no address of a host", cfg.Name, a)

@@ -3,6 +3,7 @@ package image
 import (
 	"archive/tar"
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -28,6 +29,29 @@ type File struct {
 	Data   []byte // the contents, when Source is empty
 	Link   string // not empty: a symbolic link to this
 	Dir    bool   // a directory
+
+	// Caps are the capabilities that a regular file gives to who executes it, a bit
+	// each (capabilities(7)).
+	Caps uint64
+}
+
+// CapNetRaw is the bit of CAP_NET_RAW in File.Caps.
+const CapNetRaw = 1 << 13
+
+// capability is the extended attribute that holds a file's capabilities, as tar
+// (GNU's and Go's) and container runtimes spell it.
+const capability = "SCHILY.xattr.security.capability"
+
+// capabilityValue is its value: struct vfs_cap_data of linux/capability.h, version
+// 2, with caps permitted and effective.
+func capabilityValue(caps uint64) string {
+	const version2, effective = 0x02000000, 1
+	b := binary.LittleEndian.AppendUint32(nil, version2|effective)
+	for _, word := range []uint32{uint32(caps), uint32(caps >> 32)} {
+		b = binary.LittleEndian.AppendUint32(b, word) // permitted
+		b = binary.LittleEndian.AppendUint32(b, 0)    // inheritable
+	}
+	return string(b)
 }
 
 func (f File) write(tw *tar.Writer) error {
@@ -50,6 +74,9 @@ func (f File) write(tw *tar.Writer) error {
 		return tw.WriteHeader(h)
 	}
 	h.Typeflag = tar.TypeReg
+	if f.Caps != 0 {
+		h.PAXRecords = map[string]string{capability: capabilityValue(f.Caps)}
+	}
 	if f.Source == "" {
 		h.Size = int64(len(f.Data))
 		if err := tw.WriteHeader(h); err != nil {

@@ -53,6 +53,31 @@ func pack(t *testing.T, cfg Config) (*Image, []byte) {
 	return img, buf.Bytes()
 }
 
+// A file's capabilities are in the layer as getcap(8) reads them from a file system.
+func TestCapabilities(t *testing.T) {
+	cfg := sample(t)
+	cfg.Files[0].Caps = CapNetRaw
+	img, _ := pack(t, cfg)
+	given := map[string]string{}
+	for tr := tar.NewReader(bytes.NewReader(img.Layer)); ; {
+		h, err := tr.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if v, ok := h.PAXRecords["SCHILY.xattr.security.capability"]; ok {
+			given[h.Name] = v
+		}
+	}
+	// As setcap cap_net_raw=ep writes it.
+	want := map[string]string{"bin/agent": "\x01\x00\x00\x02\x00\x20\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"}
+	if diff := cmp.Diff(want, given); diff != "" {
+		t.Errorf("capabilities (-want +got):\n%s", diff)
+	}
+}
+
 func TestDeterministic(t *testing.T) {
 	cfg := sample(t)
 	_, first := pack(t, cfg)

@@ -114,7 +114,7 @@ func (c *Client) lacking(ctx context.Context, namespace string, answers []Access
 	if len(missing) == 0 {
 		return nil
 	}
-	e := &Error{Op: "attach to", Object: "pods in namespace " + namespace,
+	e := &Error{ID: idRight, Op: "attach to", Object: "pods in namespace " + namespace,
 		Reason: fmt.Sprintf("you may not %s in namespace %s (RBAC)", strings.Join(all, ", "), namespace)}
 	first := missing[0]
 	_, e.Hint = c.missing(c.User(ctx), namespace, grant{first.Verb, first.Group, first.Resource})

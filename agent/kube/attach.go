@@ -67,6 +67,9 @@ func (placedError) Is(target error) bool { return target == ErrPlaced }
 func (a *attachment) object() string { return "pod " + a.target.Namespace + "/" + a.target.Pod }
 
 func (a *attachment) run(ctx context.Context) (*Agent, error) {
+	if err := a.spec.cannotCapture(a.object()); err != nil {
+		return nil, err
+	}
 	pod, err := a.targetPod(ctx, "attach to", a.target)
 	if err != nil {
 		return nil, err
@@ -129,7 +132,7 @@ func (a *attachment) add(ctx context.Context, pod *corev1.Pod, want *corev1.Ephe
 	if err := a.requireAccess(ctx, a.target.Namespace, a.spec); err != nil {
 		return nil, err
 	}
-	if _, err := a.patch(ctx, pod, want, true); err != nil {
+	if _, err := a.ask(ctx, pod, want, a.spec.NetRaw); err != nil {
 		return nil, a.explainNetRaw(err)
 	}
 	a.progress("adding ephemeral container " + want.Name)
@@ -141,16 +144,6 @@ func (a *attachment) add(ctx context.Context, pod *corev1.Pod, want *corev1.Ephe
 	}
 	a.log.Info("added ephemeral container", "target", a.target.Namespace+"/"+a.target.Pod, "container", want.Name, "image", want.Image)
 	return after, nil
-}
-
-// explainNetRaw adds the way out when a policy refused an agent for mirroring.
-func (a *attachment) explainNetRaw(err error) error {
-	err = a.explain("attach to", a.object(), err)
-	var e *Error
-	if a.spec.NetRaw && errors.As(err, &e) && strings.HasPrefix(e.Reason, "policy ") {
-		e.Hint = "mirroring needs CAP_NET_RAW, which this policy may forbid: without --mirror the rest works"
-	}
-	return err
 }
 
 // patch adds one ephemeral container behind those that pod has, or pretends

@@ -229,10 +229,13 @@ const podOfIstioInit = `pods "api-1" is forbidden: violates PodSecurity "restric
 
 // Mirroring needs a capability, and that is said unless the pod would be refused anyway.
 func TestAttachNetRawRefused(t *testing.T) {
-	for _, tt := range []struct{ name, message, want, hint string }{
-		{"capability", `pods "api-1" is forbidden: violates PodSecurity "baseline:latest": non-default capabilities`,
-			`PodSecurity "baseline:latest"`, "without --mirror the rest works"},
-		{"pod", podOfIstioInit, "by its own istio-init", "the mesh's CNI plugin"},
+	for _, tt := range []struct {
+		name, message, want, hint string
+		netRaw                    bool // an agent without it might be had
+	}{
+		{"capability", `pods "api-1" is forbidden: violates PodSecurity "restricted:latest": unrestricted capabilities`,
+			`PodSecurity "restricted:latest"`, "mirroring takes CAP_NET_RAW for a moment", true},
+		{"pod", podOfIstioInit, "by its own istio-init", "the mesh's CNI plugin", false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			f := newFakeAPI(t)
@@ -242,7 +245,53 @@ func TestAttachNetRawRefused(t *testing.T) {
 			s.NetRaw = true
 			_, err := attach(t, f.client(), s)
 			wantError(t, err, tt.want, tt.hint)
+			if errors.Is(err, ErrNetRaw) != tt.netRaw || f.mutations() > 0 {
+				t.Errorf("is an ErrNetRaw: %v, want %v; %d changes", errors.Is(err, ErrNetRaw), tt.netRaw, f.mutations())
+			}
 		})
+	}
+}
+
+// Where adding NET_RAW is refused, as by Pod Security "baseline", it is asked for by not dropping it.
+func TestAttachKeepsNetRaw(t *testing.T) {
+	f := newFakeAPI(t)
+	f.addPod("api-1", nil)
+	asked := 0
+	f.refuse = func(dryRun bool) *metav1.Status {
+		if asked++; asked == 1 {
+			return status(403, metav1.StatusReasonForbidden, `pods "api-1" is forbidden: violates PodSecurity "baseline:latest": non-default capabilities`)
+		}
+		return nil
+	}
+	s := spec()
+	s.NetRaw = true
+	a, err := attach(t, f.client(), s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	agents, err := f.client().Agents(t.Context(), target())
+	if err != nil || len(agents) != 1 || agents[0].Container != a.Container || !agents[0].NetRaw {
+		t.Errorf("agents %+v, %v, want one that may capture", agents, err)
+	}
+	again, err := attach(t, f.client(), s)
+	if err != nil || !again.Reused {
+		t.Errorf("again: %+v, %v, want the same agent", again, err)
+	}
+}
+
+// The program that is sent into the target's image has no capability, whatever is allowed.
+func TestTargetImageCannotCapture(t *testing.T) {
+	f := newFakeAPI(t)
+	f.addPod("api-1", nil)
+	s := spec()
+	s.NetRaw, s.Image, s.Binaries = true, TargetImage, binaries()
+	_, err := attach(t, f.client(), s)
+	wantError(t, err, "without its capture helper", "--agent-image REF")
+	if !errors.Is(err, ErrNetRaw) || f.mutations() > 0 {
+		t.Errorf("%v, %d changes", err, f.mutations())
+	}
+	if _, err := f.client().Plan(t.Context(), target(), s); !errors.Is(err, ErrNetRaw) {
+		t.Errorf("plan: %v, want an ErrNetRaw", err)
 	}
 }
 

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -53,15 +55,11 @@ func (c *Client) Close() error {
 
 // loadConfig reads the kubeconfig and applies the flags to it.
 func (c *Client) loadConfig(f Flags) error {
-	env := lookup(f.Env)
-	rules := &clientcmd.ClientConfigLoadingRules{ExplicitPath: f.Kubeconfig}
-	if f.Kubeconfig == "" {
-		rules.Precedence = kubeconfigPaths(env)
-	}
+	rules := loadingRules(f)
 	places := strings.Join(append(rules.Precedence, nonEmpty(f.Kubeconfig)...), ", ")
 	raw, err := rules.Load()
 	if err != nil {
-		e := &Error{Op: "read", Object: "kubeconfig " + places, Reason: oneLine(err.Error()), Err: err,
+		e := &Error{ID: "BN1001", Op: "read", Object: "kubeconfig " + places, Reason: oneLine(err.Error()), Err: err,
 			Hint: "kubectl config view"}
 		if errors.Is(err, os.ErrNotExist) {
 			e.Reason = "there is no such file"
@@ -95,9 +93,27 @@ func (c *Client) loadConfig(f Flags) error {
 	return nil
 }
 
+// loadingRules say which files make up the kubeconfig.
+func loadingRules(f Flags) *clientcmd.ClientConfigLoadingRules {
+	rules := &clientcmd.ClientConfigLoadingRules{ExplicitPath: f.Kubeconfig}
+	if f.Kubeconfig == "" {
+		rules.Precedence = kubeconfigPaths(lookup(f.Env))
+	}
+	return rules
+}
+
+// Contexts returns the names of the kubeconfig's contexts, in order.
+func Contexts(f Flags) ([]string, error) {
+	raw, err := loadingRules(f).Load()
+	if err != nil {
+		return nil, fmt.Errorf("read kubeconfig: %w", err)
+	}
+	return slices.Sorted(maps.Keys(raw.Contexts)), nil
+}
+
 // explainConfig tells why a kubeconfig that could be read selects no cluster.
 func (c *Client) explainConfig(f Flags, raw *clientcmdapi.Config, places string, err error) error {
-	e := &Error{Op: "read", Object: "kubeconfig " + places, Reason: oneLine(err.Error()), Err: err, Hint: "kubectl config view"}
+	e := &Error{ID: "BN1001", Op: "read", Object: "kubeconfig " + places, Reason: oneLine(err.Error()), Err: err, Hint: "kubectl config view"}
 	_, known := raw.Contexts[f.Context]
 	switch {
 	case len(raw.Contexts) > 0 && f.Context == "" && raw.CurrentContext == "":
@@ -107,10 +123,11 @@ func (c *Client) explainConfig(f Flags, raw *clientcmdapi.Config, places string,
 		e.Reason = "it names no cluster, or the file does not exist"
 		e.Hint = "set KUBECONFIG or --kubeconfig to the file that kubectl uses for this cluster"
 	case f.Context != "" && !known:
-		e.Op, e.Object = "use", "context "+f.Context
+		e.ID, e.Op, e.Object = "BN1002", "use", "context "+f.Context
 		e.Reason = "the kubeconfig has no such context"
 		e.Hint = "kubectl config get-contexts"
 	case clientcmd.IsContextNotFound(err):
+		e.ID = "BN1002"
 		e.Reason = fmt.Sprintf("its current context %q does not exist", raw.CurrentContext)
 		e.Hint = "kubectl config get-contexts"
 	}

@@ -17,6 +17,7 @@ import (
 
 // Error is a failure that the user can understand and do something about.
 type Error struct {
+	ID     string // stable name of the kind of failure, BN and four digits; may be empty
 	Op     string // what was tried, e.g. "attach to"
 	Object string // on what, e.g. "pod shop/api-7d4b"
 	Reason string // why it failed, one sentence without a period
@@ -32,6 +33,15 @@ func (e *Error) Error() string {
 	}
 	return s + ": " + e.Reason
 }
+
+// IDs that several failures have.
+const (
+	idUnreachable = "BN1003"
+	idCertificate = "BN1004"
+	idNotRunning  = "BN1104"
+	idRight       = "BN1201"
+	idNotStarted  = "BN1206"
+)
 
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
@@ -69,6 +79,7 @@ func (c *Client) explainStatus(e *Error, status *apierrors.StatusError) {
 	switch {
 	case explainPolicy(c, e, r, status):
 	case status.ErrStatus.Code == http.StatusUnauthorized:
+		e.ID = "BN1005"
 		e.Reason = "the API server does not accept your credentials: they are expired or invalid"
 		if t, ok := certificateEnd(c.config.CertData, c.config.CertFile); ok && time.Now().After(t) {
 			e.Reason = "your client certificate expired on " + t.UTC().Format(time.DateTime) + " UTC"
@@ -85,6 +96,7 @@ func (c *Client) explainStatus(e *Error, status *apierrors.StatusError) {
 // explainPlugin fills e in for a failed exec-auth plugin. client-go flattens
 // these errors to text.
 func (c *Client) explainPlugin(e *Error) {
+	e.ID = "BN1006"
 	plugin := "the plugin"
 	if p := c.config.ExecProvider; p != nil {
 		plugin = p.Command
@@ -120,24 +132,32 @@ func (c *Client) explainNetwork(e *Error) {
 	)
 	switch err := e.Err; {
 	case errors.As(err, &dns):
+		e.ID = idUnreachable
 		e.Reason, e.Hint = fmt.Sprintf("%s cannot be found: no address for %s", server, dns.Name), where
 	case errors.As(err, &unknown):
+		e.ID = idCertificate
 		e.Reason = server + " shows a certificate that the kubeconfig's authority did not sign"
 		e.Hint = "get a fresh kubeconfig, or name the authority's file with --certificate-authority"
 	case errors.As(err, &hostname):
+		e.ID = idCertificate
 		e.Reason = fmt.Sprintf("%s shows a certificate for another name: %v", server, hostname)
 		e.Hint = "name the one in the certificate with --tls-server-name"
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		e.ID = idCertificate
 		e.Reason = server + " shows a certificate that has expired or is not valid yet"
 		e.Hint = "check this machine's clock, then tell the cluster's administrator"
 	case errors.As(err, &op) && op.Op == "proxyconnect":
+		e.ID = idUnreachable
 		e.Reason = fmt.Sprintf("the proxy before %s cannot be reached: %v", server, op.Err)
 		e.Hint = "check proxy-url in the kubeconfig, HTTPS_PROXY and NO_PROXY"
 	case errors.As(err, &op) && op.Op == "dial":
+		e.ID = idUnreachable
 		e.Reason, e.Hint = fmt.Sprintf("%s cannot be reached: %v", server, op.Err), where
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded):
+		e.ID = idUnreachable
 		e.Reason, e.Hint = server+" did not answer in time", where
 	case strings.Contains(err.Error(), "expired certificate"): // the alert's type is not exported
+		e.ID = "BN1005"
 		e.Reason = server + " refuses the client certificate: it has expired"
 		e.Hint = "get a fresh kubeconfig for this cluster"
 	case errors.As(err, &op):

@@ -292,7 +292,7 @@ func (f *fakeAPI) list(w http.ResponseWriter, r *http.Request, ns string) {
 		f.t.Error(err)
 	}
 	for _, p := range f.pods {
-		if p.Namespace == ns && (r.URL.Query().Get("labelSelector") == "" || s.Matches(labels.Set(p.Labels))) {
+		if (ns == "" || p.Namespace == ns) && (r.URL.Query().Get("labelSelector") == "" || s.Matches(labels.Set(p.Labels))) {
 			out.Items = append(out.Items, *p)
 		}
 	}

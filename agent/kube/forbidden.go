@@ -24,6 +24,7 @@ const (
 func (c *Client) explainForbidden(e *Error, r request, message string) {
 	m := regexp.MustCompile(patternRBAC).FindStringSubmatch(message)
 	if m == nil {
+		e.ID = "BN1204"
 		e.Reason = "the cluster's policy refuses it: " + oneLine(message)
 		e.Hint = "ask the administrator of the cluster, quoting the message above"
 		return
@@ -32,6 +33,7 @@ func (c *Client) explainForbidden(e *Error, r request, message string) {
 	if m[3] != "" {
 		resource = m[3]
 	}
+	e.ID = idRight
 	e.Reason, e.Hint = c.missing(m[1], r.namespace, grant{verb, r.group, resource})
 }
 
@@ -114,16 +116,19 @@ func explainPolicy(c *Client, e *Error, r request, status *apierrors.StatusError
 		return true
 	}
 	if policy := name(patternPolicy); policy != "" {
+		e.ID = "BN1203"
 		e.Reason = fmt.Sprintf("policy ValidatingAdmissionPolicy %q refuses it: %s", policy, after("denied request"))
 		e.Hint = "ask its owner to allow borrownet's agent: " + c.kubectl("", "get validatingadmissionpolicy "+policy+" -o yaml")
 		return true
 	}
 	if hook := name(patternWebhook); hook != "" {
+		e.ID = "BN1204"
 		e.Reason = fmt.Sprintf("policy webhook %q refuses it: %s", hook, after("denied the request"))
 		e.Hint = "ask its owner to allow borrownet's agent (pods/ephemeralcontainers in namespace " + r.namespace + ")"
 		return true
 	}
 	if status.ErrStatus.Code == http.StatusForbidden && strings.Contains(message, patternSCC) {
+		e.ID = "BN1204"
 		e.Reason = "policy SecurityContextConstraints refuses it: " + oneLine(message)
 		e.Hint = "ask an administrator which constraint this account may use: " + c.kubectl("", "get scc")
 		return true

@@ -97,7 +97,7 @@ type AgentSpec struct {
 	ClientKey   string        // the client's WireGuard public key, base64
 	IdleTTL     time.Duration // 0 = 15 min
 	HardTTL     time.Duration // 0 = 8 h
-	NetRaw      bool          // CAP_NET_RAW, for mirroring
+	NetRaw      bool          // CAP_NET_RAW for a helper, for mirroring; an ErrNetRaw says that it cannot be had
 	Localhost   []uint16      // TCP ports of the pod's loopback that the client may reach
 	PullTimeout time.Duration // how long the node may take to get the image; 0 = 12 s
 }

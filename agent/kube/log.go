@@ -98,3 +98,19 @@ func (c *Client) openLog(ctx context.Context, t *Target, container string, query
 		verb: "get", resource: "pods", namespace: t.Namespace, name: t.Pod, subresource: "log", query: query,
 	})
 }
+
+// AgentLog returns the end of an agent's log.
+func (c *Client) AgentLog(ctx context.Context, t *Target, container string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	body, err := c.openLog(ctx, t, container, url.Values{"tailLines": {"2000"}, "timestamps": {"true"}})
+	if err != nil {
+		return "", c.explain("read the log of", "container "+container, err)
+	}
+	defer body.Close()
+	b, err := io.ReadAll(io.LimitReader(body, maxLog))
+	return string(b), err
+}
+
+// maxLog bounds what AgentLog returns, in bytes.
+const maxLog = 4 << 20

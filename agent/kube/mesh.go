@@ -20,8 +20,20 @@ type Mesh struct {
 	// Asked is the label or annotation that asks for a sidecar, which the pod may
 	// not have got.
 	Asked string `json:"asked,omitempty"`
-	// Excluded are the settings that take connections out of the mesh.
+	// Excluded are the settings that take connections out of the mesh, Inbound those
+	// that take ports of the pod itself out.
 	Excluded []Exclusion `json:"excluded,omitempty"`
+	Inbound  []Exclusion `json:"inbound,omitempty"`
+}
+
+// Serves reports whether the pod's proxy stands before a port of the pod, as far
+// as the spec tells.
+func (m Mesh) Serves(port uint16) bool {
+	return m.Proxy != "" && !slices.ContainsFunc(m.Inbound, func(e Exclusion) bool { return e.hasPort(port) != e.Except })
+}
+
+func (e Exclusion) hasPort(port uint16) bool {
+	return slices.ContainsFunc(e.Ports, func(r [2]uint16) bool { return r[0] <= port && port <= r[1] })
 }
 
 // Exclusion is one setting of a pod that takes connections out of its mesh.
@@ -36,7 +48,7 @@ type Exclusion struct {
 // or "".
 func (m Mesh) Excludes(dst netip.AddrPort) string {
 	for _, e := range m.Excluded {
-		port := slices.ContainsFunc(e.Ports, func(r [2]uint16) bool { return r[0] <= dst.Port() && dst.Port() <= r[1] })
+		port := e.hasPort(dst.Port())
 		cidr := slices.ContainsFunc(e.CIDRs, func(p netip.Prefix) bool { return p.Contains(dst.Addr()) })
 		if (port || cidr) != e.Except {
 			return e.Setting
@@ -69,6 +81,7 @@ func meshOf(pod *corev1.Pod) Mesh {
 	}
 	m.UIDs, m.GIDs = proxyIDs(pod)
 	m.Excluded = exclusions(pod)
+	m.Inbound = inboundExclusions(pod)
 	return m
 }
 
@@ -126,6 +139,35 @@ func exclusions(pod *corev1.Pod) []Exclusion {
 				add("istio-init's -i "+value, value, true, parseCIDRs)
 			}
 		}
+	}
+	slices.SortStableFunc(out, func(a, b Exclusion) int { return cmp.Compare(a.Setting, b.Setting) })
+	return out
+}
+
+// inboundExclusions reads what takes ports of pod out of the mesh.
+func inboundExclusions(pod *corev1.Pod) []Exclusion {
+	var out []Exclusion
+	add := func(setting, value string, except bool) {
+		if e, ok := parsePorts(value); ok && !(except && value == "*") {
+			e.Setting, e.Except = setting, except
+			out = append(out, e)
+		}
+	}
+	for name, except := range map[string]bool{"excludeInboundPorts": false, "includeInboundPorts": true} {
+		if v, ok := pod.Annotations[istioAnnotations+name]; ok {
+			add(fmt.Sprintf("annotation %s%s: %q", istioAnnotations, name, v), v, except)
+		}
+	}
+	if v, ok := pod.Annotations["config.linkerd.io/skip-inbound-ports"]; ok {
+		add(fmt.Sprintf("annotation config.linkerd.io/skip-inbound-ports: %q", v), v, false)
+	}
+	for _, c := range pod.Spec.InitContainers {
+		if c.Name != "istio-init" {
+			continue
+		}
+		flags := initFlags(c.Args)
+		add("istio-init's -d "+flags["-d"], flags["-d"], false)
+		add("istio-init's -b "+flags["-b"], flags["-b"], true)
 	}
 	slices.SortStableFunc(out, func(a, b Exclusion) int { return cmp.Compare(a.Setting, b.Setting) })
 	return out

@@ -84,3 +84,37 @@ func TestMeshExcludes(t *testing.T) {
 		})
 	}
 }
+
+// TestMeshServes: whether the proxy stands before a port of the pod.
+func TestMeshServes(t *testing.T) {
+	annotated := func(key, value string) func(*corev1.Pod) {
+		return func(p *corev1.Pod) { p.Annotations = map[string]string{key: value} }
+	}
+	initArgs := func(args ...string) func(*corev1.Pod) {
+		return func(p *corev1.Pod) {
+			p.Spec.InitContainers = append(p.Spec.InitContainers, corev1.Container{Name: "istio-init", Args: args})
+		}
+	}
+	for _, tt := range []struct {
+		name string
+		edit func(*corev1.Pod)
+		want bool // of port 8080
+	}{
+		{"sidecar", func(*corev1.Pod) {}, true},
+		{"no_sidecar", func(p *corev1.Pod) { p.Spec.InitContainers = nil }, false},
+		{"excluded", annotated("traffic.sidecar.istio.io/excludeInboundPorts", "22,8080"), false},
+		{"other_excluded", annotated("traffic.sidecar.istio.io/excludeInboundPorts", "22"), true},
+		{"included", annotated("traffic.sidecar.istio.io/includeInboundPorts", "8080"), true},
+		{"others_included", annotated("traffic.sidecar.istio.io/includeInboundPorts", "9090"), false},
+		{"all_included", annotated("traffic.sidecar.istio.io/includeInboundPorts", "*"), true},
+		{"linkerd", annotated("config.linkerd.io/skip-inbound-ports", "8000-8100"), false},
+		{"init", initArgs("istio-iptables", "-b", "*", "-d", "15090,15021,15020"), true},
+		{"init_excludes", initArgs("istio-iptables", "-b", "*", "-d", "15090,8080"), false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := meshOf(meshPod(tt.edit)).Serves(8080); got != tt.want {
+				t.Errorf("Serves(8080) = %v, want %v", got, tt.want)
+			}
+		})
+	}
+}

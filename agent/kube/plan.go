@@ -31,6 +31,9 @@ func (c *Client) Plan(ctx context.Context, t *Target, spec AgentSpec) ([]byte, e
 		return nil, err
 	}
 	object := "pod " + t.Namespace + "/" + t.Pod
+	if err := spec.cannotCapture(object); err != nil {
+		return nil, err
+	}
 	pod, err := c.targetPod(ctx, "attach to", t)
 	if err != nil {
 		return nil, err
@@ -81,7 +84,7 @@ func (p *plan) may(verb string) bool {
 func (p *plan) ask(ctx context.Context, c *Client, pod *corev1.Pod) {
 	var after *corev1.Pod
 	p.asked = true
-	if after, p.refusal = c.patch(ctx, pod, p.want, true); p.refusal != nil {
+	if after, p.refusal = c.ask(ctx, pod, p.want, p.spec.NetRaw); p.refusal != nil {
 		return
 	}
 	for i := range after.Spec.EphemeralContainers {

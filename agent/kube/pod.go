@@ -42,7 +42,7 @@ func (c *Client) targetPod(ctx context.Context, op string, t *Target) (*corev1.P
 		return nil, c.explain(op, object, err)
 	}
 	if p := c.unusable(pod); p != nil {
-		return nil, &Error{Op: op, Object: object, Reason: p.reason, Hint: p.hint}
+		return nil, &Error{ID: idNotRunning, Op: op, Object: object, Reason: p.reason, Hint: p.hint}
 	}
 	return pod, nil
 }
@@ -53,7 +53,7 @@ func (c *Client) gone(op string, t *Target) error {
 	if ref == "" {
 		ref = t.Pod
 	}
-	return &Error{Op: op, Object: "pod " + t.Namespace + "/" + t.Pod, Reason: "the pod no longer exists",
+	return &Error{ID: "BN1106", Op: op, Object: "pod " + t.Namespace + "/" + t.Pod, Reason: "the pod no longer exists",
 		Hint: "borrownet up --pod " + ref + c.flags + " -n " + t.Namespace}
 }
 
@@ -139,7 +139,7 @@ func (c *Client) findContainer(pod *corev1.Pod, name string) (*corev1.Container,
 		for _, ct := range pod.Spec.Containers {
 			names = append(names, ct.Name)
 		}
-		return nil, &Error{Op: "find", Object: "container " + name + " in pod " + pod.Namespace + "/" + pod.Name,
+		return nil, &Error{ID: "BN1105", Op: "find", Object: "container " + name + " in pod " + pod.Namespace + "/" + pod.Name,
 			Reason: "the pod has no such container", Hint: "use -c with one of: " + strings.Join(names, ", ")}
 	}
 	if found := byName(pod.Annotations[defaultContainer]); found != nil {
@@ -179,7 +179,7 @@ func (c *Client) target(pod *corev1.Pod, container, workload string) (*Target, e
 		t.HostIP = a
 	}
 	if len(t.PodIPs) == 0 {
-		return nil, &Error{Op: "find", Object: "pod " + pod.Namespace + "/" + pod.Name, Reason: "the pod has no IP address yet",
+		return nil, &Error{ID: idNotRunning, Op: "find", Object: "pod " + pod.Namespace + "/" + pod.Name, Reason: "the pod has no IP address yet",
 			Hint: c.kubectl(pod.Namespace, "get pod "+pod.Name+" -o wide")}
 	}
 	return t, nil

@@ -21,6 +21,7 @@ var (
 // judges the whole pod, whatever is changed in it: a pod that came before its
 // namespace got the level takes no ephemeral container, however harmless.
 func explainPodSecurity(c *Client, e *Error, namespace, level, text string) {
+	e.ID = "BN1202"
 	own := podsOwnOffenders(text)
 	if len(own) == 0 {
 		e.Reason = fmt.Sprintf("policy PodSecurity %q of namespace %s refuses it: %s", level, namespace, oneLine(text))

@@ -29,6 +29,7 @@ type PolicyConfig struct {
 	Images     []string      // REF@sha256:DIGEST: admitted under whatever name has the digest
 	Registries []string      // registry, directory or repository below which every image is admitted
 	Binaries   []Binary      // admitted in the image of a container of the pod, sent by the client
+	NetRaw     bool          // agents may mirror: have NET_RAW for their helper
 	MaxTTL     time.Duration // longest --hard-ttl; 0 = DefaultPolicyMaxTTL
 }
 
@@ -258,12 +259,8 @@ func policyRules(image string, cfg PolicyConfig) []policyRule {
 			" && (!has(c.envFrom) || has(t.envFrom) && c.envFrom.all(f, f in t.envFrom))" +
 			" && (!has(c.volumeMounts) || has(t.volumeMounts) && c.volumeMounts.all(m, m in t.volumeMounts)))",
 			"its env, envFrom and volumeMounts are among those of one container of the pod"},
-		{"has(c.securityContext) && (!has(c.securityContext.privileged) || !c.securityContext.privileged)" +
-			" && has(c.securityContext.allowPrivilegeEscalation) && !c.securityContext.allowPrivilegeEscalation",
-			"it is not privileged and does not escalate privileges"},
-		{"has(c.securityContext) && has(c.securityContext.capabilities) && has(c.securityContext.capabilities.drop) && 'ALL' in c.securityContext.capabilities.drop" +
-			" && (!has(c.securityContext.capabilities.add) || c.securityContext.capabilities.add.all(n, n == " + lit(string(netRaw)) + "))",
-			"it drops ALL capabilities and adds at most " + string(netRaw)},
+		{"has(c.securityContext) && (!has(c.securityContext.privileged) || !c.securityContext.privileged)", "it is not privileged"},
+		capabilityRule(cfg),
 		{"has(c.securityContext) && has(c.securityContext.runAsNonRoot) && c.securityContext.runAsNonRoot" +
 			" && (!has(c.securityContext.runAsUser) || c.securityContext.runAsUser > 0)" +
 			" && " + unlessSent("has(c.securityContext.readOnlyRootFilesystem) && c.securityContext.readOnlyRootFilesystem") +
@@ -274,6 +271,26 @@ func policyRules(image string, cfg PolicyConfig) []policyRule {
 		{"has(c.securityContext) && " + notProxy("runAsUser", "podUID") + " && " + notProxy("runAsGroup", "podGID"),
 			"it has neither the uid nor the gid of the pod's mesh proxy, which bypass the mesh"},
 	}
+}
+
+// capabilityRule returns the condition on c's capabilities, and on whether it may
+// gain some from files: see addNetRaw and keepNetRaw.
+func capabilityRule(cfg PolicyConfig) policyRule {
+	var others []string
+	for _, name := range otherDefaults() {
+		others = append(others, "'"+string(name)+"'")
+	}
+	const sc = "c.securityContext"
+	adds := "has(" + sc + ".capabilities.add) && " + sc + ".capabilities.add.size() > 0"
+	given := "has(" + sc + ") && has(" + sc + ".capabilities) && has(" + sc + ".capabilities.drop) && has(" + sc + ".allowPrivilegeEscalation)"
+	none := "!" + sc + ".allowPrivilegeEscalation && 'ALL' in " + sc + ".capabilities.drop && !(" + adds + ")"
+	if !cfg.NetRaw {
+		return policyRule{given + " && " + none, "it drops ALL capabilities, adds none and does not escalate privileges"}
+	}
+	return policyRule{given + " && (" + none + " || !has(c.command)" +
+		" && ('ALL' in " + sc + ".capabilities.drop && has(" + sc + ".capabilities.add) && " + sc + ".capabilities.add == ['" + string(netRaw) + "']" +
+		" || " + sc + ".capabilities.drop == [" + strings.Join(others, ", ") + "] && !(" + adds + ")))",
+		"it drops ALL capabilities but " + string(netRaw) + ", and escalates no privileges without that"}
 }
 
 // notProxy is the condition that an id of c is no mesh proxy's.

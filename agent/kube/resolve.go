@@ -56,7 +56,7 @@ func (c *Client) Resolve(ctx context.Context, ref, container string) (*Target, e
 // fromPod makes a target of a pod that the user named.
 func (c *Client) fromPod(pod *corev1.Pod, container string) (*Target, error) {
 	if p := c.unusable(pod); p != nil {
-		return nil, &Error{Op: "borrow", Object: "pod " + pod.Namespace + "/" + pod.Name, Reason: p.reason, Hint: p.hint}
+		return nil, &Error{ID: idNotRunning, Op: "borrow", Object: "pod " + pod.Namespace + "/" + pod.Name, Reason: p.reason, Hint: p.hint}
 	}
 	return c.target(pod, container, "")
 }
@@ -89,7 +89,7 @@ func (c *Client) fromSet(set podSet, container string) (*Target, error) {
 		good = append(good, p)
 	}
 	if len(good) == 0 {
-		e := &Error{Op: "borrow", Object: set.ref + " in namespace " + c.namespace, Reason: "it has no pods",
+		e := &Error{ID: idNotRunning, Op: "borrow", Object: set.ref + " in namespace " + c.namespace, Reason: "it has no pods",
 			Hint: c.kubectl(c.namespace, "get "+set.ref+" -o wide")}
 		if len(states) > 0 {
 			e.Reason = "none of its pods is running: " + strings.Join(states[:min(len(states), 5)], "; ")
@@ -195,7 +195,7 @@ func (c *Client) owned(ctx context.Context, ref string) (podSet, error) {
 		}
 	}
 	if err == nil && len(set.pods) == 0 {
-		err = &Error{Op: "find", Object: ref + " in namespace " + c.namespace, Reason: "no pod belongs to it, and you may not see whether it exists",
+		err = &Error{ID: "BN1102", Op: "find", Object: ref + " in namespace " + c.namespace, Reason: "no pod belongs to it, and you may not see whether it exists",
 			Hint: c.kubectl(c.namespace, "get pods")}
 	}
 	return set, err
@@ -225,7 +225,7 @@ func (c *Client) ambiguous(name string, sets []podSet) error {
 	for _, s := range sets {
 		candidates = append(candidates, fmt.Sprintf("%s (%s)", s.ref, count(len(s.pods), "pod")))
 	}
-	return &Error{Op: "find", Object: name + " in namespace " + c.namespace,
+	return &Error{ID: "BN1103", Op: "find", Object: name + " in namespace " + c.namespace,
 		Reason: "the name is ambiguous, it means different pods: " + strings.Join(candidates, ", "),
 		Hint:   "name the type too: --pod " + sets[0].ref}
 }
@@ -246,10 +246,10 @@ func (c *Client) notFound(ctx context.Context, object, name string, err error) e
 	var ns corev1.Namespace
 	nsErr := c.do(ctx, request{verb: "get", resource: "namespaces", name: c.namespace}, &ns)
 	if apierrors.IsNotFound(nsErr) {
-		return &Error{Op: "find", Object: object, Reason: "there is no namespace " + c.namespace,
+		return &Error{ID: "BN1101", Op: "find", Object: object, Reason: "there is no namespace " + c.namespace,
 			Hint: "name the right one with -n: " + c.kubectl("", "get namespaces"), Err: nsErr}
 	}
-	e := &Error{Op: "find", Object: object + " in namespace " + c.namespace, Reason: "there is no such pod, workload or service",
+	e := &Error{ID: "BN1102", Op: "find", Object: object + " in namespace " + c.namespace, Reason: "there is no such pod, workload or service",
 		Hint: c.kubectl(c.namespace, "get pods,deployments,statefulsets,services"), Err: err}
 	if like := c.similar(ctx, name); len(like) > 0 {
 		e.Hint = "did you mean: " + strings.Join(like, ", ") + "?"

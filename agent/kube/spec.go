@@ -17,7 +17,6 @@ import (
 
 const (
 	agentPrefix = "borrownet-agent-"
-	netRaw      = corev1.Capability("NET_RAW")
 
 	// Variables that the agent's container has besides those of the borrowed
 	// one. All begin with envPrefix.
@@ -93,10 +92,6 @@ func (c *Client) assignsUIDs(ctx context.Context, namespace string) bool {
 // is what is read back.
 func newContainer(from *corev1.Container, spec AgentSpec, id identity) *corev1.EphemeralContainer {
 	yes, no := true, false
-	caps := &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}}
-	if spec.NetRaw {
-		caps.Add = []corev1.Capability{netRaw}
-	}
 	ec := &corev1.EphemeralContainer{EphemeralContainerCommon: corev1.EphemeralContainerCommon{
 		Image: spec.Image,
 		Args: []string{
@@ -111,7 +106,7 @@ func newContainer(from *corev1.Container, spec AgentSpec, id identity) *corev1.E
 		TerminationMessagePath:   corev1.TerminationMessagePathDefault,
 		TerminationMessagePolicy: corev1.TerminationMessageReadFile,
 		SecurityContext: &corev1.SecurityContext{
-			Capabilities:             caps,
+			Capabilities:             &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
 			RunAsUser:                id.uid,
 			RunAsGroup:               id.gid,
 			RunAsNonRoot:             &yes,
@@ -127,6 +122,9 @@ func newContainer(from *corev1.Container, spec AgentSpec, id identity) *corev1.E
 		useTargetImage(ec, from.Image, spec.Binaries)
 	}
 	ec.Env = append(ec.Env, corev1.EnvVar{Name: envSpec, Value: fingerprint(ec, from.Name)})
+	if spec.NetRaw {
+		addNetRaw(ec)
+	}
 	return ec
 }
 
@@ -161,15 +159,14 @@ func copyEnv(from *corev1.Container) []corev1.EnvVar {
 	return append(out, field(envHostIP, "status.hostIP"), field(envPodIPs, "status.podIPs"))
 }
 
-// fingerprint identifies all that was asked of an agent, except NET_RAW: an
-// agent that has more than is asked will do. container is the borrowed one.
+// fingerprint identifies all that was asked of an agent, except NET_RAW, which ec
+// does not have yet: an agent that has more than is asked will do. container is
+// the borrowed one.
 func fingerprint(ec *corev1.EphemeralContainer, container string) string {
-	asked := ec.DeepCopy()
-	asked.SecurityContext.Capabilities.Add = nil
 	b, err := json.Marshal(struct {
 		Container string
 		Agent     *corev1.EphemeralContainer
-	}{container, asked})
+	}{container, ec})
 	if err != nil { // plain data always encodes
 		return ""
 	}
@@ -205,11 +202,6 @@ func envValue(ec *corev1.EphemeralContainer, name string) string {
 		}
 	}
 	return ""
-}
-
-func hasNetRaw(ec *corev1.EphemeralContainer) bool {
-	return ec.SecurityContext != nil && ec.SecurityContext.Capabilities != nil &&
-		slices.Contains(ec.SecurityContext.Capabilities.Add, netRaw)
 }
 
 // serves reports whether the agent ec does all that want asks for.

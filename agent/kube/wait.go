@@ -88,7 +88,7 @@ func (a *attachment) imageThere(ctx context.Context, pod *corev1.Pod, name strin
 
 // notPulled explains an image that the node is still waiting for.
 func (a *attachment) notPulled(name string) error {
-	return &Error{Op: "attach to", Object: a.object(), Err: errPulling,
+	return &Error{ID: "BN1205", Op: "attach to", Object: a.object(), Err: errPulling,
 		Reason: fmt.Sprintf("image %q is not on the node after %v: its registry is slow or does not answer", a.image, a.spec.PullTimeout),
 		Hint: "if it is only slow, run the same command again: it goes on with " + name + "; else see " +
 			a.kubectl(a.target.Namespace, "describe pod "+a.target.Pod)}
@@ -134,12 +134,15 @@ func (a *attachment) hopeless(name string, w *corev1.ContainerStateWaiting) erro
 	}
 	switch w.Reason {
 	case "ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "RegistryUnavailable", "SignatureValidationFailed":
+		e.ID = "BN1205"
 		e.Reason = fmt.Sprintf("image %q cannot be pulled (%s)%s", a.image, w.Reason, detail)
 		e.Hint = "is --agent-image right, and may the pod's imagePullSecrets read it? " + e.Hint
 	case "InvalidImageName", "ImageInspectError":
+		e.ID = "BN1205"
 		e.Reason = fmt.Sprintf("image %q cannot be used (%s)%s", a.image, w.Reason, detail)
 		e.Hint = "give a full reference with --agent-image: REGISTRY/NAME:TAG"
 	case "CreateContainerConfigError", "CreateContainerError", "RunContainerError", "PreCreateHookError", "PostStartHookError", "CrashLoopBackOff":
+		e.ID = idNotStarted
 		e.Reason = fmt.Sprintf("the node cannot start agent %s from image %q (%s)%s", name, a.image, w.Reason, detail)
 		a.explainNoShell(e, w.Message)
 	default:
@@ -150,7 +153,7 @@ func (a *attachment) hopeless(name string, w *corev1.ContainerStateWaiting) erro
 
 // ended explains a terminated agent with its last words.
 func (a *attachment) ended(ctx context.Context, name string, t *corev1.ContainerStateTerminated) error {
-	e := &Error{Op: "attach to", Object: a.object(), Err: errEnded,
+	e := &Error{ID: idNotStarted, Op: "attach to", Object: a.object(), Err: errEnded,
 		Reason: fmt.Sprintf("agent %s from image %q ended with exit code %d", name, a.image, t.ExitCode),
 		Hint:   a.kubectl(a.target.Namespace, "logs "+a.target.Pod+" -c "+name)}
 	if t.Reason != "" {
@@ -175,7 +178,7 @@ func (a *attachment) slow(pod *corev1.Pod, name string) error {
 	if s := statusOf(pod, name); s != nil && s.State.Waiting != nil {
 		state = strings.TrimSuffix(s.State.Waiting.Reason+": "+oneLine(s.State.Waiting.Message), ": ")
 	}
-	return &Error{Op: "attach to", Object: a.object(), Err: context.DeadlineExceeded,
+	return &Error{ID: idNotStarted, Op: "attach to", Object: a.object(), Err: context.DeadlineExceeded,
 		Reason: fmt.Sprintf("agent %s from image %q is not running after %v: %s", name, a.image, a.spec.PullTimeout+startTimeout, state),
 		Hint:   a.kubectl(a.target.Namespace, "describe pod "+a.target.Pod) + " (the next up goes on with the same agent)"}
 }

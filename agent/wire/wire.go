@@ -13,7 +13,9 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"strings"
 	"time"
+	"unicode"
 )
 
 // Protocol is the version of everything in this package and of the link's
@@ -54,6 +56,31 @@ const (
 	PathStop  = "/v1/stop"  // POST: the agent answers, then ends
 	PathFiles = "/v1/files" // GET ?root=PATH&have=VERSION: Files
 )
+
+// HeaderClient is the header of control requests in which the client says who it is:
+// USER@HOST. Nothing depends on it: it is for people who read the agent's log.
+const HeaderClient = "Borrownet-Client"
+
+// Messages of the agent's log that say whose the pod is. Sessions take turns, so
+// the last one holds.
+const (
+	LogSessionStarts = "session starts"
+	LogSessionEnds   = "session ends"
+	LogClient        = "client" // of the session that has started last, as "who"
+)
+
+// ClientName returns what is shown of a client's name: a bounded number of
+// characters that can drive no terminal.
+func ClientName(said string) string {
+	const limit = 128
+	name := strings.Map(func(r rune) rune {
+		if r <= ' ' || r == 0x7f || !unicode.IsPrint(r) {
+			return -1
+		}
+		return r
+	}, said)
+	return strings.ToValidUTF8(name[:min(len(name), limit)], "")
+}
 
 // MeshEnvoy is the query of PathMesh for a pod whose proxy is an Envoy.
 const MeshEnvoy = "proxy=envoy"

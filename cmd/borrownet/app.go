@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/borrownet/borrownet/cmd/internal/container"
 	"github.com/borrownet/borrownet/cmd/internal/daemon"
 	"github.com/borrownet/borrownet/cmd/internal/fault"
 	"github.com/borrownet/borrownet/cmd/internal/launch"
@@ -17,9 +18,10 @@ import (
 
 // The verbs that borrownet starts itself with.
 const (
-	verbDaemon = "__daemon" // daemon.Run
-	verbNetns  = "__netns"  // netns.Main: the helper that owns a session's namespace
-	verbExec   = "__exec"   // supervisor.ShimMain: installs the hook, becomes the command
+	verbDaemon = "__daemon"     // daemon.Run
+	verbNetns  = "__netns"      // netns.Main: the helper that owns a session's namespace
+	verbGuest  = container.Verb // netns.GuestMain: the process of a container whose network is a session's
+	verbExec   = "__exec"       // supervisor.ShimMain: installs the hook, becomes the command
 )
 
 // app is one run of the command line.
@@ -80,7 +82,7 @@ func (a *app) misuse(err error) *fault.Error {
 
 // name is how the person called the program: as a kubectl plugin or by itself.
 func (a *app) name() string {
-	if strings.HasPrefix(filepath.Base(a.argv[0]), "kubectl-") {
+	if filepath.Base(a.argv[0]) == kubectlPlugin {
 		return "kubectl borrownet"
 	}
 	return "borrownet"
@@ -112,7 +114,8 @@ func (a *app) root() *cobra.Command {
 	root.SetHelpTemplate(helpTemplate)
 	root.SetHelpCommand(a.help(root))
 	root.AddCommand(
-		a.up(), a.run(), a.shell(), a.env(), a.status(), a.ls(), a.down(), a.rbac(), a.policy(), a.doctor(), a.explain(), a.demo(), a.versionCommand(), a.completion(), exitCodes(),
+		a.up(), a.run(), a.shell(), a.env(), a.forward(), a.status(), a.ls(), a.down(), a.rbac(), a.policy(), a.compose(), a.doctor(), a.gather(), a.explain(), a.demo(), a.versionCommand(), a.completion(), exitCodes(), errorNames(), a.tree(),
+		a.replay(),
 	)
 	return root
 }

@@ -6,11 +6,18 @@ import (
 	"github.com/spf13/cobra"
 )
 
-const completionLong = `Print a script that lets your shell complete commands, flags and sessions.
+const completionLong = `Print a script that lets your shell complete commands and flags, and the names of what
+there is: contexts, namespaces, workloads, pods, sessions.
 
   bash:  source <(borrownet completion bash)          in ~/.bashrc
   zsh:   source <(borrownet completion zsh)           in ~/.zshrc
-  fish:  borrownet completion fish | source           in ~/.config/fish/config.fish`
+  fish:  borrownet completion fish | source           in ~/.config/fish/config.fish
+
+As "kubectl borrownet" it runs when a link of the name kubectl-borrownet is on PATH, and
+kubectl completes it by another:
+
+  ln -s "$(command -v borrownet)" ~/.local/bin/kubectl-borrownet
+  ln -s "$(command -v borrownet)" ~/.local/bin/kubectl_complete-borrownet`
 
 func (a *app) completion() *cobra.Command {
 	shells := []string{"bash", "zsh", "fish"}

@@ -4,13 +4,11 @@ import (
 	"context"
 	"errors"
 	"os"
-	"slices"
 
 	"github.com/spf13/cobra"
 
 	"github.com/borrownet/borrownet/cmd/internal/daemon"
 	"github.com/borrownet/borrownet/cmd/internal/doctor"
-	"github.com/borrownet/borrownet/cmd/internal/encode"
 	"github.com/borrownet/borrownet/cmd/internal/fault"
 	"github.com/borrownet/borrownet/cmd/internal/launch"
 	"github.com/borrownet/borrownet/cmd/internal/rundir"
@@ -20,14 +18,14 @@ import (
 func (a *app) doctor() *cobra.Command {
 	var (
 		target  targetFlags
-		output  string
+		output  outputFlag
 		offline bool
 	)
 	cmd := &cobra.Command{
 		Use: "doctor [--offline | --pod TARGET]", Short: "look for what would keep borrownet from working", Long: doctorLong, Example: doctorExample, Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if output != "" && !slices.Contains(encode.Formats, output) {
-				return usage("-o "+output+": not json or yaml", cmd.CommandPath()+" -o json")
+			if err := output.check(cmd.CommandPath()); err != nil {
+				return err
 			}
 			if outer := os.Getenv(launch.SessionVar); outer != "" {
 				return &fault.Error{Code: fault.Usage, Reason: "this shell is borrowed, by session " + outer + ": what is found here is not this machine's",
@@ -46,16 +44,17 @@ func (a *app) doctor() *cobra.Command {
 			if ctx.Err() != nil {
 				return fault.From(context.Canceled)
 			}
-			return a.diagnose(checks, output)
+			return a.diagnose(checks, output.value)
 		},
 	}
 	f := cmd.Flags()
-	f.StringVarP(&output, "output", "o", "", "`FORMAT`: json or yaml")
+	output.add(cmd)
 	f.BoolVar(&offline, "offline", false, "look at this machine only, ask no cluster")
 	f.StringVar(&target.pod, "pod", "", "`TARGET` to look for and to judge the agent for: pod, TYPE/NAME or bare name")
 	f.StringVarP(&target.container, "container", "c", "", "`NAME` of the container whose environment would be borrowed")
 	f.StringVar(&target.image, "agent-image", "", "`IMAGE` of the agent")
 	target.addKube(cmd)
+	complete(cmd, "pod", target.completeTargets)
 	cmd.MarkFlagsMutuallyExclusive("offline", "pod")
 	return cmd
 }

@@ -77,6 +77,9 @@ func (a *app) printEnv(e envCommand) error {
 
 // noneUp reports whether err only says that there is no session.
 func noneUp(err error) bool {
+	if err == nil {
+		return false
+	}
 	return errors.Is(err, daemon.ErrNotRunning) || fault.From(err).Code == fault.NoSession
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/borrownet/borrownet/cmd/internal/fault"
@@ -38,9 +39,12 @@ var exitCodeTable = [][]codeText{
 		{fault.Hook, "this machine: namespaces, packet device, seccomp", []string{
 			"borrownet doctor --offline says what is missing and how to get it",
 			"--hook auto takes what this machine allows; another rung was asked for, or none works"}},
+		{fault.Engine, "this machine: the container engine", []string{
+			"docker info: borrownet uses the same engine, by DOCKER_HOST, DOCKER_CONTEXT or the current context",
+			"docker ps -a --filter label=dev.borrownet.session shows what is borrownet's"}},
 	},
 	{
-		{fault.NoSession, "no such session", []string{"borrownet ls", "borrownet up --pod NAME"}},
+		{fault.NoSession, "no such session", []string{"borrownet status lists them", "borrownet up --pod NAME"}},
 		{fault.SessionExists, "a session of that name exists", []string{"borrownet run uses it", "up --session gives the new one another name"}},
 		{fault.SessionLost, "the session is lost: its agent is gone for good", []string{
 			"pods are replaced by every rollout, and take their agents with them: borrownet up again",
@@ -75,7 +79,8 @@ func exitCodesText() string {
 	b.WriteString(`
 run and shell return the exit code of the command; 128+n if signal n ended it,
 125 if borrownet itself failed, 126 if the command could not be executed, 127 if it
-was not found. "borrownet explain CODE" says more about one.`)
+was not found. "borrownet explain CODE" says more about one, and "borrownet help errors"
+lists what in a band can be wrong.`)
 	return b.String()
 }
 
@@ -86,11 +91,7 @@ func explainCode(code int) (string, bool) {
 			if int(c.code) != code {
 				continue
 			}
-			text := fmt.Sprintf("%d: %s\n", code, c.meaning)
-			for _, look := range c.look {
-				text += "  - " + look + "\n"
-			}
-			return text, true
+			return bullets(strconv.Itoa(code), c.meaning, c.look), true
 		}
 	}
 	return "", false

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,9 +17,16 @@ import (
 
 func (a *app) explain() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "explain [NAME | CODE]", Short: "say what is routed how and why, or what an exit code means", Long: explainLong, Example: explainExample, Args: atMostOne,
+		Use: "explain [NAME | CODE | ERROR]", Short: "say what is routed how and why, or what an exit code or an error means", Long: explainLong, Example: explainExample, Args: atMostOne,
 		ValidArgsFunction: a.sessionNames,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 1 && errorName.MatchString(args[0]) {
+				text, known := explainError(args[0])
+				if !known {
+					return usage("there is no error "+args[0], a.name()+" help errors")
+				}
+				return a.ui.print(text)
+			}
 			if len(args) == 1 {
 				if code, err := strconv.Atoi(args[0]); err == nil {
 					text, known := explainCode(code)
@@ -45,6 +53,9 @@ func (a *app) explain() *cobra.Command {
 	cmd.AddCommand(a.explainDNS())
 	return cmd
 }
+
+// errorName is how an error is called.
+var errorName = regexp.MustCompile(`^\[?(?i:bn)[0-9]{4}\]?$`)
 
 // explain prints where connections of programs go.
 func (u *ui) explain(list []session.Status) error {

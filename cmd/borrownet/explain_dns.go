@@ -2,16 +2,17 @@ package main
 
 import (
 	"errors"
-	"slices"
 
 	"github.com/spf13/cobra"
 
 	"github.com/borrownet/borrownet/cmd/internal/daemon"
-	"github.com/borrownet/borrownet/cmd/internal/encode"
 )
 
 func (a *app) explainDNS() *cobra.Command {
-	var session, qtype, output string
+	var (
+		session, qtype string
+		output         outputFlag
+	)
 	cmd := &cobra.Command{
 		Use: "dns NAME", Short: "resolve a name as a wrapped program would, and say how", Long: explainDNSLong, Example: explainDNSExample,
 		Args: func(cmd *cobra.Command, args []string) error {
@@ -21,8 +22,8 @@ func (a *app) explainDNS() *cobra.Command {
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if output != "" && !slices.Contains(encode.Formats, output) {
-				return usage("-o "+output+": not json or yaml", cmd.CommandPath()+" "+args[0]+" -o json")
+			if err := output.check(cmd.CommandPath() + " " + args[0]); err != nil {
+				return err
 			}
 			client, dir, err := a.client()
 			if err != nil {
@@ -41,15 +42,15 @@ func (a *app) explainDNS() *cobra.Command {
 				return noSessions()
 			case err != nil:
 				return err
-			case output != "":
-				return a.ui.encode(output, e)
+			case output.encoded():
+				return a.ui.encode(output.value, e)
 			}
 			return a.ui.explainName(e)
 		},
 	}
 	cmd.Flags().StringVar(&session, "session", "", "`NAME` of the session (default: the only one there is)")
 	cmd.Flags().StringVarP(&qtype, "type", "t", "A", "`TYPE` of the records")
-	cmd.Flags().StringVarP(&output, "output", "o", "", "`FORMAT`: json or yaml")
+	output.add(cmd)
 	a.completeSessions(cmd)
 	return cmd
 }

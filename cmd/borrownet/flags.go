@@ -36,12 +36,20 @@ func (t *targetFlags) add(cmd *cobra.Command) {
 	f.StringVar(&t.pod, "pod", "", "`TARGET` to borrow: pod, TYPE/NAME or bare name")
 	f.StringVarP(&t.container, "container", "c", "", "`NAME` of the container whose environment is borrowed (default: the pod's default container)")
 	f.StringVar(&t.session, "session", "", "`NAME` of the session (default: that of the workload or pod)")
+	t.addAgent(cmd)
+	t.routing.add(cmd)
+	t.addKube(cmd)
+	complete(cmd, "pod", t.completeTargets)
+}
+
+// addAgent adds the flags that say how a target is borrowed, whichever it is.
+func (t *targetFlags) addAgent(cmd *cobra.Command) {
+	f := cmd.Flags()
 	f.StringVar(&t.image, "agent-image", "", "`IMAGE` of the agent; target = that of the borrowed container, and the agent is sent into it")
 	f.StringVar(&t.hook, "hook", string(hook.Auto), "`RUNG` by which programs enter the session: "+rungNames())
 	f.DurationVar(&t.idleTTL, "idle-ttl", 15*time.Minute, "`TIME` after which an agent without a client leaves")
 	f.DurationVar(&t.hardTTL, "hard-ttl", 8*time.Hour, "`TIME` after which an agent leaves in any case")
-	t.routing.add(cmd)
-	t.addKube(cmd)
+	complete(cmd, "hook", completeRungs)
 }
 
 // addKube adds the flags that kubectl has for the choice of a cluster.
@@ -63,6 +71,8 @@ func (t *targetFlags) addKube(cmd *cobra.Command) {
 	f.StringVar(&k.AsUID, "as-uid", "", "`UID` to impersonate")
 	f.StringArrayVar(&k.AsGroups, "as-group", nil, "`GROUP` to impersonate; may be repeated")
 	f.DurationVar(&k.RequestTimeout, "request-timeout", 0, "`TIME` that one request to the API server may take")
+	complete(cmd, "namespace", t.completeNamespaces)
+	complete(cmd, "context", t.completeContexts)
 }
 
 var (
@@ -114,8 +124,7 @@ func rungNames() string {
 	for _, r := range hook.Rungs() {
 		names = append(names, string(r))
 	}
-	last := len(names) - 1
-	return strings.Join(names[:last], ", ") + " or " + names[last]
+	return either(names)
 }
 
 // checkRung refuses a session that does not have what the rung asked for needs.
@@ -158,9 +167,8 @@ func (t *targetFlags) agentImage(name string) (string, error) {
 		return "", usage("no agent image is named", "a demo is running, to use it add --context "+demo.Context)
 	}
 	if image == "" {
-		return "", usage("no agent image is named, and none is published",
-			"without an image: "+name+" --pod "+t.pod+" --agent-image target (sends the agent into the pod, past image policy)\n"+
-				"with one: make agent-image, push it to a registry that the cluster reads, then "+name+" --pod "+t.pod+" --agent-image REGISTRY/borrownet-agent:TAG")
+		return "", &fault.Error{Code: fault.Usage, ID: "BN0201", Reason: "no agent image is named, and none is published", Hint: "without an image: " + name + " --pod " + t.pod + " --agent-image target (sends the agent into the pod, past image policy)\n" +
+			"with one: make agent-image, push it to a registry that the cluster reads, then " + name + " --pod " + t.pod + " --agent-image REGISTRY/borrownet-agent:TAG"}
 	}
 	if len(image) > 512 || !imageName.MatchString(image) {
 		return "", usage(fmt.Sprintf("%s: %q is not the name of an image", from, image), name+" --pod "+t.pod+" --agent-image REGISTRY/borrownet-agent:TAG")
@@ -176,7 +184,7 @@ func carried() ([]kube.Binary, error) {
 			Hint: "build it again beside the client: make build"}
 	}
 	if len(binaries) == 0 {
-		return nil, &fault.Error{Code: fault.Agent, Op: "find", Object: "the agent's program", Reason: "there is no borrownet-agent beside this borrownet",
+		return nil, &fault.Error{Code: fault.Agent, ID: "BN1207", Op: "find", Object: "the agent's program", Reason: "there is no borrownet-agent beside this borrownet",
 			Hint: "make build makes both in bin/; install them into the same directory"}
 	}
 	return binaries, nil

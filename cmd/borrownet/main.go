@@ -5,9 +5,19 @@ package main
 
 import (
 	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
 
 	"github.com/borrownet/borrownet/cmd/internal/build"
+	"github.com/borrownet/borrownet/hook/netns"
 	"github.com/borrownet/borrownet/hook/supervisor"
+)
+
+// The names by which kubectl runs its plugin, and asks for the plugin's completions.
+const (
+	kubectlPlugin    = "kubectl-borrownet"
+	kubectlCompletes = "kubectl_complete-borrownet"
 )
 
 // version is set by the linker; see package build.
@@ -20,10 +30,15 @@ func main() {
 // run dispatches the verbs that borrownet starts itself with before anything
 // else: they have to be quick, and their arguments are not a person's.
 func run(argv []string) int {
+	if filepath.Base(argv[0]) == kubectlCompletes {
+		argv = append([]string{kubectlPlugin, cobra.ShellCompRequestCmd}, argv[1:]...)
+	}
 	if len(argv) > 1 {
 		switch argv[1] {
 		case verbNetns:
 			return netnsMain(argv[2:])
+		case verbGuest:
+			return netns.GuestMain(argv[2:])
 		case verbExec:
 			return supervisor.ShimMain(argv[2:])
 		case verbDaemon:

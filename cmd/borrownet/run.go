@@ -38,6 +38,7 @@ func (a *app) run() *cobra.Command {
 	}
 	target.add(cmd)
 	a.allowIOURing(cmd)
+	a.addProgress(cmd)
 	env.add(cmd)
 	cmd.Flags().SetInterspersed(false) // flags after the command's name are the command's
 	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
@@ -165,6 +166,8 @@ type program struct {
 	flags envFlags
 	rules launch.Rules // of flags
 	extra []string     // added to its environment
+
+	outside *outside // watches what it connects to
 }
 
 // logger prints warnings of the hook, all that it says with -v.

@@ -15,10 +15,11 @@ import (
 
 // TestMain makes the test binary the program under test.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"borrownet": func() {
+	program := func() {
 		version = "v0.0.0-test"
 		os.Exit(run(os.Args))
-	}})
+	}
+	testscript.Main(m, map[string]func(){"borrownet": program, kubectlPlugin: program, kubectlCompletes: program})
 }
 
 // TestScript runs the command line as a person does, without a cluster.

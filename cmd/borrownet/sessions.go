@@ -1,10 +1,8 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -32,39 +30,12 @@ func (a *app) pick(client *daemon.Client, name string) (string, error) {
 	for _, st := range list {
 		names = append(names, st.Session)
 	}
-	return "", &fault.Error{Code: fault.NoSession, Op: "choose a session", Reason: "there are several: " + strings.Join(names, ", "),
+	return "", &fault.Error{Code: fault.NoSession, ID: "BN3003", Op: "choose a session", Reason: "there are several: " + strings.Join(names, ", "),
 		Hint: "name one: --session " + names[0]}
 }
 
 func noSessions() error {
-	return &fault.Error{Code: fault.NoSession, Op: "find session", Reason: "none is up", Hint: "borrownet up --pod NAME"}
-}
-
-// completeSessions lets the shell complete --session.
-func (a *app) completeSessions(cmd *cobra.Command) {
-	if err := cmd.RegisterFlagCompletionFunc("session", a.sessionNames); err != nil {
-		panic(err) // the flag exists: unreachable
-	}
-}
-
-// sessionNames lists the sessions for shell completion.
-func (a *app) sessionNames(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-	client, dir, err := a.client()
-	if err != nil || len(args) > 0 {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	defer dir.Remove()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-	defer cancel()
-	list, err := client.List(ctx, false)
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	var names []string
-	for _, st := range list {
-		names = append(names, st.Session)
-	}
-	return names, cobra.ShellCompDirectiveNoFileComp
+	return &fault.Error{Code: fault.NoSession, ID: "BN3001", Op: "find session", Reason: "none is up", Hint: "borrownet up --pod NAME"}
 }
 
 // noArgs and atMostOne say in our words what cobra's own checks say in theirs.

@@ -3,13 +3,13 @@ package main
 import (
 	"context"
 	"errors"
-	"slices"
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/borrownet/borrownet/cmd/internal/daemon"
-	"github.com/borrownet/borrownet/cmd/internal/encode"
+	"github.com/borrownet/borrownet/cmd/internal/dash"
 	"github.com/borrownet/borrownet/cmd/internal/fault"
 	"github.com/borrownet/borrownet/cmd/internal/session"
 )
@@ -19,15 +19,15 @@ const watchPause = time.Second
 
 func (a *app) status() *cobra.Command {
 	var (
-		output string
+		output outputFlag
 		watch  bool
 	)
 	cmd := &cobra.Command{
 		Use: "status [NAME]", Short: "show sessions and prove that they work", Long: statusLong, Args: atMostOne,
 		ValidArgsFunction: a.sessionNames,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if output != "" && !slices.Contains(encode.Formats, output) {
-				return usage("-o "+output+": not json or yaml", cmd.CommandPath()+" -o json")
+			if err := output.check(cmd.CommandPath()); err != nil {
+				return err
 			}
 			client, dir, err := a.client()
 			if err != nil {
@@ -36,14 +36,25 @@ func (a *app) status() *cobra.Command {
 			defer dir.Remove()
 			ctx, stop := interruptible()
 			defer stop()
+			if watch && output.value == "" && interactive() {
+				return a.dashboard(ctx, client, args)
+			}
 			return a.showStatus(ctx, watch, func(ctx context.Context) error {
 				return a.statusOnce(ctx, client, args, output)
 			})
 		},
 	}
-	cmd.Flags().StringVarP(&output, "output", "o", "", "`FORMAT`: json or yaml")
-	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "show it again every second until interrupted")
+	output.add(cmd, formatWide)
+	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "a dashboard on a terminal, else it again every second, until interrupted")
 	return cmd
+}
+
+// dashboard shows sessions until the person leaves it, or none is left.
+func (a *app) dashboard(ctx context.Context, client *daemon.Client, args []string) error {
+	return dash.Run(ctx, dash.Config{
+		Poll: func(ctx context.Context) ([]session.Status, error) { return a.statuses(ctx, client, args) },
+		Over: noneUp, Rows: statusRows, In: os.Stdin, Out: os.Stdout,
+	})
 }
 
 // showStatus shows once or, to watch, until ctx ends or nothing is left to show.
@@ -67,7 +78,7 @@ func (a *app) showStatus(ctx context.Context, watch bool, once func(context.Cont
 	}
 }
 
-func (a *app) statusOnce(ctx context.Context, client *daemon.Client, args []string, output string) error {
+func (a *app) statusOnce(ctx context.Context, client *daemon.Client, args []string, output outputFlag) error {
 	list, err := a.statuses(ctx, client, args)
 	if ctx.Err() != nil {
 		return fault.From(context.Canceled)
@@ -77,10 +88,12 @@ func (a *app) statusOnce(ctx context.Context, client *daemon.Client, args []stri
 	}
 	var shown error
 	switch {
-	case output != "" && len(args) == 1:
-		shown = a.ui.encode(output, list[0])
-	case output != "":
-		shown = a.ui.encode(output, list)
+	case output.encoded() && len(args) == 1:
+		shown = a.ui.encode(output.value, list[0])
+	case output.encoded():
+		shown = a.ui.encode(output.value, list)
+	case output.wide():
+		shown = a.ui.sessionTable(list)
 	default:
 		shown = a.ui.status(list)
 		a.ui.meshProblems(list)
@@ -115,7 +128,7 @@ func verdict(list []session.Status) error {
 		case st.State == session.Connecting:
 			return &fault.Error{Code: fault.NoDataPath, Op: "use session", Object: st.Session, Reason: "it is still being set up"}
 		}
-		return &fault.Error{Code: fault.NoDataPath, Op: "reach the agent in", Object: "pod " + st.Target.Namespace + "/" + st.Target.Pod,
+		return &fault.Error{Code: fault.NoDataPath, ID: "BN3301", Op: "reach the agent in", Object: "pod " + st.Target.Namespace + "/" + st.Target.Pod,
 			Reason: "no answer", Hint: "borrownet status --watch"}
 	}
 	return nil

@@ -27,6 +27,10 @@ func (a *app) supervise(ctx context.Context, place session.Place, p program) (in
 	if err := p.flags.save(env.Borrowed); err != nil {
 		return exitOurs, err
 	}
+	p.outside = a.watchOutside()
+	if s, ok := launch.ServerOf(p.argv); ok {
+		p.outside.say(s)
+	}
 	rung := p.hook
 	free := rung == "" || rung == hook.Auto
 	if free {
@@ -61,6 +65,7 @@ func (a *app) runOn(ctx context.Context, place session.Place, rung hook.Rung, p 
 		Shim: []string{selfPath(), verbExec}, Argv: p.argv, Env: env,
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Logger: a.logger(),
 		AllowIOURing: a.ioURing && rung == hook.Seccomp,
+		Connecting:   p.outside.connecting,
 	}
 	if a.ioURing && rung.Relayed() {
 		return exitOurs, usage("--allow-io-uring: session "+place.Session+" has hook "+string(rung)+", where sockets of io_uring would be this machine's",
@@ -178,7 +183,7 @@ const ourName = "borrownet"
 
 // blindFault says that a program needs another rung.
 func blindFault(err error, rung hook.Rung) error {
-	f := &fault.Error{Code: fault.Hook, Op: "hook the command", Reason: err.Error(), Err: err, Hint: "borrownet run --hook netns -- …"}
+	f := &fault.Error{Code: fault.Hook, ID: "BN2104", Op: "hook the command", Reason: err.Error(), Err: err, Hint: "borrownet run --hook netns -- …"}
 	if rung.Relayed() {
 		f.Hint = "it needs user namespaces or seccomp user notification (in a container: --security-opt seccomp=unconfined); dynamically linked programs that are not written in Go work"
 	}
@@ -187,5 +192,5 @@ func blindFault(err error, rung hook.Rung) error {
 
 // hookFault explains an error of the supervisor.
 func hookFault(err error) error {
-	return &fault.Error{Code: fault.Hook, Op: "hook the command", Reason: hook.Reason(err), Hint: hook.Hint(err), Err: err}
+	return &fault.Error{Code: fault.Hook, ID: "BN2104", Op: "hook the command", Reason: hook.Reason(err), Hint: hook.Hint(err), Err: err}
 }

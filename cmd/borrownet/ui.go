@@ -29,9 +29,10 @@ import (
 type ui struct {
 	out, err io.Writer
 	verbose  bool
+	progress progressMode
 }
 
-func newUI(out, err io.Writer) *ui { return &ui{out: out, err: err} }
+func newUI(out, err io.Writer) *ui { return &ui{out: out, err: err, progress: progressAuto} }
 
 // interactive reports whether a person sits at standard input and output.
 func interactive() bool {
@@ -40,8 +41,20 @@ func interactive() bool {
 
 // fail prints an error and its hint.
 func (u *ui) fail(f *fault.Error) {
-	fmt.Fprintln(u.err, "error:", line(f.Error()))
+	if u.emit(event{Error: f}) {
+		return
+	}
+	fmt.Fprintln(u.err, "error:", line(f.Error())+mark(f.ID))
 	u.hint(f.Hint)
+}
+
+// mark ends the line of an error that `explain` knows more about. It stands last, so
+// that the line begins with "error: " for whoever looks for that.
+func mark(id string) string {
+	if id == "" {
+		return ""
+	}
+	return " [" + id + "]"
 }
 
 // line is text as one line.
@@ -61,13 +74,20 @@ func (u *ui) hint(text string) {
 
 // warn prints something that a person should know but that stops nothing.
 func (u *ui) warn(text, hint string) {
+	if u.emit(event{Warning: line(text), Hint: hint}) {
+		return
+	}
 	fmt.Fprintln(u.err, "warning:", line(text))
 	u.hint(hint)
 }
 
 // say prints what happens.
 func (u *ui) say(format string, args ...any) {
-	fmt.Fprintln(u.err, plain(fmt.Sprintf(format, args...)))
+	text := plain(fmt.Sprintf(format, args...))
+	if u.progress == progressQuiet || u.emit(event{Message: text}) {
+		return
+	}
+	fmt.Fprintln(u.err, text)
 }
 
 // detail prints what only a curious person wants to know.
@@ -95,6 +115,9 @@ func plain(s string) string {
 
 // identity prints the line that says who one is now.
 func (u *ui) identity(st session.Status) {
+	if u.emit(event{Session: st.Session, Ready: &st}) {
+		return
+	}
 	u.say("session %s is ready: %s", st.Session, strings.Join(identity(st), ", "))
 	for _, f := range st.Files {
 		if f.Why != "" {
@@ -106,6 +129,9 @@ func (u *ui) identity(st session.Status) {
 		u.say("hook %s: programs keep this machine's sockets, what leaves it is relayed", hookText(st))
 	case st.Hook != hook.Seccomp:
 		u.say("hook %s", hookText(st))
+	}
+	if c := st.Container; c != nil && c.Name != "" {
+		u.say("containers become the pod by: docker run --network container:%s IMAGE", c.Name)
 	}
 	u.meshProblems([]session.Status{st})
 }
@@ -176,20 +202,6 @@ func roundTrip(st session.Status) string {
 	return st.RoundTrip.Round(10 * time.Microsecond).String()
 }
 
-// sessions prints a table of sessions.
-func (u *ui) sessions(list []session.Status) error {
-	var b strings.Builder
-	w := tabwriter.NewWriter(&b, 0, 0, 3, ' ', 0)
-	fmt.Fprintln(w, "SESSION\tSTATE\tPOD\tNAMESPACE\tCONTEXT\tUPTIME")
-	for _, st := range list {
-		fmt.Fprintln(w, strings.Join([]string{
-			st.Session, string(st.State), st.Target.Pod, st.Target.Namespace, st.Target.Context, uptime(st),
-		}, "\t"))
-	}
-	w.Flush()
-	return u.print(plain(b.String()))
-}
-
 func uptime(st session.Status) string {
 	if st.Since.IsZero() {
 		return ""
@@ -257,6 +269,7 @@ func statusRows(st session.Status) [][2]string {
 		[2]string{"flows", fmt.Sprint(st.Traffic.Flows)},
 		[2]string{"names", names(st.DNS)},
 		[2]string{"ports", portsText(st)},
+		[2]string{"containers", containerText(st.Container)},
 		[2]string{"local", localText(st)},
 		[2]string{"remote", remoteText(st)},
 		[2]string{"drops", drops(st.Traffic.Drops)},
@@ -266,6 +279,27 @@ func statusRows(st session.Status) [][2]string {
 		[2]string{"uptime", uptime(st)},
 		[2]string{"redials", fmt.Sprint(st.Redials)})
 	return rows
+}
+
+// containerText says by which container others are the pod.
+func containerText(c *session.ContainerStatus) string {
+	if c == nil {
+		return ""
+	}
+	text := "none has joined"
+	if c.Joined {
+		text = "joined, device " + c.Device
+		for _, n := range c.Networks {
+			text += ", network " + n.String()
+		}
+	}
+	if c.Name != "" {
+		text = c.Name + ": " + text
+	}
+	if c.Problem != nil {
+		text += ", problem: " + c.Problem.Error()
+	}
+	return text
 }
 
 // fileRows are the pod's volumes, and what of them is missing.

@@ -21,6 +21,7 @@ import (
 func (a *app) up() *cobra.Command {
 	var (
 		target         targetFlags
+		docker         dockerFlag
 		env            envFlags
 		detach, dryRun bool
 	)
@@ -38,11 +39,23 @@ func (a *app) up() *cobra.Command {
 			if dryRun {
 				return a.plan(req)
 			}
-			return a.borrow(req, detach, program{flags: env, rules: rules})
+			ctx, stop := interruptible()
+			req.Docker, err = docker.request(ctx, a, cmd.CommandPath()+" --pod "+target.pod)
+			stop()
+			if err != nil {
+				return err
+			}
+			err = a.borrow(req, detach, program{flags: env, rules: rules})
+			if err != nil && req.Docker != nil {
+				unloadImages(req.Docker.Engine)
+			}
+			return err
 		},
 	}
 	target.add(cmd)
+	docker.add(cmd)
 	a.allowIOURing(cmd)
+	a.addProgress(cmd)
 	env.add(cmd)
 	cmd.Flags().BoolVarP(&detach, "detach", "d", false, "return when the session is ready")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "print what would change, and which rights are missing; change nothing")
@@ -129,7 +142,9 @@ func usable(req session.Request, detach bool) error {
 
 // raise asks for a session and tells how it goes.
 func (a *app) raise(ctx context.Context, client *daemon.Client, req daemon.UpRequest) (*daemon.Hold, error) {
-	hold, err := client.Up(ctx, req, func(step string) { a.ui.say("%s", step) })
+	s := a.ui.begin(req.Name)
+	hold, err := client.Up(ctx, req, s.step)
+	s.done(err)
 	if err != nil {
 		return nil, fault.From(err)
 	}

@@ -38,6 +38,15 @@ into it and checked there before it is executed. That sidesteps what the cluster
 policies say about images. It needs a shell, sha256sum and a writable directory in
 the image, and the right to create pods/attach.
 
+With --docker a container is kept whose network is the pod's; others join it by
+"docker run --network container:borrownet-SESSION" or network_mode in a compose file.
+It may do nothing but manage its own network, and its image is made of this program.
+--publish HOST:PORT publishes a port of theirs on this machine's loopback.
+
+--progress says how to tell what happens: on a terminal (tty) each step with its time, else
+(plain) a line for each; json makes everything on standard error JSON, an object a line, for
+other programs; quiet leaves warnings and errors.
+
 With --dry-run nothing changes anywhere: the API server is asked which rights you
 have and what it would do, every object that would change is printed as YAML, and
 the exit code is what "up" without it would fail with.`
@@ -101,7 +110,47 @@ const envExample = `  eval "$(borrownet env)"
 
 const statusLong = `Show sessions: whether the path to the pod works and how long a request to the
 agent and back takes now, what was borrowed, and what went through. The exit code
-is 0 only if every session shown is ready.`
+is 0 only if every session shown is ready. -o wide prints one line per session;
+docs/output.md has the fields of -o json.
+
+With --watch a terminal shows a dashboard: sessions with their round trips lately and what
+moves through them; enter shows all of one, ? the keys. Elsewhere, and with -o, the same
+is printed every second. It ends when you leave it or no session is left.`
+
+const lsLong = `List what can be borrowed in a namespace: workloads and pods that belong to none, how
+many of their pods are ready, the mesh that they are in, and who borrows them now. What
+--pod takes is in the first column. Pod Security is the level that the namespace enforces.
+
+Only the right to list pods is needed; what you may not read is said to be unknown. Who
+borrows a pod is read in the logs of the agents there: "you" and the name of the session,
+else what the other client calls itself (USER@HOST), which nobody has proven. A parked
+agent waits for its client's next "up"; one whose client has gone without a word is said
+to be borrowed for three minutes more.
+
+-o wide adds containers, pods and nodes. docs/output.md has the fields of -o json.`
+
+const lsExample = `  borrownet ls
+  borrownet ls -n shop -o wide
+  borrownet ls -A -o json`
+
+const forwardLong = `Let programs that cannot be wrapped reach what a session's pod reaches: a browser, a
+database tool, a container on this machine's network. Each PORT of this machine's loopback
+becomes PORT of HOST, with the pod's name resolution; --socks5 and --http-proxy serve
+proxies, through which every host can be reached. PORT 0 is any that is free, and
+HOST:PORT alone takes the same number here.
+
+Only programs of the same user are served: the kernel says whose each connection is. TCP
+only; a connection that is refused in the cluster is reset here, as it was accepted
+before that could be known, and a proxy says why. localhost is this machine, but for ports
+that the session was set up with --remote-localhost for.
+
+It stays in the foreground until it is interrupted; connections that stand by then go on
+until the session ends. The only session there is is taken, else name one with --session.
+With --pod a session of that target is taken or set up first.`
+
+const forwardExample = `  borrownet forward 5432:db:5432
+  borrownet forward 8080:orders:80 8443:orders:443 --session api
+  borrownet forward --socks5 1080 --http-proxy 3128`
 
 const explainDNSLong = `Resolve NAME as for a program of the session, and say how: the names that the pod's
 search list makes of it, which nameserver was asked or that the answer was kept from
@@ -136,6 +185,22 @@ const demoExample = `  borrownet demo
 
 const demoCallLong = `Call a URL with the sockets and the resolver that any program has: http://HOST/PATH,
 tcp://HOST:PORT or udp://HOST:PORT, which are sent TEXT, or dns://NAME.`
+
+const composeLong = `Run the compose tool of this machine on your compose file, of which some services
+are pods: SERVICE has the network, the environment and the files of TARGET, all others
+are as they would be. Services reach each other by their names; names that compose does
+not know are the cluster's. A service's ports, networks and names move to a container
+borrownet-SERVICE that is added, so they work as they did.
+
+Flags before COMMAND are those below, everything after it is the compose tool's. "up",
+"create", "run", "start" and "restart" borrow the pods first, in sessions named
+PROJECT-SERVICE; "down" gives them back. "config" prints the file that is used, and
+what is in it of the pods' variables may be secret.`
+
+const composeExample = `  borrownet compose --service web=api up -d
+  borrownet compose --service web=api --service worker=deploy/worker@orders up --build
+  borrownet compose --service web=api logs -f web
+  borrownet compose --service web=api down`
 
 const rbacLong = `Print the smallest Role with which borrownet works in a namespace, and with
 --subject the RoleBinding to those who get it, as YAML for "kubectl apply". Every
@@ -180,12 +245,41 @@ const doctorExample = `  borrownet doctor
   borrownet doctor --offline
   borrownet doctor --pod deploy/api -n shop -o json`
 
+const gatherLong = `Write a file to attach to a report of a problem: versions, what doctor finds, sessions
+and what moved through them, the daemon's log and those of your sessions' agents, and the
+names of environment variables. It stays on this machine.
+
+What looks like a secret, and what is known to be one (values of variables with such
+names, credentials of the kubeconfig, keys of sessions), is left out; names of contexts,
+namespaces, pods, hosts and users stay. Look into it before you pass it on.`
+
+const gatherExample = `  borrownet gather
+  borrownet gather --pod deploy/api -n shop
+  borrownet gather --offline --output-file report.tar.gz`
+
 const explainLong = `Say where the connections of a session's programs go, and by which rung of the hook
 they enter it and why: of the session NAME, or of all. With a number, say what that
-exit code means and what to look at.`
+exit code means and what to look at; with the name of an error, which stands in brackets
+at the end of its line, the same for that.`
 
 const explainExample = `  borrownet explain
-  borrownet explain 12`
+  borrownet explain 12
+  borrownet explain BN1202`
+
+const replayLong = `Do to a program on this machine what the clients of a recording have done to the
+recorded one: the requests of each connection in their order, each byte as it was, the
+next one when the one before is answered. The program's answers are discarded. FILE is
+a pcapng or pcap file: of "borrownet record", tcpdump or Wireshark.
+
+Connections of other protocols than HTTP/1 are replayed as the bytes that the client
+sent. Bytes that the recorded program acknowledged and the recording does not have are
+a gap: the request that they belong to is broken off, and counted.
+
+One line is printed for each request, and a summary at the end. The exit code is 0 only
+if the program refused nothing.`
+
+const replayExample = `  borrownet replay api.pcapng --to :3000
+  borrownet replay api.pcapng --to :3000 --speed asap --filter method=GET --filter 'path=/orders/*'`
 
 const usageTemplate = `usage:{{if .Runnable}}
   {{.UseLine}}{{end}}{{if .HasAvailableSubCommands}}
@@ -213,11 +307,16 @@ func exitCodes() *cobra.Command {
 	return &cobra.Command{Use: "exit-codes", Short: "exit codes and what they mean (a help topic)", Long: exitCodesText()}
 }
 
+// errorNames is a help topic.
+func errorNames() *cobra.Command {
+	return &cobra.Command{Use: "errors", Short: "errors that have a name (a help topic)", Long: errorsText()}
+}
+
 // help returns the help command. Cobra's own does not fail on unknown topics.
 func (a *app) help(root *cobra.Command) *cobra.Command {
 	return &cobra.Command{
 		Use:   "help [COMMAND]",
-		Short: "help about a command, or about exit-codes",
+		Short: "help about a command, or about exit-codes and errors",
 		RunE: func(_ *cobra.Command, args []string) error {
 			cmd, rest, err := root.Find(args)
 			if err != nil || len(rest) > 0 {

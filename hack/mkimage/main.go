@@ -1,7 +1,7 @@
 // Command mkimage writes a container image of a few files as a tar, without a
 // container engine and with the same bytes every time.
 //
-//	mkimage -ref REF -o out.tar -entrypoint /x -file src:/dst[:mode[:uid]] …
+//	mkimage -ref REF -o out.tar -entrypoint /x -file src:/dst[:mode[:uid]] … [-net-raw /dst]
 package main
 
 import (
@@ -35,6 +35,7 @@ func run(args []string, stdout io.Writer) error {
 		cfg                                  image.Config
 		out                                  string
 		entrypoint, cmd, env, files, dirs, t list
+		netRaw                               string
 	)
 	fs := flag.NewFlagSet("mkimage", flag.ContinueOnError)
 	fs.StringVar(&cfg.Ref, "ref", "", "full image reference, `NAME:TAG`")
@@ -46,6 +47,7 @@ func run(args []string, stdout io.Writer) error {
 	fs.Var(&cmd, "cmd", "argument `word`, may be given again")
 	fs.Var(&env, "env", "`KEY=value`, may be given again")
 	fs.Var(&files, "file", "`src:dst[:mode[:uid]]`, mode in octal (0755), may be given again")
+	fs.StringVar(&netRaw, "net-raw", "", "the `dst` of a file that gets the capability CAP_NET_RAW")
 	fs.Var(&dirs, "dir", "empty directory `dst[:mode[:uid]]`, may be given again")
 	fs.Var(&t, "tree", "whole directory `src:dst`, may be given again")
 	if err := fs.Parse(args); err != nil {
@@ -56,6 +58,9 @@ func run(args []string, stdout io.Writer) error {
 	}
 	cfg.Entrypoint, cfg.Cmd, cfg.Env = entrypoint, cmd, env
 	if err := addFiles(&cfg, files, dirs, t); err != nil {
+		return err
+	}
+	if err := giveNetRaw(&cfg, netRaw); err != nil {
 		return err
 	}
 	img, err := image.Build(cfg)
@@ -100,6 +105,20 @@ func addFiles(cfg *image.Config, files, dirs, trees list) error {
 			return err
 		}
 		cfg.Files = append(cfg.Files, entries...)
+	}
+	return nil
+}
+
+// giveNetRaw sets the capability of the file at dst; "" is none.
+func giveNetRaw(cfg *image.Config, dst string) error {
+	for i := range cfg.Files {
+		if f := &cfg.Files[i]; f.Path == dst && f.Source != "" {
+			f.Caps = image.CapNetRaw
+			return nil
+		}
+	}
+	if dst != "" {
+		return fmt.Errorf("-net-raw %s: no -file has that path", dst)
 	}
 	return nil
 }

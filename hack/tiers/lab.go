@@ -50,6 +50,9 @@ const (
 		"TestHalfClose|TestGigabyteEachWay|Test500ConnectionsAtOnce|TestUnconnectedUDP|TestProtocolsAsInThePod|TestNamesAsInThePod)$"
 )
 
+// containerTests are the tests that need an engine on the laptop.
+const containerTests = "^TestContainers"
+
 // e2eTests is the compiled package of the end-to-end tests.
 const e2eTests = "bin/integration.test"
 
@@ -64,7 +67,7 @@ func labSteps(context.Context) ([]step, error) {
 		},
 		{
 			name: "lab", kind: testBinary, pkg: module + "/integration",
-			argv: onLaptop(nil, e2eTests, "-test.v=test2json", "-test.timeout=40m", "-test.skip", meshTests),
+			argv: onLaptop(nil, e2eTests, "-test.v=test2json", "-test.timeout=40m", "-test.skip", meshTests+"|"+containerTests),
 		},
 		{
 			name: "lab without TUN", kind: testBinary, pkg: module + "/integration(no-tun)",

@@ -44,6 +44,11 @@ func probeLab(ctx context.Context) string {
 	if free := memoryAvailable(); free < labMemory {
 		return fmt.Sprintf("%s of memory are free, the lab needs %s", gib(free), gib(labMemory))
 	}
+	return probeNamespaces(ctx)
+}
+
+// probeNamespaces tries mounts and a control group in namespaces that a lab has.
+func probeNamespaces(ctx context.Context) string {
 	var said bytes.Buffer
 	cmd := exec.CommandContext(ctx, "/proc/self/exe", probeArg)
 	cmd.Stdout, cmd.Stderr = &said, &said

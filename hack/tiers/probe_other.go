@@ -9,4 +9,6 @@ const linuxOnly = "needs Linux"
 func probeHook(context.Context) string { return linuxOnly }
 func probeLab(context.Context) string  { return linuxOnly }
 func probeMesh(context.Context) string { return linuxOnly }
-func probeChild() int                  { return 1 }
+
+func probeNamespaces(context.Context) string { return linuxOnly }
+func probeChild() int                        { return 1 }

@@ -102,6 +102,13 @@ func tiers() []*tier {
 			steps:   meshSteps,
 		},
 		{
+			name: "docker", about: "containers and compose files, beside a Docker engine in namespaces of its own",
+			warm: 4, cold: 5, prove: "sudo make test-docker",
+			probe:   probeDocker,
+			missing: missingDocker,
+			steps:   dockerSteps,
+		},
+		{
 			name: "bench", about: "every row of the bench once, in the lab",
 			warm: 2.5, cold: 2.5, prove: "sudo make bench",
 			probe:   probeLab,

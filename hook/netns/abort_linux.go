@@ -2,6 +2,7 @@ package netns
 
 import (
 	"encoding/binary"
+	"net/netip"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -27,10 +28,15 @@ func openDiag() (int, error) {
 	return fd, nil
 }
 
-// abortAll ends every TCP and UDP socket of the namespace of fd, as far as the
-// kernel can (CONFIG_INET_DIAG_DESTROY): a program that waits on one gets
-// ECONNABORTED now, instead of what its kernel's timers say in two minutes.
+// abortAll ends every TCP and UDP socket of the namespace of fd.
 func abortAll(fd int) error {
+	return abort(fd, func(netip.Addr) bool { return true })
+}
+
+// abort ends the TCP and UDP sockets of the namespace of fd whose own address is
+// one of ours, as far as the kernel can (CONFIG_INET_DIAG_DESTROY): a program that waits on one gets
+// ECONNABORTED now, instead of what its kernel's timers say in two minutes.
+func abort(fd int, ours func(netip.Addr) bool) error {
 	limit := unix.Timeval{Sec: 1}
 	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &limit); err != nil {
 		return os.NewSyscallError("setsockopt", err)
@@ -39,7 +45,7 @@ func abortAll(fd int) error {
 		for _, proto := range []flow.Proto{flow.TCP, flow.UDP} {
 			var found [][]byte
 			err := dump(fd, diagRequest(sockDiagByFamily, family, proto, allDiagStates), func(msg []byte) {
-				if len(msg) >= sizeofDiagMsg {
+				if p, ok := parsePort(msg, proto); ok && ours(p.At.Addr()) {
 					found = append(found, append([]byte(nil), msg[offMsgID:offMsgID+sizeofDiagID]...))
 				}
 			})

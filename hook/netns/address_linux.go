@@ -120,6 +120,13 @@ func hasFamily(addrs []netip.Addr, is func(netip.Addr) bool) bool {
 
 // addAddress gives the device a session address and the default route from it.
 func addAddress(dev netlink.Link, a netip.Addr) error {
+	if err := addOwnAddress(dev, a); err != nil {
+		return err
+	}
+	return addDefaultRoute(dev, a, unix.RT_TABLE_MAIN)
+}
+
+func addOwnAddress(dev netlink.Link, a netip.Addr) error {
 	host := netip.PrefixFrom(a, a.BitLen())
 	addr := &netlink.Addr{IPNet: ipNet(host)}
 	if a.Is6() {
@@ -128,11 +135,12 @@ func addAddress(dev netlink.Link, a netip.Addr) error {
 	if err := netlink.AddrAdd(dev, addr); err != nil {
 		return fmt.Errorf("add address %v: %w", host, err)
 	}
-	all := netip.PrefixFrom(netip.IPv4Unspecified(), 0)
-	if a.Is6() {
-		all = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
-	}
-	r := &netlink.Route{LinkIndex: dev.Attrs().Index, Dst: ipNet(all), Src: a.AsSlice(), Scope: netlink.SCOPE_LINK}
+	return nil
+}
+
+// addDefaultRoute routes everything of a's family to the device, from a.
+func addDefaultRoute(dev netlink.Link, a netip.Addr, table int) error {
+	r := &netlink.Route{LinkIndex: dev.Attrs().Index, Dst: ipNet(everything(a)), Src: a.AsSlice(), Scope: netlink.SCOPE_LINK, Table: table}
 	if a.Is6() {
 		r.Scope = netlink.SCOPE_UNIVERSE
 	}
@@ -140,6 +148,14 @@ func addAddress(dev netlink.Link, a netip.Addr) error {
 		return fmt.Errorf("add default route from %v: %w", a, err)
 	}
 	return nil
+}
+
+// everything is all addresses of a's family.
+func everything(a netip.Addr) netip.Prefix {
+	if a.Is6() {
+		return netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+	}
+	return netip.PrefixFrom(netip.IPv4Unspecified(), 0)
 }
 
 // divertLoopback sends 127/8 to the device, while packets that come from the

@@ -33,6 +33,13 @@ type ready struct {
 	Peer     []byte   `json:"peer,omitempty"`  // veth: link address of the session's end
 	Warnings []string `json:"warnings,omitempty"`
 	Failure  *failure `json:"failure,omitempty"`
+
+	Nets []netip.Prefix `json:"nets,omitempty"` // of a guest: those that its namespace is in by itself
+}
+
+// admission is what the daemon says to a guest whose device it has.
+type admission struct {
+	Refused string `json:"refused,omitempty"` // why the guest has to go, or ""
 }
 
 // failure is an error on its way to the daemon, errno kept.

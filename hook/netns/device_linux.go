@@ -1,6 +1,7 @@
 package netns
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"unsafe"
@@ -21,25 +22,25 @@ const (
 
 // openDevice makes the session's packet device, a TUN if possible. The caller
 // owns the descriptor.
-func openDevice(mtu int) (fd int, r ready, err error) {
-	fd, tunErr := openTUN()
+func openDevice(name string, mtu int) (fd int, r ready, err error) {
+	fd, tunErr := openTUN(name)
 	if tunErr == nil {
 		return fd, ready{Kind: kindTUN}, nil
 	}
-	fd, r, vethErr := openVeth(mtu)
+	fd, r, vethErr := openVeth(name, mtu)
 	if vethErr != nil {
 		return -1, ready{}, &deviceError{tun: tunErr, veth: vethErr}
 	}
 	return fd, r, nil
 }
 
-func openTUN() (int, error) {
+func openTUN(name string) (int, error) {
 	const path = "/dev/net/tun"
 	fd, err := unix.Open(path, unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return -1, &os.PathError{Op: "open", Path: path, Err: err}
 	}
-	ifr, err := unix.NewIfreq(deviceName)
+	ifr, err := unix.NewIfreq(name)
 	if err != nil {
 		unix.Close(fd)
 		return -1, fmt.Errorf("name device: %w", err)
@@ -55,17 +56,17 @@ func openTUN() (int, error) {
 // openVeth makes a veth pair and a packet socket on the daemon's end. Both ends
 // are in the namespace, yet the namespace ignores what arrives at the daemon's
 // end: without ARP every frame bears the sender's own address.
-func openVeth(mtu int) (int, ready, error) {
+func openVeth(name string, mtu int) (int, ready, error) {
 	pair := &netlink.Veth{
-		LinkAttrs: netlink.LinkAttrs{Name: deviceName, MTU: mtu, TxQLen: queueLen},
+		LinkAttrs: netlink.LinkAttrs{Name: name, MTU: mtu, TxQLen: queueLen},
 		PeerName:  outerName,
 	}
 	if err := netlink.LinkAdd(pair); err != nil {
 		return -1, ready{}, fmt.Errorf("add veth pair: %w", err)
 	}
-	inner, err := netlink.LinkByName(deviceName)
+	inner, err := netlink.LinkByName(name)
 	if err != nil {
-		return -1, ready{}, fmt.Errorf("find %s: %w", deviceName, err)
+		return -1, ready{}, fmt.Errorf("find %s: %w", name, err)
 	}
 	outer, err := netlink.LinkByName(outerName)
 	if err != nil {
@@ -83,8 +84,8 @@ func openVeth(mtu int) (int, ready, error) {
 		return -1, ready{}, fmt.Errorf("set MTU of %s: %w", outerName, err)
 	}
 	// No address, no router solicitation: the daemon's end is a wire. The file
-	// is missing where the kernel has no IPv6.
-	if err := writeSysctl("ipv6/conf/"+outerName+"/disable_ipv6", "1"); err != nil && !os.IsNotExist(err) {
+	// is missing where the kernel has no IPv6, and read-only in a container.
+	if err := writeSysctl("ipv6/conf/"+outerName+"/disable_ipv6", "1"); err != nil && !os.IsNotExist(err) && !errors.Is(err, unix.EROFS) {
 		return -1, ready{}, err
 	}
 	if err := netlink.LinkSetUp(outer); err != nil {

@@ -110,7 +110,7 @@ func build(s setup) (int, ready, error) {
 	if err := checkAddrs(s.Addrs); err != nil {
 		return -1, ready{}, stageError(stageAddress, err)
 	}
-	fd, r, err := openDevice(s.MTU)
+	fd, r, err := openDevice(deviceName, s.MTU)
 	if err != nil {
 		return -1, ready{}, stageError(stageDevice, err)
 	}

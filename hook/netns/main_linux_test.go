@@ -16,6 +16,7 @@ func TestMain(m *testing.M) {
 	hooktest.Main(m, map[string]hooktest.Verb{
 		"__netns":  Main,
 		"__daemon": daemonMain,
+		"__guest":  guestMain,
 	})
 }
 

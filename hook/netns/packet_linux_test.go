@@ -117,8 +117,15 @@ func synPacket(src, dst netip.AddrPort) []byte {
 	return ipPacket(protoTCP, src.Addr(), dst.Addr(), l4, 16)
 }
 
+// source is what packets come from: a Helper or a Guest.
+type source interface {
+	Read(bufs [][]byte, sizes []int, offset int) (int, error)
+	BatchSize() int
+	Close() error
+}
+
 // expect reads packets from the namespace until one matches.
-func expect(t *testing.T, h *Helper, what string, match func(packet) bool) packet {
+func expect(t *testing.T, h source, what string, match func(packet) bool) packet {
 	t.Helper()
 	type result struct {
 		p   packet

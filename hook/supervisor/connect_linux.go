@@ -53,10 +53,20 @@ func (s *supervisor) connect(n *notification, c trap) verdict {
 // connectUnix refuses the sockets of name services that resolve names by
 // themselves, outside the session: without them libc asks DNS, from its own socket.
 func (s *supervisor) connectUnix(sa []byte) verdict {
-	if p, ok := unixPath(sa); ok && resolvesNames(p) {
+	p, ok := unixPath(sa)
+	switch {
+	case !ok:
+		return leave(nil)
+	case resolvesNames(p):
 		return fail(unix.ENOENT, fmt.Errorf("connect to %s", p))
+	case s.connecting == nil:
+		return leave(nil)
 	}
-	return leave(nil)
+	first := s.connecting(p)
+	if first == nil {
+		return leave(nil)
+	}
+	return wait(func() verdict { first(); return leave(nil) })
 }
 
 // connectInet6 puts the socket where the destination is. ::1 cannot be routed out

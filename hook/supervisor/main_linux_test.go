@@ -37,6 +37,9 @@ func TestMain(m *testing.M) {
 // viewVar is the directory of a view that commands get.
 const viewVar = "BORROWNET_TEST_VIEW"
 
+// connectingVar is the path of a Unix socket whose use is told beforehand.
+const connectingVar = "BORROWNET_TEST_CONNECTING"
+
 // runMain is a small borrownet run: the helper's socket, then the command.
 func runMain(args []string) int {
 	sockets, err := netns.Dial(args[0])
@@ -53,6 +56,14 @@ func runMain(args []string) int {
 	}
 	if os.Getenv("BORROWNET_TEST_DEBUG") != "" {
 		cfg.Logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	}
+	if path := os.Getenv(connectingVar); path != "" {
+		cfg.Connecting = func(at string) func() {
+			if at != path {
+				return nil
+			}
+			return func() { fmt.Println("first", at) }
+		}
 	}
 	if dir := os.Getenv(viewVar); dir != "" {
 		cfg.View = view.View{Hostname: "in-a-view", Scratch: filepath.Join(dir, "scratch"), Binds: []view.Bind{

@@ -65,6 +65,8 @@ type supervisor struct {
 	home     home
 	logger   *slog.Logger
 	relay    *relay // nil unless this is the relay rung
+	// connecting is Config.Connecting, may be nil.
+	connecting func(path string) func()
 
 	// Of the seccomp rung: what sockets that change sides need.
 	identity  Identity
@@ -93,6 +95,8 @@ func newSupervisor(listener int, cfg Config) (*supervisor, error) {
 		machine:  machines()[runtime.GOARCH],
 		home:     h,
 		logger:   cfg.Logger,
+
+		connecting: cfg.Connecting,
 	}
 	if cfg.Relay != nil {
 		s.relay = newRelay(s, cfg.Relay)

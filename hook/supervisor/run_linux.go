@@ -56,6 +56,10 @@ type Config struct {
 	// AllowIOURing lets the command use io_uring on the seccomp rung. Sockets that
 	// it makes by IORING_OP_SOCKET are the laptop's own then.
 	AllowIOURing bool
+	// Connecting may be nil. It is told the path of each Unix socket that a program
+	// is about to connect to, and returns what comes first, or nil; the program waits
+	// for that. Both may be called concurrently. It is for the rungs with a listener.
+	Connecting func(path string) (first func())
 	// Relay carries the flows of programs, for the relay rung, where sockets are
 	// the laptop's own.
 	Relay *switchboard.Client

@@ -442,6 +442,7 @@ func TestNameServices(t *testing.T) {
 		"/run/nscd/socket ENOENT",
 		"/var/run/nscd/socket ENOENT",
 		"/run/systemd/resolve/io.systemd.Resolve ENOENT",
+		"first /run/other",
 		"/run/other connected",
 		"/run/nscd/other connected",
 	}, "\n")
@@ -474,6 +475,7 @@ func appServices(args []string) error {
 	}
 	cmd := exec.Command(hooktest.Self, append([]string{"__run", args[0]}, app("connect", paths...)...)...)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	cmd.Env = append(os.Environ(), connectingVar+"=/run/other")
 	return cmd.Run()
 }
 

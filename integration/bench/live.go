@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -101,6 +102,8 @@ func (s samples) collectLive(o options) error {
 		s.add("live.p99", "borrownet", difference(off.P99, on.P99))
 		s.add("live.p50", "control", difference(off.P50, slow50.P50))
 		s.add("live.p99", "control", difference(off.P99, slow99.P99))
+		fmt.Fprintf(os.Stderr, "live: round %d: so far p50 %+.1f %%, p99 %+.1f %%\n", round+1,
+			median(s[key{"live.p50", "borrownet"}]), median(s[key{"live.p99", "borrownet"}]))
 		if round+1 >= o.pairs && s.judge("live.p50") != inconclusive && s.judge("live.p99") != inconclusive {
 			break
 		}
@@ -143,7 +146,8 @@ func (s samples) within(o options) (w liveWindow, err error) {
 		return w, err
 	}
 	s.add("live.moved", "borrownet", moved)
-	return w, stopErr
+	_, err = borrownet("down", "--all") // the next window may be another one of these
+	return w, errors.Join(stopErr, err)
 }
 
 // callLive has the live pod called from the other one.

@@ -21,6 +21,7 @@ const (
 	fromSession side = iota
 	fromStack
 	fromTunnel
+	fromContainer
 	numSides
 )
 

@@ -28,6 +28,7 @@ func FuzzFromTunnel(f *testing.F) {
 		r.FromSession(udpPacket(app, svc))
 		r.FromSession(tcpPacket(app6, svc6, syn))
 		r.FromStack(tcpPacket(client, agent, syn))
+		r.FromContainer(udpPacket(inside, svc))
 		got := r.FromTunnel(pkt)
 		if got == Drop {
 			return
@@ -47,6 +48,7 @@ var owners = map[flow.Flow]Verdict{
 	{Proto: flow.UDP, Src: ap(app), Dst: ap(svc)}:      ToSession,
 	{Proto: flow.TCP, Src: ap(app6), Dst: ap(svc6)}:    ToSession,
 	{Proto: flow.TCP, Src: ap(client), Dst: ap(agent)}: ToStack,
+	{Proto: flow.UDP, Src: ap(inside), Dst: ap(svc)}:   ToContainer,
 }
 
 // reply returns the flow that p answers, or that it is an error about.

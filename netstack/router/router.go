@@ -1,5 +1,5 @@
 // Package router decides where each IP packet on the client's side of the tunnel goes: to the tunnel, to the
-// client's own netstack, to the session's network namespace, or nowhere.
+// client's own netstack, to the session's network namespace, to a container that has joined the session, or nowhere.
 //
 // It is the laptop's packet filter towards the agent, which is not trusted: from the tunnel only replies to flows
 // that were opened on this side pass. A Router starts no goroutine, does no I/O and never blocks; its methods are
@@ -22,10 +22,11 @@ type Verdict uint8
 
 // The verdicts. Drop is the zero value, so that a forgotten case is a closed door.
 const (
-	Drop      Verdict = iota // the packet is discarded, counted by its Reason
-	ToTunnel                 // through WireGuard to the agent
-	ToStack                  // into the client's netstack
-	ToSession                // into the TUN of the session's network namespace
+	Drop        Verdict = iota // the packet is discarded, counted by its Reason
+	ToTunnel                   // through WireGuard to the agent
+	ToStack                    // into the client's netstack
+	ToSession                  // into the TUN of the session's network namespace
+	ToContainer                // into the TUN of a container
 )
 
 // String returns the name of the verdict.
@@ -39,6 +40,8 @@ func (v Verdict) String() string {
 		return "stack"
 	case ToSession:
 		return "session"
+	case ToContainer:
+		return "container"
 	}
 	return "invalid"
 }
@@ -55,6 +58,9 @@ type Config struct {
 	Session []netip.Addr
 	// Client is the address of the client's netstack, Agent the control address of the agent.
 	Client, Agent netip.Addr
+	// Resolver is where programs in containers ask for names: port 53 of it is the client's netstack. The zero Addr is
+	// nobody.
+	Resolver netip.Addr
 	// Remote stands for the pod's loopback; only the client's netstack reaches it. The zero Addr is nobody.
 	Remote netip.Addr
 	// Nameservers are the laptop's: port 53 there is answered by the client's netstack. See SetNameservers.
@@ -72,6 +78,7 @@ type Router struct {
 	session       []netip.Addr
 	client, agent netip.Addr
 	remote        netip.Addr
+	resolver      netip.Addr
 	nameservers   atomic.Pointer[[]netip.Addr]
 	local         []netip.Prefix
 	log           *slog.Logger
@@ -86,13 +93,14 @@ type Router struct {
 // New returns a Router for the addresses in cfg.
 func New(cfg Config) *Router {
 	r := &Router{
-		session: plain(cfg.Session),
-		client:  cfg.Client.Unmap(),
-		agent:   cfg.Agent.Unmap(),
-		remote:  cfg.Remote,
-		local:   slices.Clone(cfg.Local),
-		log:     cfg.Logger,
-		start:   time.Now(),
+		session:  plain(cfg.Session),
+		client:   cfg.Client.Unmap(),
+		agent:    cfg.Agent.Unmap(),
+		remote:   cfg.Remote,
+		resolver: cfg.Resolver,
+		local:    slices.Clone(cfg.Local),
+		log:      cfg.Logger,
+		start:    time.Now(),
 	}
 	r.SetNameservers(cfg.Nameservers)
 	if r.log == nil {
@@ -127,10 +135,10 @@ func (r *Router) now() time.Duration { return time.Since(r.start) }
 // FromSession returns the verdict about a packet read from the session's TUN: ToTunnel, ToStack or Drop.
 func (r *Router) FromSession(pkt []byte) Verdict { return r.route(pkt, fromSession) }
 
-// FromStack returns the verdict about a packet read from the client's netstack: ToTunnel, ToSession or Drop.
+// FromStack returns the verdict about a packet read from the client's netstack: ToTunnel, ToSession, ToContainer or Drop.
 func (r *Router) FromStack(pkt []byte) Verdict { return r.route(pkt, fromStack) }
 
-// FromTunnel returns the verdict about a packet that the agent sent: ToSession, ToStack or Drop.
+// FromTunnel returns the verdict about a packet that the agent sent: ToSession, ToContainer, ToStack or Drop.
 func (r *Router) FromTunnel(pkt []byte) Verdict { return r.route(pkt, fromTunnel) }
 
 // packet is a packet on its way through the router.
@@ -180,6 +188,8 @@ func (r *Router) decide(p *packet, from side) (Verdict, reason) {
 		return r.sessionPacket(p)
 	case fromStack:
 		return r.stackPacket(p)
+	case fromContainer:
+		return r.containerPacket(p)
 	}
 	return r.tunnelPacket(p)
 }

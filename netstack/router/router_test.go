@@ -21,6 +21,7 @@ func newTestRouter() *Router {
 		Client:      netip.MustParseAddr("192.0.0.2"),
 		Agent:       netip.MustParseAddr("192.0.0.1"),
 		Remote:      netip.MustParseAddr("192.0.0.4"),
+		Resolver:    netip.MustParseAddr("192.0.0.5"),
 		Nameservers: []netip.Addr{netip.MustParseAddr("203.0.113.53"), netip.MustParseAddr("2001:db8:53::53")},
 		Local:       []netip.Prefix{netip.MustParsePrefix("203.0.113.192/26"), netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("192.0.0.0/29")},
 	})
@@ -40,6 +41,8 @@ func (s step) run(r *Router) Verdict {
 		return r.FromSession(s.pkt)
 	case fromStack:
 		return r.FromStack(s.pkt)
+	case fromContainer:
+		return r.FromContainer(s.pkt)
 	}
 	return r.FromTunnel(s.pkt)
 }
@@ -49,6 +52,8 @@ func stk(pkt []byte, want Verdict) step       { return step{fromStack, pkt, want
 func tun(pkt []byte, want Verdict) step       { return step{fromTunnel, pkt, want, ""} }
 func sessDrop(pkt []byte, reason string) step { return step{fromSession, pkt, Drop, reason} }
 func stkDrop(pkt []byte, reason string) step  { return step{fromStack, pkt, Drop, reason} }
+func cont(pkt []byte, want Verdict) step      { return step{fromContainer, pkt, want, ""} }
+func contDrop(pkt []byte, reason string) step { return step{fromContainer, pkt, Drop, reason} }
 func tunDrop(pkt []byte, reason string) step  { return step{fromTunnel, pkt, Drop, reason} }
 func truncated(pkt []byte) []byte             { return pkt[:len(pkt)-1] }
 func other(src, dst string, proto byte) []byte {
@@ -66,6 +71,9 @@ const (
 	lo     = "127.0.0.1:61001"
 	remote = "192.0.0.4:9901"     // the pod's loopback
 	office = "203.0.113.200:5432" // local by policy
+
+	inside   = "192.0.2.10:40000" // a program in a container
+	resolver = "192.0.0.5:53"     // the containers'
 )
 
 var verdictTests = []struct {
@@ -89,6 +97,62 @@ var verdictTests = []struct {
 		sessDrop(tcpPacket(app, remote, syn), "control"),
 		tunDrop(tcpPacket(remote, app, synAck), "control"),
 		tunDrop(tcpPacket("192.0.0.4:81", client, synAck), "unsolicited"),
+	}},
+	{"container-out-and-back", []step{
+		cont(tcpPacket(inside, svc, syn), ToTunnel),
+		tun(tcpPacket(svc, inside, synAck), ToContainer),
+		cont(tcpPacket(inside, svc, ack), ToTunnel),
+		sess(tcpPacket(app, svc, syn), ToTunnel), // the session's go on being its own
+		tun(tcpPacket(svc, app, synAck), ToSession),
+		cont(udpPacket("[2001:db8::10]:40000", svc6), ToTunnel),
+		tun(udpPacket(svc6, "[2001:db8::10]:40000"), ToContainer),
+		cont(icmpPacket("192.0.2.10", "198.51.100.7", 8, 7), ToTunnel),
+		tun(icmpPacket("198.51.100.7", "192.0.2.10", 0, 7), ToContainer),
+	}},
+	{"container-and-session-share-no-flow", []step{
+		sess(udpPacket(app, svc), ToTunnel),
+		contDrop(udpPacket(app, svc), "conflict"),
+		tun(udpPacket(svc, app), ToSession),
+		cont(udpPacket(inside, svc), ToTunnel),
+		sessDrop(udpPacket(inside, svc), "conflict"),
+		tun(udpPacket(svc, inside), ToContainer),
+	}},
+	{"container-names", []step{
+		cont(udpPacket(inside, resolver), ToStack),
+		stk(udpPacket(resolver, inside), ToContainer),
+		cont(tcpPacket(inside, resolver, syn), ToStack),
+		stk(tcpPacket(resolver, inside, synAck), ToContainer),
+		contDrop(udpPacket(inside, "192.0.0.5:54"), "control"),
+		sessDrop(udpPacket(app, resolver), "control"),        // for containers only
+		cont(udpPacket(inside, "203.0.113.53:53"), ToTunnel), // the laptop's nameserver means nothing there
+		tunDrop(udpPacket(resolver, inside), "control"),
+	}},
+	{"container-local-by-policy", []step{
+		cont(tcpPacket(inside, office, syn), ToStack),
+		stk(tcpPacket(office, inside, synAck), ToContainer),
+		cont(tcpPacket(inside, office, ack), ToStack),
+		stk(icmpPacket("203.0.113.200", "192.0.2.10", 3, 3, udpPacket(inside, office)...), ToSession), // of no open flow
+		cont(udpPacket(inside, office), ToStack),
+		stk(icmpPacket("203.0.113.200", "192.0.2.10", 3, 3, udpPacket(inside, office)...), ToContainer),
+		tunDrop(tcpPacket(office, inside, synAck), "unsolicited"),
+	}},
+	{"container-icmp-errors", []step{
+		cont(udpPacket(inside, svc), ToTunnel),
+		tun(icmpPacket("198.51.100.7", "192.0.2.10", 3, 3, udpPacket(inside, svc)...), ToContainer),
+		stk(icmpPacket("198.51.100.7", "192.0.2.10", 3, 0, udpPacket(inside, svc)...), ToContainer),
+		cont(icmpPacket("192.0.2.10", "198.51.100.7", 3, 3, udpPacket(svc, inside)...), ToTunnel),
+		contDrop(icmpPacket("192.0.2.10", "198.51.100.8", 3, 3, udpPacket("198.51.100.8:443", inside)...), "icmp"),
+	}},
+	{"container-keeps-to-itself", []step{
+		contDrop(tcpPacket("127.0.0.1:5000", "127.0.0.1:8080", syn), "loopback"),
+		contDrop(tcpPacket(inside, "127.0.0.1:8080", syn), "loopback"),
+		contDrop(tcpPacket("172.18.0.2:4000", svc, syn), "source"), // of the container's own network
+		contDrop(tcpPacket(inside, agent, syn), "control"),
+		contDrop(tcpPacket(inside, remote, syn), "control"),
+		contDrop(udpPacket(inside, "224.0.0.251:5353"), "scope"),
+		contDrop(other("192.0.2.10", "198.51.100.7", 47), "protocol"),
+		tunDrop(tcpPacket(svc, inside, syn), "syn"),
+		tunDrop(udpPacket(svc, inside), "unsolicited"),
 	}},
 	{"local-by-policy", []step{
 		sess(tcpPacket(app, office, syn), ToStack),
@@ -331,7 +395,7 @@ func TestVerdicts(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			r := newTestRouter()
 			drops := make(map[string]uint64)
-			var want [ToSession + 1]uint64
+			var want [ToContainer + 1]uint64
 			for i, s := range tt.steps {
 				if got := s.run(r); got != s.want {
 					t.Errorf("step %d from %s: got %v, want %v; drops %v", i, s.from, got, s.want, r.Stats().Drops)
@@ -345,7 +409,7 @@ func TestVerdicts(t *testing.T) {
 			if diff := cmp.Diff(drops, stats.Drops); diff != "" {
 				t.Errorf("drops (-want +got):\n%s", diff)
 			}
-			got := [...]uint64{want[Drop], stats.ToTunnel, stats.ToStack, stats.ToSession}
+			got := [...]uint64{want[Drop], stats.ToTunnel, stats.ToStack, stats.ToSession, stats.ToContainer}
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Errorf("verdicts (-want +got):\n%s", diff)
 			}

@@ -217,6 +217,8 @@ func (r *Router) stackToTunnel(p *packet) (Verdict, reason) {
 func (r *Router) stackToSession(p *packet) (Verdict, reason) {
 	src := p.src()
 	switch {
+	case r.stackToContainer(p):
+		return ToContainer, 0
 	case !isHost(src), isControl(src), r.isSession(src), src.Is6() && src.IsLoopback():
 		return Drop, reasonSource
 	}
@@ -227,8 +229,11 @@ func (r *Router) stackToSession(p *packet) (Verdict, reason) {
 		}
 		fallthrough
 	case kindRequest:
-		if r.open(p, p.inward(), stackward) == stackward {
+		switch r.open(p, p.inward(), stackward) {
+		case stackward:
 			return ToSession, 0
+		case aside:
+			return ToContainer, 0
 		}
 		return Drop, reasonConflict
 	case kindError:
@@ -285,6 +290,8 @@ func (r *Router) toOwner(who owner) (Verdict, reason) {
 	switch who {
 	case session:
 		return ToSession, 0
+	case container:
+		return ToContainer, 0
 	case stack:
 		return ToStack, 0
 	}

@@ -29,13 +29,13 @@ func (r reason) String() string {
 	}[r]
 }
 
-func (s side) String() string { return [numSides]string{"session", "stack", "tunnel"}[s] }
+func (s side) String() string { return [numSides]string{"session", "stack", "tunnel", "container"}[s] }
 
 // Stats are exact counts since New.
 type Stats struct {
-	ToTunnel, ToStack, ToSession uint64
+	ToTunnel, ToStack, ToSession, ToContainer uint64
 	// Drops counts dropped packets by where they came from and why, as "tunnel/unsolicited"; what never happened is
-	// absent. The sides are session, stack and tunnel; the reasons malformed, options, protocol, source,
+	// absent. The sides are session, stack, tunnel and container; the reasons malformed, options, protocol, source,
 	// destination, scope, loopback, control, fragment, icmp, syn, unsolicited and conflict.
 	Drops map[string]uint64
 	// Flows is the number of flows in the table now; Opened, Expired and Evicted count over time. Evicted flows were
@@ -45,17 +45,18 @@ type Stats struct {
 }
 
 type counters struct {
-	verdicts [ToSession + 1]atomic.Uint64
+	verdicts [ToContainer + 1]atomic.Uint64
 	drops    [numSides][numReasons]atomic.Uint64
 }
 
 // Stats returns a snapshot of the counters.
 func (r *Router) Stats() Stats {
 	s := Stats{
-		ToTunnel:  r.count.verdicts[ToTunnel].Load(),
-		ToStack:   r.count.verdicts[ToStack].Load(),
-		ToSession: r.count.verdicts[ToSession].Load(),
-		Drops:     make(map[string]uint64),
+		ToTunnel:    r.count.verdicts[ToTunnel].Load(),
+		ToStack:     r.count.verdicts[ToStack].Load(),
+		ToSession:   r.count.verdicts[ToSession].Load(),
+		ToContainer: r.count.verdicts[ToContainer].Load(),
+		Drops:       make(map[string]uint64),
 	}
 	for from := range numSides {
 		for why := range numReasons {

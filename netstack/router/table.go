@@ -46,6 +46,8 @@ const (
 	session         // a program of the session, to the tunnel
 	stack           // the client's netstack, to the tunnel
 	stackward       // the client's netstack, to a program of the session
+	container       // a program in a container, to the tunnel
+	aside           // a program in a container, to the client's netstack
 )
 
 // key names a flow by its end on the laptop and the other one. It has no padding and no pointers, so that it hashes
@@ -106,11 +108,16 @@ func (t *table) send(k key, who owner, flags uint8, now time.Duration) (_ owner,
 	e := t.liveLocked(k, now)
 	if e == nil {
 		e, evicted = t.openLocked(k, who)
-	} else if e.owner != who && !(e.owner == stackward && who == session) {
+	} else if e.owner != who && !answers(who, e.owner) {
 		return e.owner, false
 	}
 	t.noteLocked(e, e.owner == who, flags, now)
 	return e.owner, evicted
+}
+
+// answers reports whether who may send on a flow that opener has opened.
+func answers(who, opener owner) bool {
+	return who == session && opener == stackward || who == stackward && opener == aside
 }
 
 // receive notes a packet from the tunnel on the flow k and returns its owner, nobody if there is no such flow there.
@@ -118,7 +125,7 @@ func (t *table) receive(k key, flags uint8, now time.Duration) owner {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	e := t.liveLocked(k, now)
-	if e == nil || e.owner == stackward {
+	if e == nil || e.owner == stackward || e.owner == aside {
 		return nobody
 	}
 	t.noteLocked(e, false, flags, now)

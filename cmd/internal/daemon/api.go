@@ -82,6 +82,8 @@ type Session interface {
 	Place() session.Place
 	// ExplainName resolves a name as for a program, and says how.
 	ExplainName(ctx context.Context, name, qtype string) (dnsproxy.Explanation, error)
+	// Way resolves host for what is no program of the session.
+	Way(ctx context.Context, host string) (session.Way, error)
 	// StopAgent ends the agent in the pod; only Close may follow.
 	StopAgent(ctx context.Context) error
 	// Close gives the target back and joins everything. It is bounded in time.

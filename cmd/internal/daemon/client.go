@@ -77,7 +77,7 @@ func (c *Client) check(ctx context.Context) (Hello, error) {
 	}
 	if h.API != API {
 		return h, &fault.Error{
-			Code: fault.Laptop, Op: "talk to the daemon", Reason: fmt.Sprintf("it is version %s, this is %s", h.Version, c.version),
+			Code: fault.Laptop, ID: "BN2002", Op: "talk to the daemon", Reason: fmt.Sprintf("it is version %s, this is %s", h.Version, c.version),
 			Hint: fmt.Sprintf("end it and its sessions: kill %d", h.PID),
 		}
 	}
@@ -126,6 +126,18 @@ func (c *Client) ExplainName(ctx context.Context, session, name, qtype string) (
 	}
 	query := url.Values{"name": {name}, "type": {qtype}}
 	return out, c.call(ctx, http.MethodGet, path+"/names?"+query.Encode(), &out, answerTimeout)
+}
+
+// Way returns how what is no program of the session reaches host; "" asks for no host
+// in particular.
+func (c *Client) Way(ctx context.Context, name, host string) (session.Way, error) {
+	var out session.Way
+	path, err := sessionPath(name)
+	if err != nil {
+		return out, err
+	}
+	query := url.Values{"host": {host}}
+	return out, c.call(ctx, http.MethodGet, path+"/way?"+query.Encode(), &out, answerTimeout)
 }
 
 // Down ends a session and waits until it is gone.
@@ -253,7 +265,7 @@ func broken(err error) error {
 		reason = "it has ended"
 	}
 	return &fault.Error{
-		Code: fault.Laptop, Op: "talk to the daemon", Reason: reason, Err: err,
+		Code: fault.Laptop, ID: "BN2003", Op: "talk to the daemon", Reason: reason, Err: err,
 		Hint: "borrownet status; if that hangs too, end the process `borrownet __daemon` with kill",
 	}
 }

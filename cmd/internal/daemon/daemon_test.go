@@ -100,6 +100,13 @@ func (s *fakeSession) ExplainName(_ context.Context, name, qtype string) (dnspro
 	return dnsproxy.Explanation{Name: name + ".", Type: qtype, Rcode: "NOERROR"}, nil
 }
 
+func (s *fakeSession) Way(_ context.Context, host string) (session.Way, error) {
+	if host == "nobody" {
+		return session.Way{}, &fault.Error{Code: fault.Target, Op: "find", Object: host}
+	}
+	return session.Way{Socket: host}, nil
+}
+
 func (s *fakeSession) Place() session.Place {
 	return session.Place{Session: s.name, Socket: "/run/x.sock", Env: []string{"A=1"}}
 }
@@ -232,6 +239,12 @@ func TestLifeOfASession(t *testing.T) {
 	if err != nil || len(list) != 2 || list[0].Session != "api" || list[1].Session != "web" {
 		t.Errorf("list: %+v, %v", list, err)
 	}
+	if way, err := h.client.Way(t.Context(), "api", "a&b?"); err != nil || way.Socket != "a&b?" {
+		t.Errorf("way %+v, %v", way, err)
+	}
+	if _, err := h.client.Way(t.Context(), "api", "nobody"); fault.From(err).Code != fault.Target {
+		t.Errorf("way to nobody: %v", err)
+	}
 	names, err := h.client.ExplainName(t.Context(), "api", "a&b?", "SRV")
 	if err != nil || names.Name != "a&b?." || names.Type != "SRV" {
 		t.Errorf("explain: %+v, %v", names, err)
@@ -270,7 +283,7 @@ func TestFaultsCrossTheSocket(t *testing.T) {
 		{"find", func() error { _, err := h.up("unknown", true); return err },
 			&fault.Error{Code: fault.Target, Op: "find", Object: "pod unknown", Reason: "not found", Hint: "kubectl get pods"}},
 		{"taken", func() error { _, err := h.up("api", false); return err },
-			&fault.Error{Code: fault.SessionExists, Op: "set up session", Object: "api", Reason: "there is one of that name"}},
+			&fault.Error{Code: fault.SessionExists, ID: "BN3101", Op: "set up session", Object: "api", Reason: "there is one of that name"}},
 		{"no_name", func() error { _, err := h.client.Down(t.Context(), "", false); return err }, NoSession(`""`)},
 		{"path_here", func() error { _, err := h.client.Status(t.Context(), "."); return err }, NoSession(`"."`)},
 		{"path_up", func() error { _, err := h.client.Place(t.Context(), ".."); return err }, NoSession(`".."`)},

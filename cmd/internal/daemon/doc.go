@@ -7,6 +7,8 @@
 //	GET    /v1/sessions[?measure=1]     []session.Status
 //	GET    /v1/sessions/{name}          session.Status
 //	GET    /v1/sessions/{name}/place    session.Place
+//	GET    /v1/sessions/{name}/names?name=NAME&type=TYPE   dnsproxy.Explanation
+//	GET    /v1/sessions/{name}/way[?host=HOST]   session.Way
 //	DELETE /v1/sessions/{name}[?stop-agent=1]   Downed
 //
 // Every answer that is not 2xx is a fault.Error. A stream that breaks off ends

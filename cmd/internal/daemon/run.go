@@ -72,7 +72,7 @@ func takeDaemonLock(ctx context.Context, dir *rundir.Dir) (*rundir.Lock, error) 
 	case errors.Is(err, context.DeadlineExceeded):
 		return nil, fmt.Errorf("another daemon is running: %w", err)
 	case err != nil:
-		return nil, &fault.Error{Code: fault.Laptop, Op: "use runtime directory", Object: dir.String(), Reason: err.Error(), Err: err,
+		return nil, &fault.Error{Code: fault.Laptop, ID: "BN2001", Op: "use runtime directory", Object: dir.String(), Reason: err.Error(), Err: err,
 			Hint: "is there room? df -h " + dir.String() + "; df -i " + dir.String()}
 	}
 	return lock, nil

@@ -41,6 +41,7 @@ func (s *server) handler() http.Handler {
 	mux.HandleFunc("GET "+pathSessions+"/{name}", s.status)
 	mux.HandleFunc("GET "+pathSessions+"/{name}/place", s.place)
 	mux.HandleFunc("GET "+pathSessions+"/{name}/names", s.names)
+	mux.HandleFunc("GET "+pathSessions+"/{name}/way", s.way)
 	mux.HandleFunc("DELETE "+pathSessions+"/{name}", s.down)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !s.sessions.enter() {
@@ -80,8 +81,8 @@ func (s *server) entry(w http.ResponseWriter, r *http.Request) *entry {
 // NoSession says that there is no session of that name.
 func NoSession(name string) *fault.Error {
 	return &fault.Error{
-		Code: fault.NoSession, Op: "find session", Object: name, Reason: "there is none of that name",
-		Hint: "borrownet ls, or borrownet up --pod " + name,
+		Code: fault.NoSession, ID: "BN3002", Op: "find session", Object: name, Reason: "there is none of that name",
+		Hint: "borrownet status, or borrownet up --pod " + name,
 	}
 }
 
@@ -147,6 +148,20 @@ func (s *server) names(w http.ResponseWriter, r *http.Request) {
 	out, err := sess.ExplainName(r.Context(), r.FormValue("name"), r.FormValue("type"))
 	if err != nil {
 		s.refuse(w, http.StatusBadRequest, fault.From(err))
+		return
+	}
+	s.answer(w, out)
+}
+
+// way tells a forward or a proxy how to reach a host.
+func (s *server) way(w http.ResponseWriter, r *http.Request) {
+	sess := s.usable(w, r)
+	if sess == nil {
+		return
+	}
+	out, err := sess.Way(r.Context(), r.FormValue("host"))
+	if err != nil {
+		s.refuse(w, http.StatusBadGateway, fault.From(err))
 		return
 	}
 	s.answer(w, out)

@@ -95,7 +95,7 @@ func judge(text []byte, readErr error, dir *rundir.Dir) error {
 }
 
 func startFault(reason, hint string) error {
-	return &fault.Error{Code: fault.Laptop, Op: "start the daemon", Reason: reason, Hint: hint}
+	return &fault.Error{Code: fault.Laptop, ID: "BN2003", Op: "start the daemon", Reason: reason, Hint: hint}
 }
 
 // tail returns the last line of a log.

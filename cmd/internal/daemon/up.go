@@ -99,7 +99,7 @@ func (s *server) claim(client context.Context, name string) (*entry, error) {
 		}
 		if !taken.lost() && taken.ctx.Err() == nil {
 			return nil, &fault.Error{
-				Code: fault.SessionExists, Op: "set up session", Object: name, Reason: "there is one of that name",
+				Code: fault.SessionExists, ID: "BN3101", Op: "set up session", Object: name, Reason: "there is one of that name",
 				Hint: "borrownet shell --session " + name + ", or borrownet down " + name + ", or give this one a name of its own with --session",
 			}
 		}

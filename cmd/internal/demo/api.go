@@ -23,6 +23,7 @@ const (
 	pathAttach  = "/v1/attach"
 	pathAgents  = "/v1/agents"
 	pathDial    = "/v1/dial"
+	pathOffers  = "/v1/offers"
 
 	upgradeTo = "borrownet-carrier"
 	// maxBody bounds one request, one answer and one step, in bytes.
@@ -33,6 +34,10 @@ type resolveRequest struct {
 	Namespace string `json:"namespace"`
 	Ref       string `json:"ref"`
 	Container string `json:"container"`
+}
+
+type offersRequest struct {
+	Namespace string `json:"namespace"`
 }
 
 type attachRequest struct {
@@ -56,6 +61,7 @@ type attachStep struct {
 // trouble is an error on its way through the socket. Without an Op it is none
 // that a person can do something about.
 type trouble struct {
+	ID     string `json:"id,omitempty"`
 	Op     string `json:"op,omitempty"`
 	Object string `json:"object,omitempty"`
 	Reason string `json:"reason"`
@@ -65,7 +71,7 @@ type trouble struct {
 
 func troubleOf(err error) *trouble {
 	if k, ok := errors.AsType[*kube.Error](err); ok {
-		return &trouble{Op: k.Op, Object: k.Object, Reason: k.Reason, Hint: k.Hint, Closed: errors.Is(err, syscall.ECONNREFUSED)}
+		return &trouble{ID: k.ID, Op: k.Op, Object: k.Object, Reason: k.Reason, Hint: k.Hint, Closed: errors.Is(err, syscall.ECONNREFUSED)}
 	}
 	return &trouble{Reason: err.Error()}
 }
@@ -75,7 +81,7 @@ func (t *trouble) err() error {
 	if t.Op == "" {
 		return errors.New(t.Reason)
 	}
-	k := &kube.Error{Op: t.Op, Object: t.Object, Reason: t.Reason, Hint: t.Hint}
+	k := &kube.Error{ID: t.ID, Op: t.Op, Object: t.Object, Reason: t.Reason, Hint: t.Hint}
 	if t.Closed {
 		k.Err = syscall.ECONNREFUSED
 	}

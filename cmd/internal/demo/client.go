@@ -160,6 +160,18 @@ func (c *Client) Agents(ctx context.Context, t *kube.Target) ([]kube.AgentState,
 	return out, err
 }
 
+// Offers says what can be borrowed; see World.Offers.
+func (c *Client) Offers(ctx context.Context, namespace string) (*kube.Offers, error) {
+	if namespace == "" {
+		namespace = c.namespace
+	}
+	out := new(kube.Offers)
+	return out, c.call(ctx, pathOffers, offersRequest{Namespace: namespace}, out)
+}
+
+// ListNamespaces returns the names of the namespaces.
+func (*Client) ListNamespaces(context.Context) ([]string, error) { return []string{Namespace}, nil }
+
 // An endedError reports that the world has ended, and its pods with it.
 type endedError struct{ told *kube.Error }
 

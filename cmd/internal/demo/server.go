@@ -47,6 +47,7 @@ func (w *World) Serve(dir *rundir.Dir) (*Server, error) {
 	mux.HandleFunc("POST "+pathAttach, s.attach)
 	mux.HandleFunc("POST "+pathAgents, s.agents)
 	mux.HandleFunc("POST "+pathDial, s.dial)
+	mux.HandleFunc("POST "+pathOffers, s.offers)
 	s.http = &http.Server{
 		Handler: mux, ReadHeaderTimeout: 10 * time.Second, MaxHeaderBytes: 16 << 10,
 		ErrorLog: slog.NewLogLogger(w.log.Handler(), slog.LevelDebug),
@@ -119,6 +120,19 @@ func (s *Server) resolve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.answer(w, t)
+}
+
+func (s *Server) offers(w http.ResponseWriter, r *http.Request) {
+	var req offersRequest
+	if !s.read(w, r, &req) {
+		return
+	}
+	out, err := s.world.Offers(req.Namespace)
+	if err != nil {
+		s.refuse(w, http.StatusNotFound, err)
+		return
+	}
+	s.answer(w, out)
 }
 
 func (s *Server) agents(w http.ResponseWriter, r *http.Request) {

@@ -136,7 +136,7 @@ func (w *World) Resolve(namespace, ref, container string) (*kube.Target, error) 
 		container = p.container
 	}
 	if container != p.container {
-		return nil, &kube.Error{Op: "find", Object: "container " + container + " in pod " + Namespace + "/" + p.name,
+		return nil, &kube.Error{ID: "BN1105", Op: "find", Object: "container " + container + " in pod " + Namespace + "/" + p.name,
 			Reason: "the pod has no such container", Hint: "use -c with one of: " + p.container}
 	}
 	return w.target(p, container), nil
@@ -149,9 +149,13 @@ var kinds = map[string]string{
 	"svc": "svc", "service": "svc", "services": "svc",
 }
 
+func noNamespace(object, namespace string) error {
+	return &kube.Error{ID: "BN1101", Op: "find", Object: object, Reason: "there is no namespace " + namespace, Hint: "name the right one with -n: the demo has " + Namespace}
+}
+
 func (w *World) find(namespace, ref string) (*pod, error) {
 	if namespace != Namespace {
-		return nil, &kube.Error{Op: "find", Object: ref, Reason: "there is no namespace " + namespace, Hint: "name the right one with -n: the demo has " + Namespace}
+		return nil, noNamespace(ref, namespace)
 	}
 	kind, name, typed := strings.Cut(ref, "/")
 	if !typed {
@@ -168,7 +172,7 @@ func (w *World) find(namespace, ref string) (*pod, error) {
 			return p, nil
 		}
 	}
-	return nil, &kube.Error{Op: "find", Object: ref + " in namespace " + Namespace, Reason: "there is no such pod, workload or service",
+	return nil, &kube.Error{ID: "BN1102", Op: "find", Object: ref + " in namespace " + Namespace, Reason: "there is no such pod, workload or service",
 		Hint: "the demo has deploy/api, deploy/orders and deploy/ledger"}
 }
 

@@ -25,6 +25,7 @@ const (
 
 	Laptop Code = 20 // runtime directory, daemon
 	Hook   Code = 21 // namespaces, TUN, seccomp
+	Engine Code = 22 // the container engine
 
 	NoSession     Code = 30 // none, or none of that name
 	SessionExists Code = 31 // the name is taken
@@ -37,6 +38,7 @@ const (
 // Error is a fault.
 type Error struct {
 	Code   Code   `json:"code"`
+	ID     string `json:"id,omitempty"`     // stable name of the kind of fault, BN and four digits; "" = none
 	Op     string `json:"op,omitempty"`     // what was tried: "attach agent"
 	Object string `json:"object,omitempty"` // on what: "pod shop/api"
 	Reason string `json:"reason,omitempty"` // why it failed

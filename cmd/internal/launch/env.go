@@ -69,6 +69,7 @@ func Compose(laptop []string, place session.Place, rules Rules) Environment {
 	if !rules.KeepIdentity {
 		e.hideFiles()
 	}
+	e.Env = withoutServers(e.Env, rules.Unset)
 	e.Env = append(e.Env, SessionVar+"="+place.Session, PodVar+"="+place.Pod, NamespaceVar+"="+place.Namespace)
 	return e
 }

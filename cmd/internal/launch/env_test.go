@@ -24,7 +24,8 @@ func TestCompose(t *testing.T) {
 		"PATH=/bin", "HOME=/nonexistent", "DB=laptop", "https_proxy=http://laptop.example.org", "NO_PROXY=x", "BORROWNET_POD=old", "BORROWNET_AGENT_IMAGE=a:1",
 		"AWS_PROFILE=me", "AWS_ROLE_ARN=arn:me", "AZURE_CLIENT_ID=me", "GOOGLE_APPLICATION_CREDENTIALS=/me", "AWS_REGION=eu-west-1",
 	}
-	session := []string{"BORROWNET_SESSION=api", "BORROWNET_POD=api-1", "BORROWNET_NAMESPACE=shop"}
+	session := []string{"MVND_NO_DAEMON=true", "NX_DAEMON=false", "DISABLE_SPRING=1", "GRADLE_OPTS=-Dorg.gradle.daemon=false",
+		"BORROWNET_SESSION=api", "BORROWNET_POD=api-1", "BORROWNET_NAMESPACE=shop"}
 	excluded := []string{"PATH", "HOME", "HTTP_PROXY", "JAVA_HOME", "LD_PRELOAD", "BASH_ENV", "XDG_DATA_HOME", "LC_ALL", "GIT_SSH_COMMAND", "PYTHONPATH", "NODE_OPTIONS"}
 	less := func(names ...string) []string {
 		return slices.DeleteFunc(slices.Clone(excluded), func(n string) bool { return slices.Contains(names, n) })

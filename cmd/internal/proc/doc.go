@@ -1,3 +1,3 @@
-// Package proc waits for processes that are not this one's children. It is for
-// Linux.
+// Package proc looks at processes that are not this one's children: when they end,
+// whom they descend from, what they listen at. It is for Linux.
 package proc

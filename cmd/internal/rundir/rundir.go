@@ -93,7 +93,7 @@ func ensure(path string) (fs.FileInfo, error) {
 }
 
 func refuse(path, reason, hint string) error {
-	return &fault.Error{Code: fault.Laptop, Op: "use runtime directory", Object: path, Reason: reason, Hint: hint}
+	return &fault.Error{Code: fault.Laptop, ID: "BN2001", Op: "use runtime directory", Object: path, Reason: reason, Hint: hint}
 }
 
 // String returns the directory's path.

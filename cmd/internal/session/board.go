@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"syscall"
 
 	"github.com/borrownet/borrownet/hook/netns"
 	"github.com/borrownet/borrownet/hook/switchboard"
@@ -29,8 +28,10 @@ func (s *Session) openPorts(o *Opener) error {
 	s.ports.dial, s.ports.sendUDP = s.locals.dialProgram, s.stack.SendUDP
 	s.locals.ports.Store(s.ports)
 	served, looked := make(chan error, 1), make(chan struct{})
-	go func() { served <- (&switchboard.Server{Listener: ln, Handler: board{s.ports}, Logger: s.log}).Run(ctx) }() // ends with ctx
-	go func() { defer close(looked); s.ports.run() }()                                                             // ends with ctx
+	go func() {
+		served <- (&switchboard.Server{Listener: ln, Handler: board{exchange: &exchange{s}, ports: s.ports}, Logger: s.log}).Run(ctx)
+	}() // ends with ctx
+	go func() { defer close(looked); s.ports.run() }() // ends with ctx
 	s.onClose(func() error {
 		cancel()
 		<-looked
@@ -39,20 +40,28 @@ func (s *Session) openPorts(o *Opener) error {
 	return nil
 }
 
-// board is the switchboard of a session with a namespace: there are ports to be
-// had, and no flows, because those are native. It implements switchboard.Handler.
-type board struct{ ports *ports }
+// board is the switchboard of a session with a namespace: programs have native
+// flows, so those that are opened here are of forwards and proxies. It implements
+// switchboard.Handler.
+type board struct {
+	*exchange
+	ports *ports
+}
+
+// OpenTCP opens a flow to the pod's own loopback too, as far as that is the session's.
+func (b board) OpenTCP(ctx context.Context, dst netip.AddrPort) (func(context.Context, *net.TCPConn), error) {
+	remote, err := b.session.openRemote(dst)
+	switch {
+	case err != nil:
+		return nil, err
+	case remote != nil:
+		return carryTo(remote), nil
+	}
+	return b.exchange.OpenTCP(ctx, dst)
+}
 
 func (b board) Publish(_ context.Context, at netip.AddrPort, v6only bool) error {
 	return b.ports.publish(at, v6only)
 }
 
 func (b board) Attend(ctx context.Context) { b.ports.attend(ctx) }
-
-func (board) OpenTCP(context.Context, netip.AddrPort) (func(context.Context, *net.TCPConn), error) {
-	return nil, syscall.ENETUNREACH
-}
-
-func (board) OpenUDP(context.Context, netip.AddrPort) (func(context.Context, *net.UDPConn), error) {
-	return nil, syscall.ENETUNREACH
-}

@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"os"
+	"os/user"
 	"strings"
 	"time"
 
@@ -17,11 +19,26 @@ import (
 )
 
 // control talks to the agent through the tunnel.
-type control struct{ http *http.Client }
+type control struct {
+	http *http.Client
+	who  string // this client's name, for people who read the agent's log
+}
+
+// clientName is what the agent's log calls this client.
+func clientName() string {
+	name, host := os.Getenv("USER"), "unknown"
+	if u, err := user.Current(); err == nil {
+		name = u.Username
+	}
+	if h, err := os.Hostname(); err == nil {
+		host = h
+	}
+	return wire.ClientName(name + "@" + host)
+}
 
 func newControl(stack *netstack.Stack) *control {
 	src, dst := netip.AddrPortFrom(wire.ClientAddr, 0), netip.AddrPortFrom(wire.AgentAddr, wire.ControlPort)
-	return &control{http: &http.Client{Transport: &http.Transport{
+	return &control{who: clientName(), http: &http.Client{Transport: &http.Transport{
 		MaxIdleConns:       1,
 		MaxConnsPerHost:    4,
 		DisableCompression: true, // the link is encrypted and local; CPU is what is short
@@ -97,6 +114,7 @@ func (c *control) send(ctx context.Context, method, path string) (*http.Response
 	if err != nil {
 		return nil, fmt.Errorf("ask the agent: %w", err)
 	}
+	req.Header.Set(wire.HeaderClient, c.who)
 	resp, err := c.http.Do(req)
 	if err != nil {
 		return nil, fmt.Errorf("ask the agent: %w", err)

@@ -34,6 +34,7 @@ type fabric struct {
 	queue  *queue // to the tunnel
 
 	namespace atomic.Pointer[device] // nil until the helper runs
+	container atomic.Pointer[device] // nil until a container has joined
 	lost      atomic.Bool            // no tunnel any more: the stack refuses in its place
 	wg        sync.WaitGroup         // pumps; each ends with the stack or the device it reads
 }
@@ -51,6 +52,12 @@ func (f *fabric) pumpStack() {
 func (f *fabric) open(d device) {
 	f.namespace.Store(&d)
 	f.wg.Go(func() { f.pump(d.Read, d.BatchSize(), f.fromSession) })
+}
+
+// openContainer joins the namespace of a container, in the place of the one before, until its device is closed.
+func (f *fabric) openContainer(d device) {
+	f.container.Store(&d)
+	f.wg.Go(func() { f.pump(d.Read, d.BatchSize(), f.fromContainer) })
 }
 
 // pump hands each packet that read returns to forward, in a buffer of the queue. forward returns the buffer to use next.
@@ -79,8 +86,13 @@ func (f *fabric) pump(read func([][]byte, []int, int) (int, error), batch int, f
 	}
 }
 
-func (f *fabric) fromSession(b *[]byte) *[]byte {
-	switch f.router.FromSession(*b) {
+func (f *fabric) fromSession(b *[]byte) *[]byte { return f.outward(f.router.FromSession(*b), b) }
+
+func (f *fabric) fromContainer(b *[]byte) *[]byte { return f.outward(f.router.FromContainer(*b), b) }
+
+// outward forwards a packet of a program and returns the buffer to use next.
+func (f *fabric) outward(v router.Verdict, b *[]byte) *[]byte {
+	switch v {
 	case router.ToTunnel:
 		if !f.lost.Load() {
 			return f.queue.push(b)
@@ -95,34 +107,43 @@ func (f *fabric) fromSession(b *[]byte) *[]byte {
 func (f *fabric) fromStack(b *[]byte) *[]byte {
 	if f.lost.Load() {
 		// The router lets the stack speak in nobody's name; refusals come in
-		// the name of those who cannot be reached any more.
-		f.toSession([][]byte{*b}, 0)
+		// the name of those who cannot be reached any more. Who has no such flow
+		// ignores them.
+		f.into(&f.namespace, [][]byte{*b}, 0)
+		f.into(&f.container, [][]byte{*b}, 0)
 		return b
 	}
 	switch f.router.FromStack(*b) {
 	case router.ToTunnel:
 		return f.queue.push(b)
 	case router.ToSession:
-		f.toSession([][]byte{*b}, 0)
+		f.into(&f.namespace, [][]byte{*b}, 0)
+	case router.ToContainer:
+		f.into(&f.container, [][]byte{*b}, 0)
 	}
 	return b
 }
 
 func (f *fabric) fromTunnel(bufs [][]byte, offset int) {
 	inward := make([][]byte, 0, packetBatch)
+	var contained [][]byte
 	for _, b := range bufs {
 		switch f.router.FromTunnel(b[offset:]) {
 		case router.ToSession:
 			inward = append(inward, b)
+		case router.ToContainer:
+			contained = append(contained, b)
 		case router.ToStack:
 			f.stack.Deliver(b[offset:])
 		}
 	}
-	f.toSession(inward, offset)
+	f.into(&f.namespace, inward, offset)
+	f.into(&f.container, contained, offset)
 }
 
-func (f *fabric) toSession(bufs [][]byte, offset int) {
-	d := f.namespace.Load()
+// into writes packets into a namespace, if it is there.
+func (f *fabric) into(at *atomic.Pointer[device], bufs [][]byte, offset int) {
+	d := at.Load()
 	if d == nil || len(bufs) == 0 {
 		return
 	}

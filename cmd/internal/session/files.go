@@ -49,6 +49,9 @@ type volume struct {
 	version string   // of the content; used by one goroutine
 	turn    int      // counts the versions
 	note    string   // guarded by files.mu: what is missing in the copy, or ""
+	// shared lets programs in containers read the copy, who may be other users there.
+	// Who is not in one does not get as far: the directory above is closed.
+	shared bool
 }
 
 // FileStatus says which files of the pod a session has.
@@ -77,7 +80,7 @@ func (s *Session) borrowFiles(ctx context.Context, o *Opener) error {
 		why = "nothing of it may be on a disk, and " + o.Dir.String() + " is on one: set XDG_RUNTIME_DIR to a directory in memory"
 	}
 	for i, m := range s.target.Mounts {
-		v := &volume{mount: m, path: filepath.Join(dir, strconv.Itoa(i))}
+		v := &volume{mount: m, path: filepath.Join(dir, strconv.Itoa(i)), shared: s.req.Docker != nil}
 		switch {
 		case m.Why != "":
 		case why != "":
@@ -110,7 +113,10 @@ func (s *Session) copyVolume(ctx context.Context, v *volume) error {
 		return err
 	}
 	v.dir = root
-	return s.syncVolume(ctx, v)
+	if v.shared {
+		err = os.Chmod(v.path, 0o755)
+	}
+	return errors.Join(err, s.syncVolume(ctx, v))
 }
 
 // followFiles brings changes until the session ends.
@@ -178,6 +184,9 @@ func (v *volume) replace(list []wire.File) (missing []string, err error) {
 		first, _, _ := strings.Cut(f.Name, "/")
 		top[first] = true
 	}
+	if err := v.share(next); err != nil {
+		return nil, err
+	}
 	if err := errors.Join(v.dir.Symlink(next, "..new"), v.dir.Rename("..new", "..data")); err != nil {
 		return nil, err
 	}
@@ -188,6 +197,22 @@ func (v *volume) replace(list []wire.File) (missing []string, err error) {
 		return nil, err
 	}
 	return missing, nil
+}
+
+// share lets everybody read what is below dir, if the copy is shared.
+func (v *volume) share(dir string) error {
+	if !v.shared {
+		return nil
+	}
+	return fs.WalkDir(v.dir.FS(), dir, func(name string, e fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case e.IsDir():
+			return v.dir.Chmod(name, 0o755)
+		}
+		return v.dir.Chmod(name, 0o644)
+	})
 }
 
 // link makes a link for each of the names and removes those of others.

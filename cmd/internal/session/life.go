@@ -115,7 +115,7 @@ func (s *Session) agentGone(ctx context.Context) error {
 
 func (s *Session) lostFault(reason string, cause error) *fault.Error {
 	return &fault.Error{
-		Code: fault.SessionLost, Op: "keep session", Object: s.name, Reason: reason, Err: cause,
+		Code: fault.SessionLost, ID: "BN3201", Op: "keep session", Object: s.name, Reason: reason, Err: cause,
 		Hint: s.req.again(s.target),
 	}
 }
@@ -138,7 +138,7 @@ func (s *Session) linkState(st link.State) {
 		s.become(Ready, nil)
 		return
 	}
-	s.become(Reconnecting, &fault.Error{Code: fault.NoDataPath, Op: "reach the agent in", Object: "pod " + s.target.Namespace + "/" + s.target.Pod, Reason: "the connection was lost, trying again"})
+	s.become(Reconnecting, &fault.Error{Code: fault.NoDataPath, ID: "BN3302", Op: "reach the agent in", Object: "pod " + s.target.Namespace + "/" + s.target.Pod, Reason: "the connection was lost, trying again"})
 }
 
 // become changes the state and tells the observer. A lost session stays lost.

@@ -82,7 +82,7 @@ func judge(t *kube.Target, got wire.Mesh) Mesh {
 		}
 	}
 	if reason != "" {
-		m.Problem = &fault.Error{Code: fault.NoDataPath, Op: "go through the mesh of", Object: "pod " + t.Namespace + "/" + t.Pod, Reason: reason, Hint: hint}
+		m.Problem = &fault.Error{Code: fault.NoDataPath, ID: "BN3303", Op: "go through the mesh of", Object: "pod " + t.Namespace + "/" + t.Pod, Reason: reason, Hint: hint}
 	}
 	return m
 }

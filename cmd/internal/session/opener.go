@@ -149,10 +149,10 @@ func (o *Opening) Close() error { return o.cluster.Close() }
 // fault.
 func Explain(err error) error {
 	if k, ok := errors.AsType[*kube.Error](err); ok {
-		return &fault.Error{Code: codeOf(k), Op: k.Op, Object: k.Object, Reason: k.Reason, Hint: k.Hint, Err: err}
+		return &fault.Error{Code: codeOf(k), ID: k.ID, Op: k.Op, Object: k.Object, Reason: k.Reason, Hint: k.Hint, Err: err}
 	}
 	if u, ok := errors.AsType[*netns.UnsupportedError](err); ok {
-		return &fault.Error{Code: fault.Hook, Op: "make the session's network namespace", Reason: u.Reason, Hint: u.Hint, Err: err}
+		return &fault.Error{Code: fault.Hook, ID: "BN2103", Op: "make the session's network namespace", Reason: u.Reason, Hint: u.Hint, Err: err}
 	}
 	return err
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"slices"
 	"syscall"
 	"time"
 
@@ -52,8 +51,8 @@ func (s *Session) serveSocket(o *Opener, run func(context.Context, net.Listener)
 	return o.Dir.Path(name), cancel, nil
 }
 
-// exchange opens flows for programs of the relay rung, from the client's stack.
-// It implements switchboard.Handler.
+// exchange opens flows for programs whose sockets are the laptop's own, and for
+// forwards and proxies, from the client's stack. It implements switchboard.Handler.
 type exchange struct{ session *Session }
 
 // admit decides where dst is.
@@ -70,7 +69,7 @@ func (e *exchange) admit(dst netip.AddrPort) error {
 		return syscall.ENETUNREACH
 	case a == wire.AgentAddr, a == wire.ClientAddr:
 		return syscall.EHOSTUNREACH // the agent's control is not for programs
-	case a.Is6() && !slices.ContainsFunc(e.session.target.PodIPs, netip.Addr.Is6):
+	case a.Is6() && !HasIPv6(e.session.target.PodIPs):
 		return syscall.ENETUNREACH
 	}
 	return nil
@@ -99,13 +98,7 @@ func (e *exchange) OpenTCP(ctx context.Context, dst netip.AddrPort) (func(contex
 	if !ok {
 		return nil, errors.Join(syscall.ENETUNREACH, peer.Close())
 	}
-	return func(ctx context.Context, c *net.TCPConn) {
-		if c == nil {
-			pod.Close()
-			return
-		}
-		relay.Copy(ctx, c, pod, relay.Options{})
-	}, nil
+	return carryTo(pod), nil
 }
 
 // dial connects to dst from where the session's policy says.

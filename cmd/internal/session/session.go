@@ -75,6 +75,7 @@ type Session struct {
 	board   string        // socket by which programs publish ports; "" if hook is a relayed one
 	ports   *ports        // nil if hook is a relayed one
 	endHook func()        // ends the relay; nil unless hook is a relayed one
+	guests  *guests       // nil if containers cannot join
 
 	carriers [fairqueue.Lanes]lastCarrier
 	mesh     atomic.Pointer[Mesh] // as it was looked at last; nil = nothing is known
@@ -105,6 +106,7 @@ func (o *Opening) Start(ctx context.Context, name string, obs Observer) (_ *Sess
 		s.raiseStack, s.raiseLink, s.meetAgent, s.serveLocals,
 		func(ctx context.Context) error { return s.borrowFiles(ctx, o.opener) },
 		func(ctx context.Context) error { return s.openHook(ctx, o.opener) },
+		func(ctx context.Context) error { return s.openToContainers(ctx, o.opener) },
 	}
 	for _, step := range steps {
 		if err := step(ctx); err != nil {
@@ -167,7 +169,7 @@ func (s *Session) attach(ctx context.Context, keys *Keys) error {
 func (s *Session) raiseStack(context.Context) error {
 	stack, err := netstack.New(netstack.Config{
 		Name: "client", MTU: wire.MTU, Addrs: []netip.Addr{wire.ClientAddr},
-		Transparent: true, Loopback: true, IPv6: slices.ContainsFunc(s.target.PodIPs, netip.Addr.Is6), Logger: s.log,
+		Transparent: true, Loopback: true, IPv6: HasIPv6(s.target.PodIPs), Logger: s.log,
 	})
 	if err != nil {
 		return fmt.Errorf("make network stack: %w", err)
@@ -175,7 +177,7 @@ func (s *Session) raiseStack(context.Context) error {
 	s.names = newNameservers(resolvConf, s.log)
 	s.stack = stack
 	s.fabric = newFabric(router.New(router.Config{
-		Session: s.target.PodIPs, Client: wire.ClientAddr, Agent: wire.AgentAddr, Remote: wire.LoopbackAddr,
+		Session: s.target.PodIPs, Client: wire.ClientAddr, Agent: wire.AgentAddr, Remote: wire.LoopbackAddr, Resolver: guestResolver,
 		Nameservers: s.names.addrs(), Local: s.req.Local, Logger: s.log,
 	}), stack, s.log)
 	s.fabric.pumpStack()
@@ -239,7 +241,7 @@ func (s *Session) meetAgent(ctx context.Context) error {
 	}
 	if info.Protocol != wire.Protocol {
 		return &fault.Error{
-			Code: fault.Agent, Op: "talk to the agent", Object: "container " + s.agent.Container,
+			Code: fault.Agent, ID: "BN1209", Op: "talk to the agent", Object: "container " + s.agent.Container,
 			Reason: fmt.Sprintf("it speaks protocol %d, this client %d", info.Protocol, wire.Protocol),
 			Hint:   "use the agent image of this release with --agent-image",
 		}
@@ -264,7 +266,7 @@ func (s *Session) noDataPath(err, cause error) error {
 		reason = fmt.Sprintf("no answer within %v", meetTimeout)
 	}
 	return &fault.Error{
-		Code: fault.NoDataPath, Op: "reach the agent in", Object: "pod " + s.target.Namespace + "/" + s.target.Pod, Reason: reason, Err: err,
+		Code: fault.NoDataPath, ID: "BN3301", Op: "reach the agent in", Object: "pod " + s.target.Namespace + "/" + s.target.Pod, Reason: reason, Err: err,
 		Hint: fmt.Sprintf("kubectl -n %s logs %s -c %s", s.target.Namespace, s.target.Pod, s.agent.Container),
 	}
 }
@@ -348,12 +350,12 @@ func Choose(m hook.Machine, want Rung) (Rung, string, error) {
 	if want == hook.Auto {
 		rung, note, err := m.Best()
 		if err != nil {
-			err = &fault.Error{Code: fault.Hook, Op: "find a way for programs into the session", Reason: err.Error(), Hint: hook.Hint(err), Err: err}
+			err = &fault.Error{Code: fault.Hook, ID: "BN2101", Op: "find a way for programs into the session", Reason: err.Error(), Hint: hook.Hint(err), Err: err}
 		}
 		return rung, note, err
 	}
 	if err := m.Allows(want); err != nil {
-		return want, "", &fault.Error{Code: fault.Hook, Op: "use hook", Object: string(want), Reason: hook.Reason(err), Hint: hook.Hint(err), Err: err}
+		return want, "", &fault.Error{Code: fault.Hook, ID: "BN2102", Op: "use hook", Object: string(want), Reason: hook.Reason(err), Hint: hook.Hint(err), Err: err}
 	}
 	if want == hook.Seccomp {
 		return want, "", nil // nothing is better
@@ -378,7 +380,7 @@ func (s *Session) openNamespace(ctx context.Context, o *Opener) error {
 		Exe: o.Helper, Socket: s.socket, Addrs: onePerFamily(s.target.PodIPs), MTU: wire.MTU, Logger: s.log,
 	})
 	if err != nil {
-		return &fault.Error{Code: fault.Hook, Op: "make the session's network namespace", Reason: err.Error(), Err: err}
+		return &fault.Error{Code: fault.Hook, ID: "BN2103", Op: "make the session's network namespace", Reason: err.Error(), Err: err}
 	}
 	s.mu.Lock()
 	s.helper = helper
@@ -387,6 +389,9 @@ func (s *Session) openNamespace(ctx context.Context, o *Opener) error {
 	s.fabric.open(helper)
 	return s.openPorts(o)
 }
+
+// HasIPv6 reports whether one of the addresses is an IPv6 one.
+func HasIPv6(addrs []netip.Addr) bool { return slices.ContainsFunc(addrs, netip.Addr.Is6) }
 
 // onePerFamily returns the first IPv4 and the first IPv6 address.
 func onePerFamily(addrs []netip.Addr) []netip.Addr {

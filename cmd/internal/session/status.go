@@ -26,6 +26,7 @@ func (s *Session) Status(ctx context.Context, measure bool) Status {
 	out.Files = s.files.status()
 	out.RemoteLocalhost, out.Local, out.LocalNames = s.req.RemoteLocalhost, s.req.Local, s.req.LocalNames
 	out.Publish, out.Ports = s.req.Publish, s.ports.list()
+	out.Container = s.guests.status()
 	if s.helper != nil {
 		out.Device = s.helper.Kind()
 	}

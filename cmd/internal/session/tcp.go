@@ -50,7 +50,7 @@ type dnsServer interface {
 func (l *locals) forwardTCP(r *netstack.TCPRequest) {
 	dst := r.Flow().Dst
 	switch {
-	case l.nameservers.has(dst):
+	case l.resolves(dst):
 		if c, err := r.Accept(); err == nil {
 			l.dns.ServeTCP(l.ctx, c)
 		}
@@ -59,6 +59,11 @@ func (l *locals) forwardTCP(r *netstack.TCPRequest) {
 	default:
 		r.Reject(syscall.ENETUNREACH) // only a lost session sends these here
 	}
+}
+
+// resolves reports whether dst is where programs ask for names.
+func (l *locals) resolves(dst netip.AddrPort) bool {
+	return l.nameservers.has(dst) || dst == netip.AddrPortFrom(guestResolver, dnsPort)
 }
 
 // relay joins the request to who listens on its destination.
@@ -124,9 +129,11 @@ func (l *locals) isLocal(a netip.Addr) bool {
 }
 
 // dialLaptop connects from the laptop.
-func (l *locals) dialLaptop(dst netip.AddrPort) (relay.Conn, error) {
+func (l *locals) dialLaptop(dst netip.AddrPort) (relay.Conn, error) { return dialLaptop(l.ctx, dst) }
+
+func dialLaptop(ctx context.Context, dst netip.AddrPort) (relay.Conn, error) {
 	d := net.Dialer{Timeout: laptopTimeout}
-	c, err := d.DialContext(l.ctx, "tcp", dst.String())
+	c, err := d.DialContext(ctx, "tcp", dst.String())
 	if err != nil {
 		return nil, err
 	}

@@ -29,9 +29,11 @@ type Request struct {
 	// LocalNames are domains, as ParseDomain returns them, whose names the laptop's resolver is asked for.
 	LocalNames []string `json:"localNames,omitempty"`
 	// Hosts are the addresses of names that nobody is asked for.
-	Hosts   map[string][]netip.Addr `json:"hosts,omitempty"`
-	IdleTTL time.Duration           `json:"idleTTL"`
-	HardTTL time.Duration           `json:"hardTTL"`
+	Hosts map[string][]netip.Addr `json:"hosts,omitempty"`
+	// Docker asks for a network namespace that containers can join; nil = none.
+	Docker  *Docker       `json:"docker,omitempty"`
+	IdleTTL time.Duration `json:"idleTTL"`
+	HardTTL time.Duration `json:"hardTTL"`
 }
 
 // ParseDomain returns text, a domain, as Request.LocalNames has it.
@@ -103,6 +105,8 @@ type Status struct {
 	Traffic   Traffic        `json:"traffic"`
 	DNS       dnsproxy.Stats `json:"dns"`
 	Mesh      *Mesh          `json:"mesh,omitempty"` // nil = the agent cannot tell
+
+	Container *ContainerStatus `json:"container,omitempty"` // nil = containers cannot join
 
 	RemoteLocalhost []uint16        `json:"remoteLocalhost,omitempty"`
 	Local           []netip.Prefix  `json:"local,omitempty"`

@@ -22,7 +22,7 @@ const (
 // forwardUDP takes one datagram of a program of the session. It does not block.
 func (l *locals) forwardUDP(f flow.Flow, payload []byte) {
 	switch {
-	case l.nameservers.has(f.Dst):
+	case l.resolves(f.Dst):
 		l.queries.add(payload, func(reply []byte) {
 			_ = l.stack.SendUDP(f.Dst, f.Src, reply) // no room: the resolver asks again
 		})

@@ -14,10 +14,13 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/borrownet/borrownet/integration/apps/stream"
 )
 
-const loadUsage = `  load URL RATE LENGTH DELAY
-                         requests at a steady rate per second: how long they took
+const loadUsage = `  load URL RATE LENGTH DELAY [SIZE]
+                         requests at a steady rate per second: how long they took; with SIZE
+                         each is a POST of so many bytes, of the stream whose seed is its ?id=
 `
 
 // requestLimit bounds a request.
@@ -36,11 +39,14 @@ type window struct {
 	// delay passes, by the clock that is measured with, before each request: what a
 	// caller would see of an app that had become slower.
 	delay time.Duration
+	post  bool
+	size  int64 // of a POST's body
 }
 
 // report is what a window found, in milliseconds.
 type report struct {
 	Requests int     `json:"requests"`
+	Sent     int     `json:"sent"` // and answered, those of the warm-up too
 	Errors   int     `json:"errors"`
 	Error    string  `json:"error,omitempty"` // the first
 	Lost     int     `json:"lost"`            // connections that the other side reset or closed
@@ -74,11 +80,19 @@ func load(out io.Writer, args []string) error {
 }
 
 func parseWindow(args []string) (window, error) {
-	if len(args) != 4 {
-		return window{}, fmt.Errorf("load: want URL RATE LENGTH DELAY, have %q", args)
+	if len(args) != 4 && len(args) != 5 {
+		return window{}, fmt.Errorf("load: want URL RATE LENGTH DELAY [SIZE], have %q", args)
 	}
-	w := window{url: args[0]}
+	w := window{url: args[0], post: len(args) == 5}
 	var err error
+	if w.post {
+		if w.size, err = strconv.ParseInt(args[4], 10, 64); err == nil && w.size < 0 {
+			err = fmt.Errorf("%s is below 0", args[4])
+		}
+		if err != nil {
+			return window{}, fmt.Errorf("load: size: %w", err)
+		}
+	}
 	if w.rate, err = strconv.ParseFloat(args[1], 64); err == nil && !(w.rate > 0) {
 		err = fmt.Errorf("%s is not above 0", args[1])
 	}
@@ -114,8 +128,8 @@ func (w window) run() report {
 		took []float64
 		r    report
 	)
-	request := func(counts bool) {
-		d, err := w.request(client)
+	request := func(id uint64, counts bool) {
+		d, err := w.request(client, id)
 		mu.Lock()
 		defer mu.Unlock()
 		if err != nil { // one of the warm-up is one too many as well
@@ -125,6 +139,7 @@ func (w window) run() report {
 			}
 			return
 		}
+		r.Sent++
 		if counts {
 			took = append(took, float64(d)/float64(time.Millisecond))
 		}
@@ -132,9 +147,12 @@ func (w window) run() report {
 	var sent sync.WaitGroup
 	interval := time.Duration(float64(time.Second) / w.rate)
 	begin := time.Now()
+	id := uint64(0)
 	for due := time.Duration(0); due < warmUp+w.length; due += interval {
 		time.Sleep(due - time.Since(begin))
-		sent.Go(func() { request(due >= warmUp) })
+		id++
+		this := id
+		sent.Go(func() { request(this, due >= warmUp) })
 	}
 	sent.Wait()
 	slices.Sort(took)
@@ -144,10 +162,20 @@ func (w window) run() report {
 }
 
 // request sends one request and reads its answer.
-func (w window) request(client *http.Client) (time.Duration, error) {
+func (w window) request(client *http.Client, id uint64) (time.Duration, error) {
 	start := time.Now()
 	w.wait(start)
-	res, err := client.Get(w.url)
+	req, err := http.NewRequest(http.MethodGet, w.url, nil)
+	if w.post && err == nil {
+		req, err = http.NewRequest(http.MethodPost, fmt.Sprintf("%s?id=%d", w.url, id), stream.New(w.size, id))
+	}
+	if err != nil {
+		return 0, err
+	}
+	if w.size > 0 {
+		req.ContentLength = w.size
+	}
+	res, err := client.Do(req)
 	if err != nil {
 		return 0, err
 	}

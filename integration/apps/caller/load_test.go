@@ -1,12 +1,17 @@
 package main
 
 import (
+	"bytes"
+	"io"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/borrownet/borrownet/integration/apps/stream"
 )
 
 func TestQuantile(t *testing.T) {
@@ -71,14 +76,39 @@ func TestWindowCountsFailures(t *testing.T) {
 	}
 }
 
+// With a size each request is a POST of the stream that its id names.
+func TestWindowPosts(t *testing.T) {
+	var good, bad atomic.Int64
+	srv := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		id, idErr := strconv.ParseUint(r.FormValue("id"), 10, 64)
+		want, _ := io.ReadAll(stream.New(3000, id)) // cannot fail
+		if r.Method == http.MethodPost && err == nil && idErr == nil && bytes.Equal(body, want) && r.ContentLength == 3000 {
+			good.Add(1)
+		} else {
+			bad.Add(1)
+		}
+	}))
+	defer srv.Close()
+	r := window{url: srv.URL, rate: 100, length: 100 * time.Millisecond, post: true, size: 3000}.run()
+	if good.Load() != 60 || bad.Load() != 0 || r.Sent != 60 || r.Requests != 10 {
+		t.Errorf("%d right and %d wrong requests; report %+v, want 60 sent, of which 10 count", good.Load(), bad.Load(), r)
+	}
+}
+
 func TestParseWindow(t *testing.T) {
 	w, err := parseWindow([]string{"http://api/", "200", "4s", "75us"})
-	if want := (window{"http://api/", 200, 4 * time.Second, 75 * time.Microsecond}); err != nil || w != want {
+	if want := (window{url: "http://api/", rate: 200, length: 4 * time.Second, delay: 75 * time.Microsecond}); err != nil || w != want {
+		t.Errorf("got %+v, %v, want %+v", w, err, want)
+	}
+	w, err = parseWindow([]string{"http://api/", "1", "1s", "0s", "3000"})
+	if want := (window{url: "http://api/", rate: 1, length: time.Second, post: true, size: 3000}); err != nil || w != want {
 		t.Errorf("got %+v, %v, want %+v", w, err, want)
 	}
 	for _, args := range [][]string{
 		{"http://api/"}, {"http://api/", "0", "4s", "0s"}, {"http://api/", "NaN", "4s", "0s"}, {"http://api/", "x", "4s", "0s"},
 		{"http://api/", "200", "4", "0s"}, {"http://api/", "200", "4s", ""},
+		{"http://api/", "200", "4s", "0s", "-1"}, {"http://api/", "200", "4s", "0s", "x"}, {"http://api/", "200", "4s", "0s", "1", "2"},
 	} {
 		if _, err := parseWindow(args); err == nil || !strings.HasPrefix(err.Error(), "load: ") {
 			t.Errorf("parseWindow(%q): %v", args, err)

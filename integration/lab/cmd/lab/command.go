@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/borrownet/borrownet/integration/lab/internal/artifacts"
+	"github.com/borrownet/borrownet/integration/lab/internal/cgroup"
 	"github.com/borrownet/borrownet/integration/lab/internal/cluster"
 	"github.com/borrownet/borrownet/integration/lab/internal/enter"
 	"github.com/borrownet/borrownet/integration/lab/internal/host"
@@ -34,6 +35,9 @@ func runCommand(ctx context.Context, o *options) (code int, err error) {
 		}
 		if o.flux && !s.Flux {
 			return failed, errors.New("the lab that is up has no Flux (stop it with make lab-down, or run with --fresh)")
+		}
+		if o.docker && !s.Docker {
+			return failed, errors.New("the laptop of the lab that is up has no Docker (stop it with make lab-down, or run with --fresh)")
 		}
 		if err := o.refreshImages(s, r); err != nil {
 			return failed, err
@@ -94,6 +98,13 @@ func onLaptop(ctx context.Context, o *options, s spec.Spec, r state.Record) (cod
 	if err != nil {
 		return failed, err
 	}
+	var group *os.File
+	if s.NodeFirst {
+		if group, err = cgroup.OpenIdle(s.Cgroup); err != nil {
+			return failed, err
+		}
+		defer group.Close()
+	}
 	code, err = enter.Command{
 		PID:      r.Laptop,
 		Argv:     o.cmd,
@@ -102,6 +113,7 @@ func onLaptop(ctx context.Context, o *options, s spec.Spec, r state.Record) (cod
 		Fallback: laptop.Home,
 		UID:      spec.UserID,
 		HideTUN:  o.noTUN,
+		Group:    group,
 		Stdin:    os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
 	}.Run()
 	if err != nil {

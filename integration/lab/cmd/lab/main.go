@@ -38,7 +38,10 @@ flags:
   --mesh          with Istio: the pods of namespace shop have sidecars, which talk mutual
                   TLS and nothing else
   --flux          with a GitOps controller, Flux's, that applies the sample workloads
+  --docker        with a Docker engine on the laptop, Debian's
   --no-tun        run: the user may not open /dev/net/tun
+  --node-first    the laptop and the control plane, which are other machines elsewhere,
+                  get the processor time that the node leaves
 
 The exit code of run and node is the command's, 125 if the lab itself failed.
 When something fails, the logs of the components and the pods are kept and their

@@ -19,13 +19,15 @@ const module = "module github.com/borrownet/borrownet"
 
 // options are what the flags and the environment say.
 type options struct {
-	images   []string
-	checkout string
-	fresh    bool
-	mesh     bool
-	flux     bool
-	noTUN    bool
-	cmd      []string
+	images    []string
+	checkout  string
+	fresh     bool
+	mesh      bool
+	flux      bool
+	docker    bool
+	noTUN     bool
+	nodeFirst bool
+	cmd       []string
 
 	cache string // directory for everything that outlives a lab
 }
@@ -43,7 +45,9 @@ func parse(verb string, args []string) (*options, error) {
 	fs.BoolVar(&o.fresh, "fresh", false, "")
 	fs.BoolVar(&o.mesh, "mesh", false, "")
 	fs.BoolVar(&o.flux, "flux", false, "")
+	fs.BoolVar(&o.docker, "docker", false, "")
 	fs.BoolVar(&o.noTUN, "no-tun", false, "")
+	fs.BoolVar(&o.nodeFirst, "node-first", false, "")
 	if err := fs.Parse(args); err != nil {
 		return nil, err
 	}
@@ -75,7 +79,7 @@ func (o *options) artifacts() string {
 
 // newSpec describes a new lab in the directory of st.
 func (o *options) newSpec(st *state.Lab) (spec.Spec, error) {
-	s := spec.Spec{ID: st.ID, Dir: st.Dir, Cgroup: st.Cgroup(), Mesh: o.mesh, Flux: o.flux, Begun: time.Now()}
+	s := spec.Spec{ID: st.ID, Dir: st.Dir, Cgroup: st.Cgroup(), Mesh: o.mesh, Flux: o.flux, Docker: o.docker, NodeFirst: o.nodeFirst, Begun: time.Now()}
 	var err error
 	if s.Kit, err = kit(); err != nil {
 		return s, err

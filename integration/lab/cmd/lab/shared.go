@@ -43,6 +43,9 @@ func up(ctx context.Context, o *options) error {
 	if o.flux {
 		args = append(args, "--flux")
 	}
+	if o.docker {
+		args = append(args, "--docker")
+	}
 	for _, image := range o.images {
 		args = append(args, "--image", image)
 	}

@@ -28,9 +28,11 @@ type Command struct {
 	UID int
 	// HideTUN takes /dev/net/tun away from the command.
 	HideTUN bool
-	Stdin   *os.File
-	Stdout  *os.File
-	Stderr  *os.File
+	// Group is the list of processes of the control group that the command joins, or nil.
+	Group  *os.File
+	Stdin  *os.File
+	Stdout *os.File
+	Stderr *os.File
 }
 
 // kinds of namespaces that are entered. The mount namespace is last: after it
@@ -89,7 +91,7 @@ func (c Command) run(started chan<- *os.Process) (int, error) {
 		dir = c.Fallback
 	}
 	cmd := &exec.Cmd{
-		Path: "/proc/self/exe", Args: execArgs(c.UID, path, c.Argv),
+		Path: "/proc/self/exe", Args: execArgs(c.UID, c.Group != nil, path, c.Argv),
 		Env: append(c.Env, "PWD="+dir), Dir: dir,
 		SysProcAttr: &syscall.SysProcAttr{},
 	}
@@ -102,6 +104,9 @@ func (c Command) run(started chan<- *os.Process) (int, error) {
 	}
 	if c.Stderr != nil {
 		cmd.Stderr = c.Stderr
+	}
+	if c.Group != nil {
+		cmd.ExtraFiles = []*os.File{c.Group}
 	}
 	restore := foreground(cmd, c.Stdin)
 	defer restore()

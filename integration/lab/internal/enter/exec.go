@@ -14,8 +14,11 @@ import (
 // ExecVerb is the first argument that makes the lab binary call Exec.
 const ExecVerb = "__exec"
 
-func execArgs(uid int, path string, argv []string) []string {
-	return append([]string{"lab", ExecVerb, strconv.Itoa(uid), path}, argv...)
+// groupFD is the first descriptor that os/exec passes on.
+const groupFD = 3
+
+func execArgs(uid int, group bool, path string, argv []string) []string {
+	return append([]string{"lab", ExecVerb, strconv.Itoa(uid), strconv.FormatBool(group), path}, argv...)
 }
 
 // Exec is the first program of a command inside of the namespaces: it becomes
@@ -24,12 +27,17 @@ func execArgs(uid int, path string, argv []string) []string {
 // outside of the pid namespace for a parent that died.
 func Exec(args []string) error {
 	runtime.LockOSThread() // the signal below is asked for by thread
-	if len(args) < 3 {
-		return errors.New(ExecVerb + ": want UID PATH ARGV…")
+	if len(args) < 4 {
+		return errors.New(ExecVerb + ": want UID GROUP PATH ARGV…")
 	}
 	uid, err := strconv.Atoi(args[0])
 	if err != nil {
 		return fmt.Errorf("%s: %w", ExecVerb, err)
+	}
+	if args[1] == "true" {
+		if err := joinGroup(); err != nil {
+			return err
+		}
 	}
 	if err := become(uid); err != nil {
 		return err
@@ -41,7 +49,14 @@ func Exec(args []string) error {
 	if os.Getppid() != 0 {
 		return errors.New("the process that entered has ended")
 	}
-	return &os.PathError{Op: "exec", Path: args[1], Err: syscall.Exec(args[1], args[2:], os.Environ())}
+	return &os.PathError{Op: "exec", Path: args[2], Err: syscall.Exec(args[2], args[3:], os.Environ())}
+}
+
+// joinGroup moves this process before it has children that would stay behind.
+func joinGroup() error {
+	f := os.NewFile(groupFD, "cgroup.procs")
+	_, err := f.WriteString("0")
+	return errors.Join(err, f.Close())
 }
 
 func become(uid int) error {

@@ -35,6 +35,9 @@ func Env(s spec.Spec) []string {
 	if s.Flux {
 		env = append(env, "LAB_FLUX=1")
 	}
+	if s.Docker {
+		env = append(env, "LAB_DOCKER=1")
+	}
 	if s.GoRoot != "" {
 		// Nothing can be downloaded, and the checkout belongs to somebody else.
 		env = append(env, "GOTOOLCHAIN=local", "GOPROXY=off", "GOSUMDB=off",

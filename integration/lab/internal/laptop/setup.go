@@ -12,7 +12,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/borrownet/borrownet/integration/lab/internal/cgroup"
 	"github.com/borrownet/borrownet/integration/lab/internal/cluster"
+	"github.com/borrownet/borrownet/integration/lab/internal/docker"
 	"github.com/borrownet/borrownet/integration/lab/internal/mounts"
 	"github.com/borrownet/borrownet/integration/lab/internal/spec"
 )
@@ -52,7 +54,7 @@ func setUp(s spec.Spec) error {
 	defer func() { _ = closeAll(seen) }()
 	for _, step := range []func(spec.Spec) error{
 		func(spec.Spec) error { return unix.Sethostname([]byte("laptop")) },
-		setUpNetwork, privateMounts, tunDevice, etc, home, runtimeDir, tools, ownTmp,
+		setUpNetwork, privateMounts, tunDevice, etc, home, runtimeDir, tools, engine, ownTmp,
 	} {
 		if err := step(s); err != nil {
 			return err
@@ -77,6 +79,13 @@ func privateMounts(s spec.Spec) error {
 	if err := mounts.Private(); err != nil {
 		return err
 	}
+	var groups []cgroup.Hierarchy
+	if s.Docker { // containers have to be put somewhere
+		var err error
+		if groups, err = cgroup.Hierarchies(); err != nil {
+			return err
+		}
+	}
 	for _, d := range []string{"var", "etc", "opt"} {
 		if err := mounts.Drop("/" + d); err != nil {
 			return err
@@ -90,6 +99,11 @@ func privateMounts(s spec.Spec) error {
 	// A proc with nothing mounted on it can be mounted again in user namespaces.
 	for dst, fstype := range map[string]string{"/proc": "proc", "/sys": "sysfs"} {
 		if err := mounts.Fresh(fstype, dst, ""); err != nil {
+			return err
+		}
+	}
+	if len(groups) > 0 {
+		if err := cgroup.Mount(groups); err != nil {
 			return err
 		}
 	}
@@ -175,6 +189,16 @@ func tools(s spec.Spec) error {
 		return err
 	}
 	return ownCopy(s.Path("kubeconfig", cluster.AdminConfig), adminFile)
+}
+
+// engine starts the user's Docker engine, if the laptop is to have one. It ends
+// with the laptop.
+func engine(s spec.Spec) error {
+	if !s.Docker {
+		return nil
+	}
+	_, err := docker.Start(s.Path("laptop", "docker"), spec.UserID)
+	return err
 }
 
 func ownDir(path string, mode os.FileMode) error {

@@ -5,9 +5,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 
+	"github.com/borrownet/borrownet/integration/lab/internal/cgroup"
 	"github.com/borrownet/borrownet/integration/lab/internal/spec"
 )
+
+// nodes are the components that every node has, and not the control plane.
+var nodes = []string{"containerd", "kubelet", "kube-proxy"}
 
 // components runs the long-lived processes of the node and tells of the first
 // one that ends, since none of them may.
@@ -38,6 +43,11 @@ func (c *components) start(name, exe string, args ...string) error {
 	}
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start %s: %w", name, err)
+	}
+	if c.spec.NodeFirst && !slices.Contains(nodes, name) {
+		if err := cgroup.MoveIdle("", cmd.Process.Pid); err != nil {
+			return fmt.Errorf("make way for the node: %w", err)
+		}
 	}
 	go func() { // ends with the process, which ends with the node
 		err := cmd.Wait()

@@ -99,6 +99,11 @@ func prepare(s spec.Spec) error {
 	if err := cgroup.Mount(hs); err != nil {
 		return err
 	}
+	if s.NodeFirst {
+		if err := cgroup.MakeIdle(""); err != nil {
+			return err
+		}
+	}
 	if err := privateDirs(s); err != nil {
 		return err
 	}

@@ -57,6 +57,11 @@ type Spec struct {
 	Mesh bool `json:"mesh"`
 	// Flux says that a GitOps controller keeps the sample workloads.
 	Flux bool `json:"flux"`
+	// Docker says that the laptop has a Docker engine.
+	Docker bool `json:"docker"`
+	// NodeFirst says that what is on other machines in a real cluster, the laptop
+	// and the control plane, gets the processor time that the node leaves.
+	NodeFirst bool `json:"nodeFirst"`
 
 	Checkout   string `json:"checkout"`   // source tree, on the laptop at the same path
 	GoRoot     string `json:"goRoot"`     // Go distribution, or empty

@@ -1,0 +1,70 @@
+package main
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"regexp"
+
+	"github.com/spf13/cobra"
+
+	"github.com/borrownet/borrownet/cmd/internal/container"
+	"github.com/borrownet/borrownet/cmd/internal/engine"
+	"github.com/borrownet/borrownet/cmd/internal/fault"
+	"github.com/borrownet/borrownet/cmd/internal/session"
+)
+
+// defaultContainer stands for --docker without a name.
+const defaultContainer = "borrownet-SESSION"
+
+// containerName is what container engines take.
+var containerName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{1,127}$`)
+
+// dockerFlag asks for a container whose network others can join.
+type dockerFlag struct{ name string }
+
+func (d *dockerFlag) add(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&d.name, "docker", "", "keep a container `NAME` whose network is the pod's, for others to join (docker run --network container:NAME)")
+	cmd.Flags().Lookup("docker").NoOptDefVal = defaultContainer
+}
+
+// request finds the engine and gives it the image. It returns nil if no container
+// is asked for.
+func (d *dockerFlag) request(ctx context.Context, a *app, name string) (*session.Docker, error) {
+	if d.name == "" {
+		return nil, nil
+	}
+	if !containerName.MatchString(d.name) {
+		return nil, usage("--docker "+d.name+": not the name of a container", name+" --docker=borrownet-api")
+	}
+	e, err := container.Find(ctx, os.Environ())
+	if err != nil {
+		return nil, err
+	}
+	a.ui.detail("loading the image into the engine at %s", e.Socket())
+	image, err := loadImage(ctx, e)
+	if err != nil {
+		return nil, err
+	}
+	out := &session.Docker{Own: true, Engine: e.Socket(), Image: image}
+	if d.name != defaultContainer {
+		out.Name = d.name
+	}
+	return out, nil
+}
+
+// unloadImages removes the images that nothing uses.
+func unloadImages(socket string) {
+	ctx, stop := interruptible()
+	defer stop()
+	container.RemoveImages(ctx, engine.New(socket), "")
+}
+
+// loadImage gives the engine the image that containers of this very program need.
+func loadImage(ctx context.Context, e *engine.Client) (string, error) {
+	exe, err := filepath.EvalSymlinks(selfPath())
+	if err != nil {
+		return "", &fault.Error{Code: fault.Laptop, Op: "find this program", Reason: err.Error(), Err: err}
+	}
+	return container.Load(ctx, e, exe)
+}

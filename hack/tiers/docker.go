@@ -1,0 +1,62 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+)
+
+// dockerDisk and dockerMemory are what the engine, its images and its containers need,
+// with room to spare.
+const (
+	dockerDisk   = 2 << 30
+	dockerMemory = 1 << 30
+)
+
+// probeDocker tries the namespaces that the engine of the tests lives in.
+func probeDocker(ctx context.Context) string {
+	if missingDocker(ctx) != "" {
+		if _, err := exec.LookPath("apt-get"); err != nil {
+			return "neither dockerd and docker-compose nor apt-get to install them with"
+		}
+	}
+	if free := diskFree("."); free < dockerDisk {
+		return fmt.Sprintf("%s of disk are free, the images need %s", gib(free), gib(dockerDisk))
+	}
+	if free := memoryAvailable(); free < dockerMemory {
+		return fmt.Sprintf("%s of memory are free, the engine needs %s", gib(free), gib(dockerMemory))
+	}
+	return probeNamespaces(ctx)
+}
+
+// missingDocker says that the engine would have to be installed, which nobody's machine
+// gets without being asked for.
+func missingDocker(context.Context) string {
+	for _, program := range []string{"/usr/sbin/dockerd", "/usr/bin/docker-compose", "/bin/busybox"} {
+		if _, err := os.Stat(program); err != nil {
+			return program + " is not installed; make test-docker installs Debian's docker.io, docker-compose and busybox-static"
+		}
+	}
+	return ""
+}
+
+// meshedLab is labBuild with Istio.
+var meshedLab = step{name: "build", kind: prepare, argv: append(slices.Clone(labBuild.argv), "--mesh")}
+
+// dockerSteps runs the tests of containers beside an engine of their own.
+func dockerSteps(context.Context) ([]step, error) {
+	return []step{
+		{name: "build", kind: prepare, argv: []string{"hack/docker-build.sh"}},
+		{
+			name: "containers", kind: testBinary, pkg: module + "/integration/containers",
+			argv: []string{"hack/docker-run.sh", "--", "bin/containers.test", "-test.v=test2json", "-test.timeout=20m"},
+		},
+		meshedLab,
+		{
+			name: "containers in a mesh", kind: testBinary, pkg: module + "/integration(docker)",
+			argv: onLaptop([]string{"--mesh", "--docker"}, e2eTests, "-test.v=test2json", "-test.timeout=20m", "-test.run", containerTests),
+		},
+	}, nil
+}

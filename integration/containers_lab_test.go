@@ -1,0 +1,140 @@
+//go:build lab
+
+package integration
+
+import (
+	"encoding/hex"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/borrownet/borrownet/integration/apps/stream"
+)
+
+// labStack has two services that are to be pods of two namespaces, and two that are
+// this machine's.
+const labStack = `version: "3.8"
+services:
+  web:
+    image: lab.local/caller:1
+    ports: ["127.0.0.1:18090:8080"]
+    depends_on:
+      db: {condition: service_healthy}
+    healthcheck: &alive
+      test: [CMD, /caller, get, "http://127.0.0.1:8080/"]
+      interval: 1s
+      retries: 60
+  worker:
+    image: lab.local/caller:1
+  cache:
+    image: lab.local/caller:1
+  db:
+    image: lab.local/caller:1
+    healthcheck: *alive
+`
+
+// needDocker skips a test where the laptop has no engine, and loads the images.
+func needDocker(t *testing.T) {
+	t.Helper()
+	if os.Getenv("LAB_DOCKER") == "" {
+		t.Skip("needs an engine on the laptop (make test-docker)")
+	}
+	must(t, "docker", "load", "-i", filepath.Join("bin", "caller-image.tar"))
+}
+
+func must(t *testing.T, argv ...string) string {
+	t.Helper()
+	// What is installed of Docker, before what somebody put elsewhere.
+	if strings.HasPrefix(argv[0], "docker") {
+		argv[0] = "/usr/bin/" + argv[0]
+	}
+	r := command{argv: argv, timeout: 3 * time.Minute}.run(t)
+	if r.code != 0 {
+		t.Fatalf("%q: %v", argv, r)
+	}
+	return r.stdout
+}
+
+// TestContainersInAMesh runs a compose file whose services are pods of two namespaces,
+// one of them in a STRICT mesh.
+func TestContainersInAMesh(t *testing.T) {
+	needDocker(t)
+	needMesh(t)
+	dir := filepath.Join(t.TempDir(), "stack")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, "docker-compose.yml")
+	if err := os.WriteFile(file, []byte(labStack), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	// The developer may not borrow in the other namespace.
+	compose := []string{"borrownet", "compose", "--kubeconfig", os.Getenv("LAB_ADMIN_KUBECONFIG"), "-n", "shop", "-f", file,
+		"--service", "web=api", "--service", "worker=deploy/caller@outside"}
+	t.Cleanup(func() {
+		exec.Command(compose[0], append(compose[1:len(compose):len(compose)], "down", "-t", "1")...).Run()
+		exec.Command("borrownet", "down", "--all").Run()
+	})
+	run := func(words ...string) result {
+		return command{argv: append(compose[:len(compose):len(compose)], words...), timeout: 3 * time.Minute}.run(t)
+	}
+	in := func(service string, words ...string) result {
+		return run(append([]string{"exec", "-T", service, "/caller"}, words...)...)
+	}
+	if r := run("up", "-d"); r.code != 0 {
+		t.Fatal(r)
+	}
+	wantIdentity(t, in("web", "get", "http://orders/").stdout, "api")
+	if r := in("worker", "get", "http://orders.shop/"); r.code == 0 || !strings.Contains(r.stderr, "reset by peer") {
+		t.Errorf("worker, whose pod is in no mesh, at orders: %v", r)
+	}
+	var s seen
+	decode(t, in("worker", "get", "http://partner.outside/").stdout, &s)
+	pods := kubectl(t, "-n", "outside", "get", "pods", "-o", "jsonpath={.items[*].status.podIP}")
+	if from, _, _ := strings.Cut(s.Remote, ":"); !strings.Contains(pods, from) {
+		t.Errorf("partner saw worker as %s, want %s", s.Remote, pods)
+	}
+	for _, pair := range [][2]string{{"web", "db"}, {"cache", "web"}, {"worker", "web"}, {"cache", "db"}} {
+		if r := in(pair[0], "get", "http://"+pair[1]+":8080/"); r.code != 0 || !strings.Contains(r.stdout, `"app": "caller"`) {
+			t.Errorf("%s at %s: %v", pair[0], pair[1], r)
+		}
+	}
+	if got := must(t, "caller", "get", "http://127.0.0.1:18090/"); !strings.Contains(got, `"app": "caller"`) {
+		t.Errorf("the laptop at web: %s", got)
+	}
+	orders := serviceIP(t, "orders")
+	for _, url := range []string{"http://orders/", "http://orders.shop/", "http://" + orders + "/"} {
+		if r := in("cache", "get", url); r.code == 0 {
+			t.Errorf("cache reaches %s: %v", url, r)
+		}
+	}
+	if r := run("down", "-t", "1"); r.code != 0 {
+		t.Fatal(r)
+	}
+	if left := must(t, "docker", "ps", "-aq"); left != "" {
+		t.Errorf("left: %s", left)
+	}
+}
+
+// TestContainersGigabyteEachWay sends a container's bytes through the cluster.
+func TestContainersGigabyteEachWay(t *testing.T) {
+	needDocker(t)
+	up(t, "api", "--docker")
+	const size = 1 << 30
+	sum := stream.Sum(size, 9)
+	want := fmt.Sprintf("%d %s", size, hex.EncodeToString(sum[:]))
+	for _, dir := range []struct{ probe, addr string }{{"upload", "ledger:7001"}, {"download", "ledger:7002"}} {
+		start := time.Now()
+		// This very binary is a probe too.
+		got := must(t, "docker", "run", "--rm", "--network", "container:borrownet-api", "-v", self(t)+":/probe:ro", "--entrypoint", "/probe",
+			"-e", probeVar+"="+dir.probe, "lab.local/caller:1", dir.addr, fmt.Sprint(size), "9")
+		if strings.TrimSpace(got) != want {
+			t.Errorf("%s: %s, want %s", dir.probe, got, want)
+		}
+		t.Logf("%s: %.0f MB/s with the container's start", dir.probe, float64(size)/1e6/time.Since(start).Seconds())
+	}
+}

@@ -1,0 +1,305 @@
+package replay
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"os"
+	"time"
+
+	"github.com/borrownet/borrownet/netstack/flow"
+	"github.com/borrownet/borrownet/netstack/relay"
+)
+
+const (
+	// dialTimeout bounds a dial, which stays on the laptop.
+	dialTimeout = 3 * time.Second
+	// restAfterRefusal is how long nobody is dialled after a refusal: what comes
+	// meanwhile is refused too.
+	restAfterRefusal = 50 * time.Millisecond
+	// writeTick is how often a write that waits looks whether it should go on.
+	writeTick = 200 * time.Millisecond
+)
+
+// A player does to the local program what a client has done to the live one. It is
+// one goroutine.
+type player struct {
+	r      *Replayer
+	flow   flow.Flow
+	in     *queue
+	local  *local    // nil: not connected
+	dialed bool      // the client's own port was used
+	now    *request  // under way; nil if none is, or its fate is known
+	bytes  uint64    // of now
+	stream fate      // taken while the flow's bytes are being delivered
+	raw    bool      // there is a stream
+	over   time.Time // when the flow's end was noticed
+}
+
+// run plays until the flow ends or the Replayer closes.
+func (p *player) run() {
+	for {
+		i, ok := p.in.pop()
+		if !ok {
+			break
+		}
+		p.play(i)
+	}
+	for _, i := range p.in.close() { // the Replayer closes
+		if i.kind == itemBegin {
+			p.r.counts.requests.count(cut)
+		}
+	}
+	p.settle(cut, nil)
+	p.settleStream(cut)
+	p.hangUp(true)
+}
+
+func (p *player) play(i item) {
+	switch i.kind {
+	case itemBegin:
+		p.begin(i)
+	case itemBody:
+		if p.now != nil {
+			p.send(i.data)
+		}
+	case itemEnd:
+		if p.now != nil {
+			p.await()
+		}
+	case itemRaw, itemSwitched:
+		p.playStream(i)
+	case itemCut:
+		if i.stream && !p.raw {
+			p.raw, p.stream = true, taken
+		}
+		if p.now != nil || p.raw && p.stream == taken {
+			p.hangUp(true)
+		}
+		p.settle(i.fate, nil)
+		p.settleStream(i.fate)
+	case itemFin:
+		p.finish()
+	case itemReset:
+		// A client that resets after its answer is common. What it had asked for
+		// completely stands.
+		p.settle(cut, nil)
+		p.settleStream(delivered)
+		p.hangUp(p.raw)
+	}
+}
+
+// begin sends the head of a request.
+func (p *player) begin(i item) {
+	p.now, p.bytes = i.request, 0
+	if p.local != nil && p.local.isGone() {
+		p.hangUp(false)
+	}
+	if !p.connect(true) {
+		return
+	}
+	p.local.ask(p.now.method)
+	p.send(i.data)
+}
+
+// connect makes sure that there is a connection to the local program.
+func (p *player) connect(http bool) bool {
+	if p.local != nil {
+		return true
+	}
+	client := p.flow.Src
+	if p.dialed {
+		client = netip.AddrPortFrom(client.Addr(), 0) // the port may be in TIME_WAIT
+	}
+	c, err := p.r.dial(client, p.flow.Dst)
+	if err != nil {
+		p.settle(refused, nil)
+		p.settleStream(refused)
+		return false
+	}
+	p.dialed = true
+	p.local = p.r.newLocal(c, http)
+	return true
+}
+
+// send writes bytes of the request or the stream under way. If that fails, their
+// fate is known.
+func (p *player) send(b []byte) {
+	for len(b) > 0 {
+		_ = p.local.conn.SetWriteDeadline(time.Now().Add(writeTick)) // if it is closed the write says so
+		n, err := p.local.conn.Write(b)
+		b = b[n:]
+		p.bytes += uint64(n)
+		p.r.counts.bytes.Add(uint64(n))
+		if err == nil || errors.Is(err, os.ErrDeadlineExceeded) && !p.hopeless() {
+			continue
+		}
+		why := broken
+		if p.in.hasCut() {
+			why = slow
+		}
+		p.settle(why, nil)
+		p.settleStream(why)
+		p.hangUp(true)
+		return
+	}
+}
+
+// hopeless reports whether a write that waits waits for nothing: what is behind it
+// is missing, or the Replayer closes.
+func (p *player) hopeless() bool { return p.in.hasCut() || p.r.ctx.Err() != nil || p.lingered() }
+
+// lingered reports whether the flow has been over for so long that nothing of it is
+// waited for any more.
+func (p *player) lingered() bool {
+	select {
+	case <-p.in.end:
+		if p.over.IsZero() {
+			p.over = time.Now()
+		}
+		return time.Since(p.over) > p.r.cfg.Linger
+	default:
+		return false
+	}
+}
+
+// await waits for the answer to the request, which is complete: the next one is sent
+// behind it, since programs that close a connection after an answer, or read no
+// further, would lose it.
+func (p *player) await() {
+	select {
+	case a := <-p.local.answers:
+		p.settle(delivered, a)
+		return
+	case <-p.local.gone:
+	case <-p.r.ctx.Done():
+	case <-p.in.end:
+		limit := time.NewTimer(p.r.cfg.Linger)
+		defer limit.Stop()
+		select {
+		case a := <-p.local.answers:
+			p.settle(delivered, a)
+			return
+		case <-p.local.gone:
+		case <-p.r.ctx.Done():
+		case <-limit.C:
+		}
+	}
+	select {
+	case a := <-p.local.answers: // and then it was gone
+		p.settle(delivered, a)
+	default:
+		p.r.counts.unanswered.Add(1)
+		p.settle(delivered, nil)
+	}
+	p.hangUp(false)
+}
+
+// playStream passes on bytes of a stream.
+func (p *player) playStream(i item) {
+	if p.raw && p.stream != taken {
+		return
+	}
+	if !p.raw {
+		p.raw, p.stream = true, taken
+		if i.kind == itemSwitched && (p.local == nil || !p.local.switched()) {
+			p.settleStream(refused)
+			return
+		}
+	}
+	if p.local == nil && !p.connect(false) {
+		return
+	}
+	p.local.discard()
+	p.send(i.data)
+}
+
+// finish ends the client's direction, and waits for the end of the other.
+func (p *player) finish() {
+	p.settle(cut, nil)
+	if p.local == nil {
+		return
+	}
+	if !p.raw {
+		p.hangUp(false)
+		return
+	}
+	if err := p.local.conn.CloseWrite(); err == nil {
+		p.settleStream(delivered)
+		limit := time.NewTimer(p.r.cfg.Linger)
+		defer limit.Stop()
+		select {
+		case <-p.local.gone:
+		case <-limit.C:
+		case <-p.r.ctx.Done():
+		}
+	}
+	p.settleStream(broken)
+	p.hangUp(false)
+}
+
+// settle notes what has become of the request under way, if one is, and the answer
+// to it, nil if there is none.
+func (p *player) settle(f fate, a *Answer) {
+	if p.now == nil {
+		return
+	}
+	p.r.counts.requests.count(f)
+	why := f.String()
+	if a == nil {
+		if f == delivered {
+			why = "no answer"
+		}
+		a = &Answer{Missing: why}
+	}
+	if p.r.cfg.OnRequest != nil {
+		told := p.now.told(p.flow)
+		told.Bytes, told.Status, told.Fate = p.bytes, a.Status, f.String()
+		p.r.cfg.OnRequest(told)
+	}
+	p.now.exchange.answered(localSide, a)
+	p.now = nil
+}
+
+// settleStream notes what has become of the stream, if there is one.
+func (p *player) settleStream(f fate) {
+	if p.raw && p.stream == taken {
+		p.stream = f
+		p.r.counts.streams.count(f)
+	}
+}
+
+// hangUp closes the connection to the local program, if there is one.
+func (p *player) hangUp(reset bool) {
+	if p.local != nil {
+		p.local.close(reset)
+		p.local = nil
+	}
+}
+
+// dial connects to the local program as the client.
+func (r *Replayer) dial(client, server netip.AddrPort) (relay.Conn, error) {
+	port, ok := r.cfg.Ports[server.Port()]
+	if !ok {
+		port = server.Port()
+	}
+	if until := r.rest.Load(); until > time.Now().UnixNano() {
+		return nil, errResting
+	}
+	ctx, cancel := context.WithTimeout(r.ctx, dialTimeout)
+	defer cancel()
+	c, err := r.cfg.Dial(ctx, client, netip.AddrPortFrom(server.Addr(), port))
+	if err != nil {
+		if r.ctx.Err() == nil {
+			r.rest.Store(time.Now().Add(restAfterRefusal).UnixNano())
+			text := err.Error()
+			r.problem.Store(&text)
+		}
+		return nil, err
+	}
+	r.problem.Store(nil)
+	return c, nil
+}
+
+// errResting is why nobody was dialled.
+var errResting = errors.New("refused a moment ago")
