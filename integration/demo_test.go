@@ -465,6 +465,59 @@ func TestDemoDies(t *testing.T) {
 	})
 }
 
+// TestDemoRolls replaces the pod under a program that runs: its terminal hears of it,
+// and what is started next is the new pod.
+func TestDemoRolls(t *testing.T) {
+	asUsers(t, func(t *testing.T, p *demoPlace) {
+		k := p.keep()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		cmd := p.command(ctx, "run", "--", "/bin/cat")
+		in, err := cmd.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		told, err := cmd.StderrPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		said := p.must("demo", "roll")
+		name := regexp.MustCompile(`api-\S+`).FindString(said)
+		heard, hit := scanTo(told, "programs that run keep their environment")
+		in.Close()
+		cmd.Wait()
+		for _, want := range []string{"no longer exists", "looks for a pod to go on with", "session api is pod " + name + " now", "POD_NAME changed"} {
+			if !hit || !strings.Contains(heard, want) {
+				t.Errorf("the terminal of a program does not hear %q:\n%s", want, heard)
+			}
+		}
+		if said, code := p.call("http://orders"); code != 0 || !strings.Contains(said, `"remote": "192.0.2.111:`) {
+			t.Errorf("a call after the rollout: exit code %d, %s", code, said)
+		}
+		if said := p.must("run", "--", "/bin/sh", "-c", "echo $POD_NAME"); !strings.Contains(said, name) {
+			t.Errorf("a new program has the environment %s, want that of %s", said, name)
+		}
+		if said := p.must("status"); !strings.Contains(said, "from pod api-") || !regexp.MustCompile(`(?m)^pod ips +192\.0\.2\.111 `).MatchString(said) {
+			t.Errorf("status:\n%s", said)
+		}
+		p.must("down")
+		p.must("up", "--pod", "api", "--context", "demo", "-d", "--stay")
+		p.must("demo", "roll")
+		lost := ""
+		for end := time.Now().Add(30 * time.Second); !strings.Contains(lost, "state       lost") && time.Now().Before(end); <-time.After(50 * time.Millisecond) {
+			lost, _ = p.run("status")
+		}
+		if !strings.Contains(lost, "no longer exists") || !strings.Contains(lost, "hint: borrownet up --pod deploy/api") {
+			t.Errorf("a session that stays put:\n%s", lost)
+		}
+		p.must("down")
+		k.end()
+	})
+}
+
 // firstDocument returns what stands before the error in a command's output.
 func firstDocument(said string) string {
 	text, _, _ := strings.Cut(said, "\nerror: ")

@@ -82,6 +82,7 @@ type Stack struct {
 	dials   pendingDials
 	sockets udpSockets
 	shares  *shares
+	open    openConns
 
 	mu         sync.Mutex
 	closed     bool

@@ -59,9 +59,11 @@ func (s *Stack) newTCPConn(ep tcpip.Endpoint, wq *waiter.Queue, local, remote ne
 	// The link knows the conn as long as ep may send, also after Close.
 	c.sender = s.link.addSender(flow.Flow{Proto: flow.TCP, Src: local, Dst: remote})
 	s.shares.add(c)
+	s.open.add(c)
 	over := func() {
 		s.link.removeSender(c.sender)
 		s.shares.remove(c)
+		s.open.remove(c)
 	}
 	endEntry := waiter.NewFunctionEntry(waiter.EventHUp, func(waiter.EventMask) { over() })
 	wq.EventRegister(&endEntry)

@@ -85,6 +85,7 @@ type Target struct {
 	PodIPs    []netip.Addr `json:"podIPs"`
 	Hostname  string       `json:"hostname"` // of the pod's processes
 	HostIP    netip.Addr   `json:"hostIP"`   // zero if the node's address is unknown
+	Ready     bool         `json:"ready"`    // the pod was, when it was looked at
 	Mesh      Mesh         `json:"mesh"`
 	Env       Environment  `json:"env"`    // of the container
 	Mounts    []Mount      `json:"mounts"` // of the container: identity and configuration
@@ -139,6 +140,8 @@ var _ interface {
 	Plan(ctx context.Context, t *Target, spec AgentSpec) ([]byte, error)
 	Dial(ctx context.Context, t *Target, port uint16, use Use) (Carrier, error)
 	DialVia(ctx context.Context, t *Target, port uint16, protocol string) (Carrier, error)
+	Fate(ctx context.Context, t *Target) (Fate, error)
+	Successor(ctx context.Context, t *Target) (*Target, error)
 	Agents(ctx context.Context, t *Target) ([]AgentState, error)
 	ListAgents(ctx context.Context, namespace string) ([]AgentState, error)
 	Hello(ctx context.Context, t *Target, container string) (wire.Hello, error)

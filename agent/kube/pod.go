@@ -53,7 +53,7 @@ func (c *Client) gone(op string, t *Target) error {
 	if ref == "" {
 		ref = t.Pod
 	}
-	return &Error{ID: "BN1106", Op: op, Object: "pod " + t.Namespace + "/" + t.Pod, Reason: "the pod no longer exists",
+	return &Error{ID: "BN1106", Op: op, Object: "pod " + t.Namespace + "/" + t.Pod, Reason: ErrGone.Error(), Err: ErrGone,
 		Hint: "borrownet up --pod " + ref + c.flags + " -n " + t.Namespace}
 }
 
@@ -168,7 +168,7 @@ func (c *Client) target(pod *corev1.Pod, container, workload string) (*Target, e
 	t := &Target{
 		Context: c.context, Namespace: pod.Namespace, Pod: pod.Name, UID: string(pod.UID),
 		Container: ct.Name, Node: pod.Spec.NodeName, Workload: workload,
-		Hostname: cmp.Or(pod.Spec.Hostname, pod.Name), Env: environmentOf(ct), Mounts: mountsOf(pod, ct), Mesh: meshOf(pod),
+		Ready: isReady(pod), Hostname: cmp.Or(pod.Spec.Hostname, pod.Name), Env: environmentOf(ct), Mounts: mountsOf(pod, ct), Mesh: meshOf(pod),
 	}
 	for _, ip := range pod.Status.PodIPs {
 		if a, err := netip.ParseAddr(ip.IP); err == nil {

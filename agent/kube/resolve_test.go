@@ -138,7 +138,7 @@ func TestResolveTarget(t *testing.T) {
 	}
 	want := &Target{
 		Context: "lab", Namespace: "shop", Pod: "api-7d4b-b", UID: "uid-api-7d4b-b", Container: "app", Node: "node-1",
-		Workload: "deploy/api", Hostname: "api-7d4b-b", HostIP: netip.MustParseAddr("192.0.2.1"),
+		Workload: "deploy/api", Hostname: "api-7d4b-b", Ready: true, HostIP: netip.MustParseAddr("192.0.2.1"),
 		PodIPs: []netip.Addr{netip.MustParseAddr("198.51.100.7"), netip.MustParseAddr("2001:db8::7")},
 	}
 	if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Addr{})); diff != "" {

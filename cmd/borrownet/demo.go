@@ -10,7 +10,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/borrownet/borrownet/agent/kube"
 	"github.com/borrownet/borrownet/cmd/internal/demo"
+	"github.com/borrownet/borrownet/cmd/internal/fault"
 	"github.com/borrownet/borrownet/cmd/internal/launch"
 	"github.com/borrownet/borrownet/hook"
 )
@@ -35,8 +37,31 @@ func (a *app) demo() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&target.hook, "hook", string(hook.Auto), "`RUNG` by which programs enter the session: "+rungNames())
 	cmd.Flags().BoolVar(&keep, "keep", false, "leave it up to play with, until interrupted")
-	cmd.AddCommand(a.demoCall())
+	cmd.AddCommand(a.demoCall(), a.demoRoll())
 	return cmd
+}
+
+// demoRoll replaces the pod that the demo's session is on, so that one sees what
+// becomes of it.
+func (a *app) demoRoll() *cobra.Command {
+	return &cobra.Command{
+		Use: "roll", Short: "replace the pod of deploy/api, as a rollout does", Long: demoRollLong, Hidden: true, Args: noArgs,
+		RunE: func(*cobra.Command, []string) error {
+			dir := demoRunning()
+			if dir == nil {
+				return &fault.Error{Code: fault.Cluster, Op: "replace", Object: "deploy/api", Reason: "no demo is running", Hint: "borrownet demo --keep"}
+			}
+			defer dir.Remove()
+			ctx, stop := interruptible()
+			defer stop()
+			name, err := demo.NewClient(dir, kube.Flags{}).Roll(ctx)
+			if err != nil {
+				return err
+			}
+			a.ui.say("deploy/api has pod %s now", name)
+			return nil
+		},
+	}
 }
 
 // demoCall is the program that the demo runs: a caller that needs nothing of
@@ -110,6 +135,7 @@ func playText(st *stage) string {
 		"  borrownet shell                                          a shell that is the pod, try: curl http://orders",
 		"  borrownet run -- borrownet demo call http://orders/any   without curl; also tcp://ledger:7 tcp://ledger:9",
 		"  borrownet run -- borrownet demo call udp://ledger:11     dns://NAME; blackhole and unreachable are hosts too",
+		"  borrownet demo roll                                      a rollout replaces the pod: the session goes on at the next",
 		"  borrownet status --watch",
 		"  borrownet down && borrownet up --pod api --context demo -d"), "\n")
 }

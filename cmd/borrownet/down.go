@@ -3,21 +3,33 @@ package main
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 
 	"github.com/spf13/cobra"
 
 	"github.com/borrownet/borrownet/cmd/internal/daemon"
+	"github.com/borrownet/borrownet/cmd/internal/session"
+	"github.com/borrownet/borrownet/cmd/internal/settings"
 )
 
 func (a *app) down() *cobra.Command {
 	var (
 		all, stopAgent bool
-		name           string
+		name, file     string
 	)
 	cmd := &cobra.Command{
-		Use: "down [NAME | --all]", Short: "end a session", Long: downLong, Args: atMostOne, ValidArgsFunction: a.sessionNames,
+		Use: "down [NAME | --all | -f FILE [SERVICE...]]", Short: "end a session, or a stack", Long: downLong, Args: cobra.ArbitraryArgs, ValidArgsFunction: a.sessionNames,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if file != "" {
+				if all || name != "" {
+					return usage("either --file, or a session's name, or --all", cmd.CommandPath()+" -f "+file)
+				}
+				return a.downStack(file, args, stopAgent)
+			}
+			if err := atMostOne(cmd, args); err != nil {
+				return err
+			}
 			if len(args) == 1 && args[0] == "" || cmd.Flags().Changed("session") && name == "" {
 				return usage("the name of the session is empty", cmd.CommandPath()+" NAME")
 			}
@@ -42,6 +54,7 @@ func (a *app) down() *cobra.Command {
 			return a.downOne(ctx, client, name, stopAgent)
 		},
 	}
+	stackFile(cmd, &file, "that describes sessions: these end, or those named")
 	cmd.Flags().BoolVar(&all, "all", false, "end every session")
 	cmd.Flags().BoolVar(&stopAgent, "stop-agent", false, "end the agent in the pod too, now")
 	cmd.Flags().StringVar(&name, "session", "", "`NAME` of the session, as the argument")
@@ -75,6 +88,10 @@ func (a *app) downAll(ctx context.Context, client *daemon.Client, stopAgent bool
 	if err != nil {
 		return err
 	}
+	return a.downThose(ctx, client, list, stopAgent)
+}
+
+func (a *app) downThose(ctx context.Context, client *daemon.Client, list []session.Status, stopAgent bool) error {
 	errs := make([]error, len(list))
 	downed := make([]daemon.Downed, len(list))
 	var wg sync.WaitGroup
@@ -88,4 +105,33 @@ func (a *app) downAll(ctx context.Context, client *daemon.Client, stopAgent bool
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// downStack ends the sessions of a stack that are up; none is fine.
+func (a *app) downStack(path string, only []string, stopAgent bool) error {
+	file, err := settings.Load(path)
+	if err != nil {
+		return err
+	}
+	names, err := services(file, only)
+	if err != nil {
+		return err
+	}
+	client, dir, err := a.client()
+	if err != nil {
+		return err
+	}
+	defer dir.Remove()
+	ctx, stop := interruptible()
+	defer stop()
+	list, err := client.List(ctx, false)
+	if err != nil && !errors.Is(err, daemon.ErrNotRunning) {
+		return err
+	}
+	list = slices.DeleteFunc(list, func(st session.Status) bool { return !slices.Contains(names, st.Session) })
+	if len(list) == 0 {
+		a.ui.say("no session of %s is up", path)
+		return nil
+	}
+	return a.downThose(ctx, client, list, stopAgent)
 }

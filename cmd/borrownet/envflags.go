@@ -38,6 +38,11 @@ func (e *envFlags) add(cmd *cobra.Command) {
 	f.BoolVar(&e.keepIdentity, "local-identity", false, "this machine's cloud identity (AWS_PROFILE, ~/.aws and the like) stays visible")
 }
 
+// any reports whether one of the flags is given.
+func (e *envFlags) any() bool {
+	return len(e.set)+len(e.take)+len(e.unset) > 0 || e.file != "" || e.out != "" || e.keepIdentity || e.hostname || e.noFiles
+}
+
 // rules checks the flags and returns what they ask for. name is the command.
 func (e *envFlags) rules(name string) (launch.Rules, error) {
 	r := launch.Rules{Take: e.take, Unset: e.unset, KeepIdentity: e.keepIdentity}

@@ -27,6 +27,8 @@ type targetFlags struct {
 	pod, container, session string
 	image, hook             string
 	idleTTL, hardTTL        time.Duration
+	stay                    bool
+	file                    *settings.Settings // nil = that of the working directory
 	kube                    kube.Flags
 	routing                 routingFlags
 }
@@ -36,6 +38,7 @@ func (t *targetFlags) add(cmd *cobra.Command) {
 	f.StringVar(&t.pod, "pod", "", "`TARGET` to borrow: pod, TYPE/NAME or bare name")
 	f.StringVarP(&t.container, "container", "c", "", "`NAME` of the container whose environment is borrowed (default: the pod's default container)")
 	f.StringVar(&t.session, "session", "", "`NAME` of the session (default: that of the workload or pod)")
+	f.BoolVar(&t.stay, "stay", false, "stay with this pod: when it goes the session is lost, instead of going on at another pod of the workload")
 	t.addAgent(cmd)
 	t.routing.add(cmd)
 	t.addKube(cmd)
@@ -104,12 +107,21 @@ func (t *targetFlags) request(name string) (session.Request, error) {
 	}
 	req := session.Request{
 		Name: t.session, Ref: t.pod, Container: t.container, Kube: k, Image: image, Binaries: binaries, Hook: session.Rung(t.hook), IdleTTL: t.idleTTL, HardTTL: t.hardTTL,
+		Stay: t.stay,
 	}
-	file, err := settings.Read(settings.Name)
+	file, err := t.settings()
 	if err != nil {
 		return session.Request{}, err
 	}
-	return req, t.routing.apply(&req, file, name+" --pod "+t.pod)
+	return req, t.routing.apply(&req, file.Routing, name+" --pod "+t.pod)
+}
+
+// settings are those of the file that t is of, else of the working directory's.
+func (t *targetFlags) settings() (settings.Settings, error) {
+	if t.file != nil {
+		return *t.file, nil
+	}
+	return settings.Read(settings.Name)
 }
 
 func (t *targetFlags) rungKnown() bool { return slices.Contains(hook.Rungs(), hook.Rung(t.hook)) }
@@ -157,7 +169,7 @@ func (t *targetFlags) agentImage(name string) (string, error) {
 		image, from = os.Getenv(imageVar), imageVar
 	}
 	if image == "" {
-		file, err := settings.Read(settings.Name)
+		file, err := t.settings()
 		if err != nil {
 			return "", err
 		}

@@ -44,6 +44,7 @@ func (a *app) runInside(target targetFlags, p program, name string) error {
 	if err := p.flags.save(env.Borrowed); err != nil {
 		return errors.Join(err, inner.Leave())
 	}
+	defer a.listen(client, place.Session)()
 	code, err := supervisor.RunInside(context.Background(), supervisor.Config{
 		Argv: p.argv, Env: append(hook.WithoutLibrary(env.Env), launch.HookVar+"="+around),
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Logger: a.logger(),

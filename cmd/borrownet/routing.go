@@ -2,7 +2,9 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -21,18 +23,23 @@ type routingFlags struct {
 	publish []string
 	local   []string
 	remote  []uint
+	to      []string // NAME[:PORT]=[HOST]:PORT
 }
 
 func (r *routingFlags) add(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringSliceVar(&r.publish, "publish", nil, "`HOST:PORT` publishes a program's PORT as port HOST of this machine's loopback (default: every port under its own number), none publishes nothing; may be repeated")
 	f.UintSliceVar(&r.remote, "remote-localhost", nil, "`PORT` of localhost that is the pod's own for programs; may be repeated")
+	f.StringSliceVar(&r.to, "redirect", nil, "`SERVICE=:PORT`: what programs call SERVICE for, PORT of this machine answers; SERVICE:PORT=:PORT for one port of it; may be repeated")
 	f.StringSliceVar(&r.local, "local", nil, "`CIDR` that programs reach by this machine's own network, or domain whose names its resolver is asked for; may be repeated")
 }
 
 // apply puts the flags and the file's settings into req.
-func (r *routingFlags) apply(req *session.Request, file settings.Settings, name string) error {
+func (r *routingFlags) apply(req *session.Request, file settings.Routing, name string) error {
 	var err error
+	if req.Redirects, err = parseRedirects(file.Redirect, r.to); err != nil {
+		return usage(err.Error(), name+" --redirect orders=:3000")
+	}
 	if req.Publish, err = parsePublish(append(file.Publish, r.publish...)); err != nil {
 		return usage(err.Error(), name+" --publish 18080:8080")
 	}
@@ -56,6 +63,59 @@ func (r *routingFlags) apply(req *session.Request, file settings.Settings, name 
 		req.RemoteLocalhost = append(req.RemoteLocalhost, uint16(port))
 	}
 	return nil
+}
+
+// parseRedirects reads those of the file, and the flags, which come first.
+func parseRedirects(file map[string]string, flags []string) ([]session.Redirect, error) {
+	var out []session.Redirect
+	add := func(what, name, to string) error {
+		one, err := parseRedirect(name, to)
+		if err != nil {
+			return fmt.Errorf("%s: %w", what, err)
+		}
+		if !slices.ContainsFunc(out, func(r session.Redirect) bool { return r.Name == one.Name && r.Port == one.Port }) {
+			out = append(out, one)
+		}
+		return nil
+	}
+	for _, v := range flags {
+		name, to, ok := strings.Cut(v, "=")
+		if !ok {
+			return nil, fmt.Errorf("--redirect %q: not SERVICE=[HOST]:PORT", v)
+		}
+		if err := add(fmt.Sprintf("--redirect %q", v), name, to); err != nil {
+			return nil, err
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(file)) {
+		if err := add("redirect in the file: "+name, name, file[name]); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// parseRedirect reads NAME[:PORT] and [HOST]:PORT.
+func parseRedirect(name, to string) (session.Redirect, error) {
+	var r session.Redirect
+	host, port, one := strings.Cut(name, ":")
+	domain, err := session.ParseDomain(host)
+	if err != nil || strings.HasPrefix(host, "*") {
+		return r, fmt.Errorf("%q is not the name of a Service", host)
+	}
+	r.Name = strings.TrimSuffix(domain, ".")
+	if one {
+		if r.Port, err = parsePort(port); err != nil {
+			return r, fmt.Errorf("%q is not a port number", port)
+		}
+	}
+	if strings.HasPrefix(to, ":") {
+		to = "127.0.0.1" + to
+	}
+	if r.To, err = netip.ParseAddrPort(to); err != nil || r.To.Port() == 0 || r.To.Addr().Zone() != "" {
+		return r, fmt.Errorf("%q is not [HOST]:PORT, with HOST an IP address of this machine or its network", to)
+	}
+	return r, nil
 }
 
 func parsePublish(values []string) (session.Publish, error) {
@@ -135,6 +195,19 @@ func localText(st session.Status) string {
 		parts = append(parts, strings.TrimSuffix(name, "."))
 	}
 	return strings.Join(parts, " ")
+}
+
+// redirectText lists whose calls this machine answers for status.
+func redirectText(st session.Status) string {
+	var parts []string
+	for _, r := range st.Redirects {
+		name := r.Name
+		if r.Port != 0 {
+			name += ":" + strconv.Itoa(int(r.Port))
+		}
+		parts = append(parts, name+" to "+r.To.String())
+	}
+	return strings.Join(parts, ", ")
 }
 
 // remoteText lists the ports of localhost that are the pod's for status.

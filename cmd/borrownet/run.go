@@ -28,11 +28,22 @@ func (a *app) run() *cobra.Command {
 	var (
 		target targetFlags
 		env    envFlags
+		file   string
 	)
 	cmd := &cobra.Command{
-		Use: "run [--session NAME | --pod TARGET] -- COMMAND [ARG...]", Short: "run a command as the pod", Long: runLong, Example: runExample,
+		Use: "run [--session NAME | --pod TARGET] -- COMMAND [ARG...] | run SERVICE", Short: "run a command as the pod", Long: runLong, Example: runExample,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, argv []string) error {
+			call, err := service(cmd, argv, file, target, env)
+			if err == nil && call != nil {
+				err = call.enter()
+			}
+			switch {
+			case err != nil:
+				return a.ours(err)
+			case call != nil:
+				return a.ours(a.runCommand(call.target, call.env, call.argv, cmd.CommandPath()))
+			}
 			return a.ours(a.runCommand(target, env, argv, cmd.CommandPath()))
 		},
 	}
@@ -40,6 +51,7 @@ func (a *app) run() *cobra.Command {
 	a.allowIOURing(cmd)
 	a.addProgress(cmd)
 	env.add(cmd)
+	stackFile(cmd, &file, "of the stack that SERVICE is of (default: borrownet.yaml)")
 	cmd.Flags().SetInterspersed(false) // flags after the command's name are the command's
 	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return a.ours(usage(err.Error(), cmd.CommandPath()+" --help"))
@@ -90,6 +102,7 @@ func (a *app) runCommand(target targetFlags, env envFlags, argv []string, name s
 	if err != nil {
 		return err
 	}
+	defer a.listen(client, place.Session)()
 	code, err := a.supervise(context.Background(), place, program{argv: argv, hook: hook.Rung(target.hook), flags: env, rules: rules})
 	if err != nil {
 		return err

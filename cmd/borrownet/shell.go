@@ -51,6 +51,7 @@ func (a *app) openShell(name string, env envFlags, command string) error {
 	if err != nil {
 		return err
 	}
+	defer a.listen(client, place.Session)()
 	code, err := a.runShell(place, dir.String(), program{flags: env, rules: rules})
 	if err != nil {
 		return err

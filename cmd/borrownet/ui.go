@@ -260,7 +260,10 @@ func statusRows(st session.Status) [][2]string {
 	if m := st.Mesh; m != nil {
 		rows = append(rows, [2]string{"identity", identityText(*m)}, [2]string{"mesh", meshText(*m)})
 	}
-	if st.State != session.Lost {
+	if st.Moved != nil {
+		rows = append(rows, [2]string{"moved", movedText(*st.Moved)})
+	}
+	if st.State != session.Lost && st.State != session.Reattaching {
 		rows = append(rows, [2]string{"round trip", roundTrip(st)})
 	}
 	rows = append(rows, fileRows(st.Files)...)
@@ -271,6 +274,7 @@ func statusRows(st session.Status) [][2]string {
 		[2]string{"ports", portsText(st)},
 		[2]string{"containers", containerText(st.Container)},
 		[2]string{"local", localText(st)},
+		[2]string{"redirect", redirectText(st)},
 		[2]string{"remote", remoteText(st)},
 		[2]string{"drops", drops(st.Traffic.Drops)},
 		[2]string{"agent", agentText(st)},
@@ -279,6 +283,15 @@ func statusRows(st session.Status) [][2]string {
 		[2]string{"uptime", uptime(st)},
 		[2]string{"redials", fmt.Sprint(st.Redials)})
 	return rows
+}
+
+// movedText is how the session came to where it is.
+func movedText(m session.Move) string {
+	from := "from pod " + m.From
+	if m.From == m.To {
+		from = "to a new agent"
+	}
+	return fmt.Sprintf("%s, %s ago: %s", from, time.Since(m.At).Round(time.Second), m.Why)
 }
 
 // containerText says by which container others are the pod.

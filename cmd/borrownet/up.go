@@ -24,10 +24,20 @@ func (a *app) up() *cobra.Command {
 		docker         dockerFlag
 		env            envFlags
 		detach, dryRun bool
+		file           string
 	)
 	cmd := &cobra.Command{
-		Use: "up --pod TARGET", Short: "borrow a pod", Long: upLong, Example: upExample, Args: noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		Use: "up --pod TARGET | up -f FILE [SERVICE...]", Short: "borrow a pod, or a stack of them", Long: upLong, Example: upExample, Args: cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if file != "" {
+				if target.pod != "" || target.session != "" || target.container != "" || dryRun || env.any() {
+					return usage("--file: what the file says of its sessions is not said on the command line", cmd.CommandPath()+" -f "+file)
+				}
+				return a.upStack(file, args, target, detach, cmd.CommandPath())
+			}
+			if err := noArgs(cmd, args); err != nil {
+				return err
+			}
 			req, err := target.request(cmd.CommandPath())
 			if err != nil {
 				return err
@@ -57,6 +67,7 @@ func (a *app) up() *cobra.Command {
 	a.allowIOURing(cmd)
 	a.addProgress(cmd)
 	env.add(cmd)
+	stackFile(cmd, &file, "that describes sessions: all are set up, or those named")
 	cmd.Flags().BoolVarP(&detach, "detach", "d", false, "return when the session is ready")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "print what would change, and which rights are missing; change nothing")
 	return cmd
@@ -175,16 +186,14 @@ func (a *app) attend(ctx context.Context, client *daemon.Client, hold *daemon.Ho
 // was ended, and the reason when it is lost.
 func (a *app) follow(hold *daemon.Hold) error {
 	var lost *fault.Error
+	t := &teller{ui: a.ui, session: hold.Status.Session}
 	why, err := hold.Watch(func(ev daemon.StateEvent) {
-		switch {
-		case ev.State == session.Lost:
+		if ev.State == session.Lost {
 			lost = ev.Problem
 			hold.Close() // makes Watch return
-		case ev.Problem != nil:
-			a.ui.warn(ev.Problem.Error(), "")
-		default:
-			a.ui.say("session %s is %s again", hold.Status.Session, ev.State)
+			return
 		}
+		t.tell(ev)
 	})
 	switch {
 	case lost != nil:
@@ -200,10 +209,12 @@ func (a *app) follow(hold *daemon.Hold) error {
 func (a *app) subshell(client *daemon.Client, dir string, hold *daemon.Hold, shell program) error {
 	name := hold.Status.Session
 	go func() { // ends with hold.Close
+		t := &teller{ui: a.ui, session: name, brief: true}
 		if _, err := hold.Watch(func(ev daemon.StateEvent) {
-			if ev.State == session.Lost && ev.Problem != nil {
-				a.ui.warn(ev.Problem.Error(), "exit, then: "+ev.Problem.Hint)
+			if ev.Problem != nil && ev.State == session.Lost {
+				ev.Problem.Hint = "exit, then: " + ev.Problem.Hint
 			}
+			t.tell(ev)
 		}); err != nil {
 			a.ui.detail("session %s: %v", name, err)
 		}

@@ -26,6 +26,12 @@ SIGTERM. With -d it returns once the session is ready, and "borrownet down" ends
 The end of a session parks the agent: it leaves by itself after --idle-ttl, and
 until then the next "up" takes it again. "borrownet down --stop-agent" ends it.
 
+When the pod is deleted, evicted, rolled or out of reach with its node, the session says
+so and goes on at another pod of the same workload, as soon as one is ready; of a
+StatefulSet, at the one of the same name. Connections are then reset. Programs that run
+keep their listeners, and their environment: what has changed in it is said. With --stay,
+and for a pod that belongs to no workload, the session is lost instead.
+
 Names are resolved as the pod does; those in a --local domain, or one of the list
 local in borrownet.yaml, are asked of this machine's resolver. Names with an address
 under hosts in that file are asked of nobody.
@@ -37,6 +43,14 @@ is on the node already, and the agent's program, which is beside this one, is se
 into it and checked there before it is executed. That sidesteps what the cluster's
 policies say about images. It needs a shell, sha256sum and a writable directory in
 the image, and the right to create pods/attach.
+
+With --file all sessions that a file describes, or those named, are set up at once; they
+may be in several namespaces, contexts and clusters. Those that are up already stay as they
+are. Without -d they end with SIGINT or SIGTERM. docs/stack.md says what such a file may say.
+
+--redirect has this machine answer what programs of the session call a Service for: a copy
+that runs here, in a session of its own perhaps. It does so by the Service's names; its
+addresses, as in ORDERS_SERVICE_HOST, lead to the cluster. The cluster is unaffected.
 
 With --docker a container is kept whose network is the pod's; others join it by
 "docker run --network container:borrownet-SESSION" or network_mode in a compose file.
@@ -54,6 +68,7 @@ the exit code is what "up" without it would fail with.`
 const upExample = `  borrownet up --pod api -n shop
   borrownet up --pod deploy/api -c app -d --session mine
   borrownet up --pod api --agent-image target
+  borrownet up -f borrownet.yaml -d
   borrownet up --pod api --dry-run`
 
 const runLong = `Run a command as the pod. Its sockets, and those of all it starts, are in the
@@ -75,13 +90,17 @@ session of that target is taken or set up first, as by "borrownet up -d"; it sta
 until "borrownet down". Inside a borrowed shell the command is simply executed; if
 another session is named, it and all it starts are that session's.
 
+A single word, without --, that names a session in borrownet.yaml (or FILE) runs the command
+that is given for it there, in its directory and with its variables.
+
 The exit code is the command's; 125 if borrownet itself failed, 126 if the command
 could not be executed, 127 if it was not found.`
 
 const runExample = `  borrownet run -- curl http://orders
   borrownet run --session api -- go test ./...
   borrownet run --env LOG_LEVEL=debug --unset SENTRY_DSN -- ./server
-  borrownet run --pod deploy/api -n shop -- ./server`
+  borrownet run --pod deploy/api -n shop -- ./server
+  borrownet run api                     its command in borrownet.yaml`
 
 const shellLong = `Open your shell in a session that is up, with a marked prompt. Leaving the shell
 does not end the session. The exit code is the shell's; 125 if borrownet itself
@@ -161,7 +180,8 @@ The exit code is 0 whatever the answer is.`
 const explainDNSExample = `  borrownet explain dns orders
   borrownet explain dns _http._tcp.orders --type SRV`
 
-const downLong = `End a session: NAME, or the only one there is. The agent in the pod is parked, so
+const downLong = `End a session: NAME, or the only one there is; with --file those that a file
+describes. The agent in the pod is parked, so
 that the next "up" is quick, and leaves by itself; --stop-agent ends it now.`
 
 const demoLong = `Show the whole job on a cluster that lives inside this process: a pod to borrow, two
@@ -185,6 +205,9 @@ const demoExample = `  borrownet demo
 
 const demoCallLong = `Call a URL with the sockets and the resolver that any program has: http://HOST/PATH,
 tcp://HOST:PORT or udp://HOST:PORT, which are sent TEXT, or dns://NAME.`
+
+const demoRollLong = `Replace the pod of deploy/api in the demo that is up, as a rollout does: the session says
+so, its connections are reset, and it goes on at the new pod, whose address is another.`
 
 const composeLong = `Run the compose tool of this machine on your compose file, of which some services
 are pods: SERVICE has the network, the environment and the files of TARGET, all others

@@ -144,8 +144,8 @@ func addDefaultRoute(dev netlink.Link, a netip.Addr, table int) error {
 	if a.Is6() {
 		r.Scope = netlink.SCOPE_UNIVERSE
 	}
-	if err := netlink.RouteAdd(r); err != nil {
-		return fmt.Errorf("add default route from %v: %w", a, err)
+	if err := netlink.RouteReplace(r); err != nil {
+		return fmt.Errorf("set default route from %v: %w", a, err)
 	}
 	return nil
 }

@@ -16,17 +16,16 @@ import (
 // maxControl bounds one control message. Both ends are the same executable.
 const maxControl = 16 << 10
 
-// setup is what the daemon asks of the helper: the first and only message in
-// that direction. After it the control socket only tells, by closing, that the
-// daemon has gone.
+// setup is what the daemon asks of the helper, first of all. Later ones change
+// Addrs alone. By closing, the control socket tells that the daemon has gone.
 type setup struct {
-	Socket string       `json:"socket"`
+	Socket string       `json:"socket,omitempty"`
 	Addrs  []netip.Addr `json:"addrs"`
-	MTU    int          `json:"mtu"`
+	MTU    int          `json:"mtu,omitempty"`
 }
 
-// ready is the helper's answer. It carries the descriptor of the packet device
-// unless Failure is set.
+// ready is the helper's answer. The first one carries the descriptor of the packet
+// device unless Failure is set.
 type ready struct {
 	Kind     string   `json:"kind,omitempty"`
 	Index    int      `json:"index,omitempty"` // veth: interface the packet socket is bound to

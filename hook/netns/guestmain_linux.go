@@ -131,7 +131,7 @@ func stay(ctl *net.UnixConn) {
 	gone := make(chan struct{})
 	go func() { // ends with the control socket
 		defer close(gone)
-		_ = awaitEnd(ctl)
+		_ = obey(ctl, nil)
 	}()
 	select {
 	case <-gone:

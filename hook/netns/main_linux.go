@@ -1,9 +1,11 @@
 package netns
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"os/signal"
 	"slices"
@@ -74,8 +76,8 @@ func serve() error {
 	end := make(chan os.Signal, 1)
 	signal.Notify(end, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	gone := make(chan error, 1)
-	go func() { gone <- awaitEnd(ctl) }() // ends with the control socket
-	go svc.run()                          // ends at svc.close
+	go func() { gone <- obey(ctl, readdress) }() // ends with the control socket
+	go svc.run()                                 // ends at svc.close
 	select {
 	case err = <-gone:
 	case <-end:
@@ -91,16 +93,35 @@ func serve() error {
 	return err
 }
 
-// awaitEnd waits until the control socket closes.
-func awaitEnd(ctl *net.UnixConn) error {
+// obey waits until the control socket closes. What the daemon asks meanwhile is done by
+// readdress; nil does nothing.
+func obey(ctl *net.UnixConn, readdress func([]netip.Addr) ([]string, error)) error {
 	end := errAbandoned
+	b := make([]byte, maxControl)
 	for {
-		var b [1]byte
-		if n, err := ctl.Read(b[:]); err != nil || n == 0 {
+		n, err := ctl.Read(b)
+		if err != nil || n == 0 {
 			return end
 		}
-		if b[0] == goodbye {
+		switch {
+		case b[0] == goodbye:
 			end = nil
+			continue
+		case readdress == nil:
+			continue
+		}
+		var (
+			s setup
+			r ready
+		)
+		if err = json.Unmarshal(b[:n], &s); err == nil {
+			r.Warnings, err = readdress(s.Addrs)
+		}
+		if err != nil {
+			r.Failure = stageError(stageAddress, err)
+		}
+		if err := sendControl(ctl, r, -1); err != nil {
+			return end
 		}
 	}
 }

@@ -92,6 +92,7 @@ type Helper struct {
 	ctl    *net.UnixConn
 	done   chan struct{} // closed when the process was reaped
 	diag   int           // for abortAll in the place of a helper that was killed; -1 = none; wait closes it
+	orders sync.Mutex    // one at a time on ctl
 
 	mu      sync.Mutex
 	closing bool  // guarded by mu: the end is wanted

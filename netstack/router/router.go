@@ -75,7 +75,7 @@ type Config struct {
 
 // Router holds the flow table of one session.
 type Router struct {
-	session       []netip.Addr
+	session       atomic.Pointer[[]netip.Addr]
 	client, agent netip.Addr
 	remote        netip.Addr
 	resolver      netip.Addr
@@ -93,7 +93,6 @@ type Router struct {
 // New returns a Router for the addresses in cfg.
 func New(cfg Config) *Router {
 	r := &Router{
-		session:  plain(cfg.Session),
 		client:   cfg.Client.Unmap(),
 		agent:    cfg.Agent.Unmap(),
 		remote:   cfg.Remote,
@@ -102,6 +101,7 @@ func New(cfg Config) *Router {
 		log:      cfg.Logger,
 		start:    time.Now(),
 	}
+	r.SetSession(cfg.Session)
 	r.SetNameservers(cfg.Nameservers)
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
@@ -113,6 +113,16 @@ func New(cfg Config) *Router {
 	r.table = newTable(limit)
 	return r
 }
+
+// SetSession replaces Config.Session: the session has moved to another pod. See Forget.
+func (r *Router) SetSession(addrs []netip.Addr) {
+	addrs = plain(addrs)
+	r.session.Store(&addrs)
+}
+
+// Forget drops every flow, as when there is no other side any more, and returns the TCP flows that programs had opened, as
+// seen from the laptop.
+func (r *Router) Forget() []flow.Flow { return r.table.clear() }
 
 // SetNameservers replaces Config.Nameservers.
 func (r *Router) SetNameservers(addrs []netip.Addr) {
@@ -208,7 +218,7 @@ func (r *Router) open(p *packet, k key, who owner) owner {
 	return got
 }
 
-func (r *Router) isSession(a netip.Addr) bool    { return slices.Contains(r.session, a) }
+func (r *Router) isSession(a netip.Addr) bool    { return slices.Contains(*r.session.Load(), a) }
 func (r *Router) isNameserver(a netip.Addr) bool { return slices.Contains(*r.nameservers.Load(), a) }
 func (r *Router) isLocal(a netip.Addr) bool {
 	return slices.ContainsFunc(r.local, func(p netip.Prefix) bool { return p.Contains(a) })

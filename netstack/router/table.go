@@ -68,6 +68,14 @@ func keyOf(proto flow.Proto, local, remote netip.AddrPort) key {
 	}
 }
 
+// flow is k as seen from the laptop.
+func (k key) flow() flow.Flow {
+	end := func(a [16]byte, port uint16) netip.AddrPort {
+		return netip.AddrPortFrom(netip.AddrFrom16(a).Unmap(), port)
+	}
+	return flow.Flow{Proto: flow.Proto(k.proto), Src: end(k.local, k.localPort), Dst: end(k.remote, k.remotePort)}
+}
+
 // entry is a flow in the table.
 type entry struct {
 	key        key
@@ -261,6 +269,20 @@ func (t *table) evictLocked() bool {
 	t.removeLocked(victim)
 	t.evicted++
 	return true
+}
+
+// clear removes every flow and returns those of TCP that programs have opened.
+func (t *table) clear() []flow.Flow {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var out []flow.Flow
+	for k, e := range t.flows {
+		if (e.owner == session || e.owner == container) && flow.Proto(k.proto) == flow.TCP {
+			out = append(out, k.flow())
+		}
+		t.removeLocked(e)
+	}
+	return out
 }
 
 func (t *table) removeLocked(e *entry) {

@@ -36,6 +36,7 @@ type TunnelConfig struct {
 	// Dial opens and proves a carrier for a lane; nil on the agent, which gets them by Attach.
 	Dial    func(ctx context.Context, lane fairqueue.Lane) (io.ReadWriteCloser, error)
 	OnState func(link.State) // of the express lane, see link.Config.OnState
+	Grace   time.Duration    // of the express lane, see link.Config.Grace
 	Logger  *slog.Logger     // nil discards
 }
 
@@ -76,7 +77,7 @@ func NewTunnel(cfg TunnelConfig) (*Tunnel, error) {
 }
 
 func (t *Tunnel) linkConfig(lane fairqueue.Lane) link.Config {
-	cfg := link.Config{Logger: t.cfg.Logger, OnState: t.expressState}
+	cfg := link.Config{Logger: t.cfg.Logger, OnState: t.expressState, Grace: t.cfg.Grace}
 	if lane == fairqueue.Bulk {
 		cfg.Grace, cfg.OnState = bulkGrace, t.bulkState
 	}

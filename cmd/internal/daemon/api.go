@@ -50,6 +50,7 @@ type Event struct {
 type StateEvent struct {
 	State   session.State `json:"state"`
 	Problem *fault.Error  `json:"problem,omitempty"`
+	Moved   *session.Move `json:"moved,omitempty"` // the session goes on at another pod
 }
 
 // Downed is the answer to the end of a session.

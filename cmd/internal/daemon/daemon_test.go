@@ -65,7 +65,7 @@ func (o *fakeOpening) Start(ctx context.Context, name string, obs session.Observ
 		}
 		return nil, context.Cause(ctx)
 	}
-	s := &fakeSession{name: name, observe: obs.State}
+	s := &fakeSession{name: name, observe: obs.State, moved: obs.Moved}
 	o.opener.mu.Lock()
 	o.opener.sessions[o.ref] = s
 	o.opener.mu.Unlock()
@@ -81,6 +81,7 @@ func (o *fakeOpener) session(ref string) *fakeSession {
 type fakeSession struct {
 	name    string
 	observe func(session.State, *fault.Error)
+	moved   func(session.Move)
 	stopped atomic.Bool
 	closed  atomic.Bool
 }

@@ -9,6 +9,7 @@
 //	GET    /v1/sessions/{name}/place    session.Place
 //	GET    /v1/sessions/{name}/names?name=NAME&type=TYPE   dnsproxy.Explanation
 //	GET    /v1/sessions/{name}/way[?host=HOST]   session.Way
+//	GET    /v1/sessions/{name}/changes  stream of Event, until the session has ended
 //	DELETE /v1/sessions/{name}[?stop-agent=1]   Downed
 //
 // Every answer that is not 2xx is a fault.Error. A stream that breaks off ends

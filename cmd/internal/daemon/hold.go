@@ -48,8 +48,7 @@ func (c *Client) Up(ctx context.Context, req UpRequest, step func(string)) (*Hol
 		}
 		return nil, err
 	}
-	h := &Hold{body: resp.Body, events: bufio.NewScanner(resp.Body), cancel: cancel}
-	h.events.Buffer(nil, maxBody)
+	h := newHold(resp.Body, cancel)
 	if hello.Version != c.version {
 		h.Skewed = hello.Version
 	}

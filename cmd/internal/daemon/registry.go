@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/borrownet/borrownet/cmd/internal/fault"
 	"github.com/borrownet/borrownet/cmd/internal/session"
@@ -30,11 +31,11 @@ type entry struct {
 	ctx    context.Context         // done once somebody wants the session to end
 	gone   chan struct{}           // closed when the name is free again
 
-	mu      sync.Mutex
-	session Session // nil while it starts
-	state   session.State
-	problem *fault.Error
-	watch   chan StateEvent // of the owner; nil without one
+	mu       sync.Mutex
+	session  Session // nil while it starts
+	state    session.State
+	problem  *fault.Error
+	watchers map[chan StateEvent]bool
 }
 
 var (
@@ -110,7 +111,7 @@ func (r *registry) reserve(ctx context.Context, name string) (fresh, taken *entr
 	if old := r.entries[name]; old != nil {
 		return nil, old
 	}
-	e := &entry{name: name, gone: make(chan struct{}), state: session.Connecting}
+	e := &entry{name: name, gone: make(chan struct{}), state: session.Connecting, watchers: map[chan StateEvent]bool{}}
 	e.ctx, e.cancel = context.WithCancelCause(ctx)
 	r.entries[name] = e
 	return e, nil
@@ -156,34 +157,84 @@ func (e *entry) current() Session {
 	return e.session
 }
 
-// observe records a change of state and passes it to the owner, who sees the
-// latest if he is slow.
+// observe records a change of state and tells who watches.
 func (e *entry) observe(state session.State, problem *fault.Error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.state, e.problem = state, problem
-	if e.watch == nil {
-		return
-	}
-	select {
-	case <-e.watch: // an older change that nobody has read
-	default:
-	}
-	e.watch <- StateEvent{State: state, Problem: problem}
+	e.tellLocked(StateEvent{State: state, Problem: problem})
 }
 
-// watcher returns the channel of later changes.
-func (e *entry) watcher() <-chan StateEvent {
+// moved tells who watches that the session goes on at another pod.
+func (e *entry) moved(m session.Move) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.watch = make(chan StateEvent, 1)
-	return e.watch
+	e.tellLocked(StateEvent{State: e.state, Moved: &m})
+}
+
+// tellLocked sends ev to who watches; who is slow loses the oldest that he has not read.
+func (e *entry) tellLocked(ev StateEvent) {
+	for w := range e.watchers {
+		select {
+		case w <- ev:
+		default:
+			select {
+			case <-w:
+			default: // it was read meanwhile
+			}
+			w <- ev // only here it is written to, under mu
+		}
+	}
+}
+
+// maxUnread bounds the changes that wait for who watches.
+const maxUnread = 16
+
+// watch returns the channel of later changes, until stop is called.
+func (e *entry) watch() (changes <-chan StateEvent, stop func()) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	w := make(chan StateEvent, maxUnread)
+	e.watchers[w] = true
+	return w, func() {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		delete(e.watchers, w)
+	}
 }
 
 func (e *entry) lost() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.state == session.Lost
+}
+
+// settled returns the session, nil while it starts, and why it cannot be used. It waits a
+// while for one that is between two pods.
+func (e *entry) settled(ctx context.Context) (Session, *fault.Error) {
+	changes, stop := e.watch()
+	defer stop()
+	limit := time.NewTimer(settleWait)
+	defer limit.Stop()
+	for {
+		e.mu.Lock()
+		sess, state, problem := e.session, e.state, e.problem
+		e.mu.Unlock()
+		switch state {
+		case session.Lost:
+			return sess, problem
+		case session.Reattaching:
+		default:
+			return sess, nil
+		}
+		select {
+		case <-changes:
+		case <-limit.C:
+			return sess, problem
+		case <-ctx.Done():
+			return sess, problem
+		}
+	}
 }
 
 // status reports on e in whatever state it is.

@@ -41,6 +41,7 @@ func (s *server) handler() http.Handler {
 	mux.HandleFunc("GET "+pathSessions+"/{name}", s.status)
 	mux.HandleFunc("GET "+pathSessions+"/{name}/place", s.place)
 	mux.HandleFunc("GET "+pathSessions+"/{name}/names", s.names)
+	mux.HandleFunc("GET "+pathSessions+"/{name}/changes", s.changes)
 	mux.HandleFunc("GET "+pathSessions+"/{name}/way", s.way)
 	mux.HandleFunc("DELETE "+pathSessions+"/{name}", s.down)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -116,27 +117,29 @@ func (s *server) place(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// usable returns the session that r names, or answers why it is of no use.
+// settleWait is how long a request waits for a session that looks for another pod.
+const settleWait = 8 * time.Second
+
+// usable returns the session that r names if programs can run in it, or answers why
+// they cannot.
 func (s *server) usable(w http.ResponseWriter, r *http.Request) Session {
 	e := s.entry(w, r)
 	if e == nil {
 		return nil
 	}
-	e.mu.Lock()
-	sess, state, problem := e.session, e.state, e.problem
-	e.mu.Unlock()
+	sess, problem := e.settled(r.Context())
 	switch {
+	case problem != nil:
+		s.refuse(w, http.StatusConflict, problem)
+		return nil
 	case sess == nil:
 		s.refuse(w, http.StatusConflict, &fault.Error{
 			Code: fault.NoSession, Op: "use session", Object: e.name, Reason: "it is still being set up",
 			Hint: "wait for the `borrownet up` that sets it up",
 		})
-	case state == session.Lost && problem != nil:
-		s.refuse(w, http.StatusConflict, problem)
-	default:
-		return sess
+		return nil
 	}
-	return nil
+	return sess
 }
 
 // names explains how a program's query for a name is answered.

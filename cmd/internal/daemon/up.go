@@ -26,7 +26,8 @@ func (s *server) up(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.wg.Go(func() { s.end(e) })
-	watch := e.watcher()
+	changes, stop := e.watch()
+	defer stop()
 	status := e.status(r.Context(), true)
 	if !out.send(Event{Ready: &status}) {
 		// Nobody heard that the session is up, so nobody will take it down.
@@ -34,7 +35,7 @@ func (s *server) up(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if req.Owned {
-		s.attend(r.Context(), e, out, watch)
+		s.attend(r.Context(), e, out, changes)
 	}
 }
 
@@ -72,7 +73,7 @@ func (s *server) start(client context.Context, req UpRequest, out *stream) (*ent
 	// From when the client has left nobody counts on the name.
 	left := context.AfterFunc(client, func() { e.cancel(context.Cause(client)) })
 	defer left()
-	sess, err := opening.Start(ctx, e.name, session.Observer{Step: out.step, State: e.observe})
+	sess, err := opening.Start(ctx, e.name, session.Observer{Step: out.step, State: e.observe, Moved: e.moved})
 	if err == nil && ctx.Err() != nil {
 		err = errors.Join(context.Cause(ctx), sess.Close())
 	}
@@ -123,19 +124,42 @@ func (s *server) end(e *entry) {
 }
 
 // attend keeps an owned session's client informed until one of them ends.
-func (s *server) attend(client context.Context, e *entry, out *stream, watch <-chan StateEvent) {
+func (s *server) attend(client context.Context, e *entry, out *stream, changes <-chan StateEvent) {
+	if !tell(client, e, out, changes) {
+		e.cancel(errors.New("its borrownet up has ended"))
+	}
+}
+
+// tell sends changes to a client until it has gone, or the session, which it reports.
+func tell(client context.Context, e *entry, out *stream, changes <-chan StateEvent) (ended bool) {
 	for {
 		select {
 		case <-client.Done():
-			e.cancel(errors.New("its borrownet up has ended"))
-			return
+			return false
 		case <-e.gone:
 			out.send(Event{Ended: context.Cause(e.ctx).Error()})
-			return
-		case ev := <-watch:
+			return true
+		case ev := <-changes:
 			out.send(Event{State: &ev})
 		}
 	}
+}
+
+// changes serves who wants to hear what happens to a session, without owning it: first
+// how it is.
+func (s *server) changes(w http.ResponseWriter, r *http.Request) {
+	e := s.entry(w, r)
+	if e == nil {
+		return
+	}
+	changes, stop := e.watch()
+	defer stop()
+	out := newStream(w)
+	e.mu.Lock()
+	now := StateEvent{State: e.state, Problem: e.problem}
+	e.mu.Unlock()
+	out.send(Event{State: &now})
+	tell(r.Context(), e, out, changes)
 }
 
 // stream writes events, one JSON per line, each at once.

@@ -22,6 +22,9 @@ const (
 	pathResolve = "/v1/resolve"
 	pathAttach  = "/v1/attach"
 	pathAgents  = "/v1/agents"
+	pathFate    = "/v1/fate"
+	pathNext    = "/v1/successor"
+	pathRoll    = "/v1/roll"
 	pathDial    = "/v1/dial"
 	pathOffers  = "/v1/offers"
 

@@ -150,6 +150,32 @@ func (c *Client) Attach(ctx context.Context, t *kube.Target, spec kube.AgentSpec
 	return nil, fmt.Errorf("ask the demo: %w", errors.Join(lines.Err(), io.ErrUnexpectedEOF))
 }
 
+// Fate looks what has become of a target. In a world that has ended there is nothing.
+func (c *Client) Fate(ctx context.Context, t *kube.Target) (kube.Fate, error) {
+	var out kube.Fate
+	err := c.call(ctx, pathFate, t, &out)
+	if _, over := errors.AsType[*endedError](err); over {
+		return kube.Fate{Gone: "pod " + t.Pod + " no longer exists"}, nil
+	}
+	return out, err
+}
+
+// Successor finds the pod to go on with after t was lost; see World.Successor.
+func (c *Client) Successor(ctx context.Context, t *kube.Target) (*kube.Target, error) {
+	out := new(kube.Target)
+	err := c.call(ctx, pathNext, t, out)
+	if over, ok := errors.AsType[*endedError](err); ok {
+		// There will be no other: the next demo is another world.
+		return nil, &kube.Error{Op: "borrow", Object: "pod " + t.Pod, Reason: over.told.Reason, Hint: over.told.Hint, Err: kube.ErrGone}
+	}
+	return out, err
+}
+
+// Roll replaces the pod of deploy/api and returns the new one's name; see World.Roll.
+func (c *Client) Roll(ctx context.Context) (name string, err error) {
+	return name, c.call(ctx, pathRoll, struct{}{}, &name)
+}
+
 // Agents lists the agents on the target's pod. A world that has ended has none.
 func (c *Client) Agents(ctx context.Context, t *kube.Target) ([]kube.AgentState, error) {
 	var out []kube.AgentState

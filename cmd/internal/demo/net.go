@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"syscall"
 
@@ -26,29 +27,41 @@ const (
 // destination, else to the router, which says that there is no such host.
 type ether struct {
 	log    *slog.Logger
-	hosts  map[netip.Addr]*netstack.Stack
 	silent map[netip.Addr]bool // black holes
 	router *netstack.Stack
-	all    []*netstack.Stack
 	wg     sync.WaitGroup // one pump per stack, which ends with it
+
+	mu    sync.RWMutex
+	hosts map[netip.Addr]*netstack.Stack
+	all   []*netstack.Stack
 }
 
 func newEther(log *slog.Logger) *ether {
 	return &ether{log: log, hosts: map[netip.Addr]*netstack.Stack{}, silent: map[netip.Addr]bool{blackHole: true, blackHole6: true}}
 }
 
-// host makes the stack of a host with these addresses. All are made before
-// start.
+// host makes the stack of a host with these addresses, before start.
 func (e *ether) host(name string, addrs ...netip.Addr) (*netstack.Stack, error) {
 	s, err := netstack.New(netstack.Config{Name: name, Addrs: addrs, IPv6: true, Logger: e.log})
 	if err != nil {
 		return nil, err
 	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	e.all = append(e.all, s)
 	for _, a := range addrs {
 		e.hosts[a] = s
 	}
 	return s, nil
+}
+
+// join is host after start.
+func (e *ether) join(name string, addrs ...netip.Addr) (*netstack.Stack, error) {
+	s, err := e.host(name, addrs...)
+	if err == nil {
+		e.wg.Go(func() { e.pump(s) })
+	}
+	return s, err
 }
 
 // route makes the router.
@@ -105,11 +118,18 @@ func (e *ether) forward(pkt []byte) {
 	dst, ok := destination(pkt)
 	switch {
 	case !ok, e.silent[dst]:
-	case e.hosts[dst] != nil:
-		e.hosts[dst].Deliver(pkt)
+	case e.at(dst) != nil:
+		e.at(dst).Deliver(pkt)
 	default:
 		e.router.Deliver(pkt)
 	}
+}
+
+// at returns the stack that has the address, or nil.
+func (e *ether) at(a netip.Addr) *netstack.Stack {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	return e.hosts[a]
 }
 
 // destination returns the destination in the header of an IP packet.
@@ -125,8 +145,11 @@ func destination(pkt []byte) (netip.Addr, bool) {
 
 // close ends all stacks: their conns are reset.
 func (e *ether) close() error {
+	e.mu.RLock()
+	all := slices.Clone(e.all)
+	e.mu.RUnlock()
 	var errs []error
-	for _, s := range e.all {
+	for _, s := range all {
 		if err := s.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
 			errs = append(errs, fmt.Errorf("end network of the demo: %w", err))
 		}

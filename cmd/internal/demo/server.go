@@ -46,6 +46,9 @@ func (w *World) Serve(dir *rundir.Dir) (*Server, error) {
 	mux.HandleFunc("POST "+pathResolve, s.resolve)
 	mux.HandleFunc("POST "+pathAttach, s.attach)
 	mux.HandleFunc("POST "+pathAgents, s.agents)
+	mux.HandleFunc("POST "+pathFate, s.fate)
+	mux.HandleFunc("POST "+pathNext, s.successor)
+	mux.HandleFunc("POST "+pathRoll, s.roll)
 	mux.HandleFunc("POST "+pathDial, s.dial)
 	mux.HandleFunc("POST "+pathOffers, s.offers)
 	s.http = &http.Server{
@@ -140,6 +143,35 @@ func (s *Server) agents(w http.ResponseWriter, r *http.Request) {
 	if s.read(w, r, &t) {
 		s.answer(w, s.world.Agents(&t))
 	}
+}
+
+func (s *Server) fate(w http.ResponseWriter, r *http.Request) {
+	var t kube.Target
+	if s.read(w, r, &t) {
+		s.answer(w, s.world.Fate(&t))
+	}
+}
+
+func (s *Server) successor(w http.ResponseWriter, r *http.Request) {
+	var t kube.Target
+	if !s.read(w, r, &t) {
+		return
+	}
+	next, err := s.world.Successor(&t)
+	if err != nil {
+		s.refuse(w, http.StatusNotFound, err)
+		return
+	}
+	s.answer(w, next)
+}
+
+func (s *Server) roll(w http.ResponseWriter, _ *http.Request) {
+	name, err := s.world.Roll()
+	if err != nil {
+		s.refuse(w, http.StatusConflict, err)
+		return
+	}
+	s.answer(w, name)
 }
 
 func (s *Server) attach(w http.ResponseWriter, r *http.Request) {

@@ -99,3 +99,48 @@ func TestAgentDies(t *testing.T) {
 		t.Fatal("the session is not lost")
 	}
 }
+
+// TestRoll replaces the pod under a session, which goes on at the next.
+func TestRoll(t *testing.T) {
+	w, dir := serve(t)
+	opener := &session.Opener{Dir: dir, Keys: session.NewKeys(dir), Connect: func(f kube.Flags) (session.Cluster, error) {
+		return NewClient(dir, f), nil
+	}}
+	req := session.Request{Ref: "api", Hook: hook.Relay, IdleTTL: time.Minute, HardTTL: time.Hour, Kube: kube.Flags{Context: Context}}
+	opening, err := opener.Open(t.Context(), req, func(string) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	moved := make(chan session.Move, 1)
+	s, err := opening.Start(t.Context(), "api", session.Observer{
+		Step: func(string) {}, State: func(session.State, *fault.Error) {}, Moved: func(m session.Move) { moved <- m },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := s.Close(); err != nil {
+			t.Errorf("close session: %v", err)
+		}
+	}()
+	first := s.Place().Pod
+	name, err := NewClient(dir, kube.Flags{}).Roll(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case m := <-moved:
+		if m.From != first || m.To != name || !slices.Equal(m.Env, []string{"POD_NAME"}) {
+			t.Errorf("move %+v, want %s to %s", m, first, name)
+		}
+	case <-time.After(patience):
+		t.Fatal("the session does not go on")
+	}
+	st := s.Status(t.Context(), true)
+	if st.Target.Pod != name || st.RoundTrip == 0 || len(w.Agents(&kube.Target{UID: w.list()[0].uid})) != 1 {
+		t.Errorf("status %+v", st)
+	}
+	if err := s.StopAgent(t.Context()); err != nil {
+		t.Errorf("stop agent: %v", err)
+	}
+}

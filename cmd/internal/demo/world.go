@@ -29,10 +29,11 @@ type World struct {
 	cancel   context.CancelFunc
 	ether    *ether
 	services services
-	pods     []*pod
 	wg       sync.WaitGroup // agents
 
 	mu       sync.Mutex
+	pods     []*pod
+	rolled   int                 // pods that were replaced
 	agents   []*resident         // oldest first; one that has ended stays listed
 	nextPort uint16              // of an agent
 	carriers map[net.Conn]string // open ones, with their agent's container
@@ -91,15 +92,19 @@ func (w *World) addPod(app string, addrs []netip.Addr, more ...netip.Addr) (*net
 		return nil, err
 	}
 	w.pods = append(w.pods, &pod{
-		name: name, uid: rand.Text(), workload: "deploy/" + app, container: "app", addrs: addrs, stack: stack,
-		env: []string{
-			"APP_NAME=" + app,
-			"KUBERNETES_SERVICE_HOST=198.51.100.1", "KUBERNETES_SERVICE_PORT=443",
-			"ORDERS_SERVICE_HOST=" + ordersAddr.String(), "ORDERS_SERVICE_PORT=80",
-			"LEDGER_SERVICE_HOST=" + ledgerAddr.String(), fmt.Sprintf("LEDGER_SERVICE_PORT=%d", EchoPort),
-		},
+		name: name, uid: rand.Text(), workload: "deploy/" + app, container: "app", addrs: addrs, stack: stack, env: environment(app, name),
 	})
 	return stack, nil
+}
+
+// environment is that of the container of a pod.
+func environment(app, pod string) []string {
+	return []string{
+		"APP_NAME=" + app, "POD_NAME=" + pod,
+		"KUBERNETES_SERVICE_HOST=198.51.100.1", "KUBERNETES_SERVICE_PORT=443",
+		"ORDERS_SERVICE_HOST=" + ordersAddr.String(), "ORDERS_SERVICE_PORT=80",
+		"LEDGER_SERVICE_HOST=" + ledgerAddr.String(), fmt.Sprintf("LEDGER_SERVICE_PORT=%d", EchoPort),
+	}
 }
 
 // podSuffix ends the pods' names, as a ReplicaSet would have made it.
@@ -165,7 +170,7 @@ func (w *World) find(namespace, ref string) (*pod, error) {
 	} else {
 		return nil, &kube.Error{Op: "find", Object: ref, Reason: fmt.Sprintf("%q is no type that has pods here", kind), Hint: "known types: pod, deploy, svc"}
 	}
-	for _, p := range w.pods {
+	for _, p := range w.list() {
 		app := strings.TrimPrefix(p.workload, "deploy/")
 		isPod, isApp := name == p.name && (kind == "" || kind == "pod"), name == app && kind != "pod"
 		if isPod || isApp && (kind != "svc" || app != "api") {
@@ -179,7 +184,7 @@ func (w *World) find(namespace, ref string) (*pod, error) {
 // Targets are all that can be borrowed.
 func (w *World) Targets() []*kube.Target {
 	var out []*kube.Target
-	for _, p := range w.pods {
+	for _, p := range w.list() {
 		out = append(out, w.target(p, p.container))
 	}
 	return out
@@ -188,7 +193,7 @@ func (w *World) Targets() []*kube.Target {
 func (w *World) target(p *pod, container string) *kube.Target {
 	t := &kube.Target{
 		Context: Context, Namespace: Namespace, Pod: p.name, UID: p.uid, Container: container, Node: Node, Workload: p.workload, PodIPs: p.addrs,
-		Hostname: p.name,
+		Ready: true, Hostname: p.name,
 	}
 	for _, kv := range p.env {
 		name, _, _ := strings.Cut(kv, "=")
@@ -199,7 +204,7 @@ func (w *World) target(p *pod, container string) *kube.Target {
 
 // pod returns the pod with a uid, or nil.
 func (w *World) pod(uid string) *pod {
-	for _, p := range w.pods {
+	for _, p := range w.list() {
 		if p.uid == uid {
 			return p
 		}

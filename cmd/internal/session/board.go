@@ -16,23 +16,23 @@ func (s *Session) openPorts(o *Opener) error {
 	if err != nil {
 		return err
 	}
-	s.onClose(inside.Close)
+	s.onEnd(inside.Close)
 	name := socketName()
 	ln, err := o.Dir.Listen(name)
 	if err != nil {
 		return fmt.Errorf("serve programs: %w", err)
 	}
 	s.board = o.Dir.Path(name)
-	ctx, cancel := context.WithCancel(s.ctx)
+	ctx, cancel := context.WithCancel(s.life)
 	s.ports = newPorts(ctx, s.req.Publish, inside, s.log)
 	s.ports.dial, s.ports.sendUDP = s.locals.dialProgram, s.stack.SendUDP
 	s.locals.ports.Store(s.ports)
 	served, looked := make(chan error, 1), make(chan struct{})
 	go func() {
-		served <- (&switchboard.Server{Listener: ln, Handler: board{exchange: &exchange{s}, ports: s.ports}, Logger: s.log}).Run(ctx)
+		served <- (&switchboard.Server{Listener: ln, Handler: board{exchange: &exchange{s.ground}, ports: s.ports}, Logger: s.log}).Run(ctx)
 	}() // ends with ctx
 	go func() { defer close(looked); s.ports.run() }() // ends with ctx
-	s.onClose(func() error {
+	s.onEnd(func() error {
 		cancel()
 		<-looked
 		return <-served
@@ -50,7 +50,7 @@ type board struct {
 
 // OpenTCP opens a flow to the pod's own loopback too, as far as that is the session's.
 func (b board) OpenTCP(ctx context.Context, dst netip.AddrPort) (func(context.Context, *net.TCPConn), error) {
-	remote, err := b.session.openRemote(dst)
+	remote, err := b.session().openRemote(dst)
 	switch {
 	case err != nil:
 		return nil, err

@@ -16,7 +16,7 @@ const hostsFile = "/etc/hosts"
 // serveBroker serves the preload library in programs of the session.
 func (s *Session) serveBroker(o *Opener) error {
 	path, _, err := s.serveSocket(o, func(ctx context.Context, ln net.Listener) error {
-		return (&broker.Server{Listener: ln, Handler: desk{&exchange{s}}, Logger: s.log}).Run(ctx)
+		return (&broker.Server{Listener: ln, Handler: desk{&exchange{s.ground}}, Logger: s.log}).Run(ctx)
 	})
 	s.broker = path
 	return err
@@ -28,10 +28,10 @@ type desk struct{ *exchange }
 // Publish implements broker.Handler: in a session without a namespace listeners are
 // the laptop's own.
 func (d desk) Publish(_ context.Context, at netip.AddrPort, v6only bool) error {
-	if d.session.ports == nil {
+	if d.ground.ports == nil {
 		return nil
 	}
-	return d.session.ports.publish(at, v6only)
+	return d.ground.ports.publish(at, v6only)
 }
 
 // Resolve implements broker.Handler. As a C library does, it looks into the
@@ -42,5 +42,5 @@ func (d desk) Resolve(ctx context.Context, query []byte) []byte {
 			return reply
 		}
 	}
-	return d.session.dns.Answer(ctx, query, false)
+	return d.session().dns.Answer(ctx, query, false)
 }

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/borrownet/borrownet/agent/wire"
 	"github.com/borrownet/borrownet/netstack"
 	"github.com/borrownet/borrownet/netstack/fairqueue"
 	"github.com/borrownet/borrownet/netstack/router"
@@ -35,7 +36,7 @@ type fabric struct {
 
 	namespace atomic.Pointer[device] // nil until the helper runs
 	container atomic.Pointer[device] // nil until a container has joined
-	lost      atomic.Bool            // no tunnel any more: the stack refuses in its place
+	lost      atomic.Bool            // no tunnel for programs: the stack refuses in its place
 	wg        sync.WaitGroup         // pumps; each ends with the stack or the device it reads
 }
 
@@ -105,7 +106,7 @@ func (f *fabric) outward(v router.Verdict, b *[]byte) *[]byte {
 }
 
 func (f *fabric) fromStack(b *[]byte) *[]byte {
-	if f.lost.Load() {
+	if f.lost.Load() && !fromClient(*b) {
 		// The router lets the stack speak in nobody's name; refusals come in
 		// the name of those who cannot be reached any more. Who has no such flow
 		// ignores them.
@@ -152,11 +153,26 @@ func (f *fabric) into(at *atomic.Pointer[device], bufs [][]byte, offset int) {
 	}
 }
 
-// lose cuts the tunnel off: from now on the stack answers for it.
+// fromClient reports whether the stack sends a packet in its own name.
+func fromClient(pkt []byte) bool {
+	return len(pkt) >= 20 && pkt[0]>>4 == 4 && [4]byte(pkt[12:16]) == wire.ClientAddr.As4()
+}
+
+// lose cuts the tunnel off: from now on the stack answers for it. What is open is
+// reset, also where nobody sends.
 func (f *fabric) lose() {
 	f.lost.Store(true)
 	f.queue.close()
+	f.stack.Abort(wire.ClientAddr)
+	for _, open := range f.router.Forget() {
+		packet := [][]byte{netstack.Challenge(open)}
+		f.into(&f.namespace, packet, 0)
+		f.into(&f.container, packet, 0)
+	}
 }
+
+// regain lets programs use the tunnel that there is again.
+func (f *fabric) regain() { f.lost.Store(false) }
 
 // drops counts dropped packets by reason.
 func (f *fabric) drops() map[string]uint64 {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -34,21 +35,24 @@ const filesPrefix = "files-"
 
 // files are copies of the pod's volumes, in memory, that follow the originals.
 type files struct {
-	dir     string // "" = there are none
-	volumes []*volume
-	wg      sync.WaitGroup // who follows
+	dir string         // "" = there are none
+	why string         // why nothing may be copied, or ""
+	wg  sync.WaitGroup // who follows
 
-	mu sync.Mutex // guards the volumes' notes
+	mu      sync.Mutex
+	volumes []*volume // guarded by mu
 }
 
 // volume is the copy of one volume.
 type volume struct {
-	mount   kube.Mount
-	dir     *os.Root // nil if the volume cannot be had
-	path    string   // of dir
-	version string   // of the content; used by one goroutine
-	turn    int      // counts the versions
-	note    string   // guarded by files.mu: what is missing in the copy, or ""
+	mount kube.Mount // guarded by files.mu, but for Path
+	dir   *os.Root   // set under files.mu; nil if the volume cannot be had
+	path  string     // of dir
+	note  string     // guarded by files.mu: what is missing in the copy, or ""
+
+	mu      sync.Mutex
+	version string // guarded by mu: of the content
+	turn    int    // guarded by mu: counts the versions
 	// shared lets programs in containers read the copy, who may be other users there.
 	// Who is not in one does not get as far: the directory above is closed.
 	shared bool
@@ -61,46 +65,93 @@ type FileStatus struct {
 	Why    string `json:"why,omitempty"` // why not, or what of it is missing
 }
 
-// borrowFiles copies the container's volumes, and goes on to do so.
-func (s *Session) borrowFiles(ctx context.Context, o *Opener) error {
-	if len(s.target.Mounts) == 0 {
-		return nil
-	}
-	s.obs.Step("copying the pod's files")
-	name := filesPrefix + strings.TrimSuffix(strings.TrimPrefix(socketName(), "session-"), ".sock")
-	dir := o.Dir.Path(name)
-	if err := os.MkdirAll(filepath.Join(dir, "view"), 0o700); err != nil {
-		return &fault.Error{Code: fault.Laptop, Op: "make a place for the pod's files", Object: dir, Reason: err.Error(), Err: err,
-			Hint: "is there room? df -h " + o.Dir.String()}
-	}
-	s.files.dir = dir
-	s.onClose(s.files.close)
-	why := ""
-	if !inMemory(dir) {
-		why = "nothing of it may be on a disk, and " + o.Dir.String() + " is on one: set XDG_RUNTIME_DIR to a directory in memory"
-	}
-	for i, m := range s.target.Mounts {
-		v := &volume{mount: m, path: filepath.Join(dir, strconv.Itoa(i)), shared: s.req.Docker != nil}
-		switch {
-		case m.Why != "":
-		case why != "":
-			v.mount.Why = why
-		default:
-			v.mount.Why = view.Refuses(m.Path)
+// borrowFiles copies the volumes of the container at this pod, and goes on to do so.
+// Copies that there are from another pod follow this one.
+func (s *Session) borrowFiles(ctx context.Context) error {
+	if len(s.target.Mounts) > 0 && s.files.dir == "" {
+		s.step(s.log)("copying the pod's files")
+		if err := s.makeFilesDir(); err != nil {
+			return err
 		}
-		s.files.volumes = append(s.files.volumes, v)
-		if v.mount.Why != "" {
-			continue
-		}
+	}
+	for _, v := range s.files.match(s.target, s.req.Docker != nil) {
 		if err := s.copyVolume(ctx, v); err != nil {
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
-			v.mount.Why = err.Error()
+			s.files.refuse(v, err.Error())
 		}
 	}
-	s.files.wg.Go(s.followFiles)
 	return nil
+}
+
+// makeFilesDir makes the place for copies, and lets them follow from then on.
+func (s *Session) makeFilesDir() error {
+	name := filesPrefix + strings.TrimSuffix(strings.TrimPrefix(socketName(), "session-"), ".sock")
+	dir := s.opener.Dir.Path(name)
+	if err := os.MkdirAll(filepath.Join(dir, "view"), 0o700); err != nil {
+		return &fault.Error{Code: fault.Laptop, Op: "make a place for the pod's files", Object: dir, Reason: err.Error(), Err: err,
+			Hint: "is there room? df -h " + s.opener.Dir.String()}
+	}
+	f := &s.ground.files
+	f.dir = dir
+	if !inMemory(dir) {
+		f.why = "nothing of it may be on a disk, and " + s.opener.Dir.String() + " is on one: set XDG_RUNTIME_DIR to a directory in memory"
+	}
+	s.onEnd(f.close)
+	f.wg.Go(s.ground.followFiles)
+	return nil
+}
+
+// match takes note of the volumes at a target and returns those that have no copy yet.
+// shared is that of new ones.
+func (f *files) match(t *kube.Target, shared bool) []*volume {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var fresh []*volume
+	known := map[string]bool{}
+	for _, v := range f.volumes {
+		known[v.mount.Path] = true
+		i := slices.IndexFunc(t.Mounts, func(m kube.Mount) bool { return m.Path == v.mount.Path })
+		switch {
+		case i < 0:
+			v.mount.Why = "pod " + t.Pod + " has nothing there: what programs see is of the pod before"
+		case v.dir != nil:
+			v.mount.Volume, v.mount.Why = t.Mounts[i].Volume, t.Mounts[i].Why
+		}
+	}
+	for _, m := range t.Mounts {
+		if known[m.Path] {
+			continue
+		}
+		v := &volume{mount: m, shared: shared, path: filepath.Join(f.dir, strconv.Itoa(len(f.volumes)))}
+		switch {
+		case m.Why != "":
+		case f.why != "":
+			v.mount.Why = f.why
+		default:
+			v.mount.Why = view.Refuses(m.Path)
+		}
+		f.volumes = append(f.volumes, v)
+		if v.mount.Why == "" {
+			fresh = append(fresh, v)
+		}
+	}
+	return fresh
+}
+
+// refuse says why there is no copy of a volume.
+func (f *files) refuse(v *volume, why string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	v.mount.Why = why
+}
+
+// followed are the volumes that have a copy.
+func (f *files) followed() []*volume {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(f.volumes), func(v *volume) bool { return v.mount.Why != "" || v.dir == nil })
 }
 
 // copyVolume makes the first copy.
@@ -112,7 +163,9 @@ func (s *Session) copyVolume(ctx context.Context, v *volume) error {
 	if err != nil {
 		return err
 	}
+	s.files.mu.Lock()
 	v.dir = root
+	s.files.mu.Unlock()
 	if v.shared {
 		err = os.Chmod(v.path, 0o755)
 	}
@@ -120,20 +173,18 @@ func (s *Session) copyVolume(ctx context.Context, v *volume) error {
 }
 
 // followFiles brings changes until the session ends.
-func (s *Session) followFiles() {
+func (g *ground) followFiles() {
 	tick := time.NewTicker(filesEvery)
 	defer tick.Stop()
 	for {
 		select {
-		case <-s.ctx.Done():
+		case <-g.life.Done():
 			return
 		case <-tick.C:
 		}
-		for _, v := range s.files.volumes {
-			if v.mount.Why != "" {
-				continue
-			}
-			if err := s.syncVolume(s.ctx, v); err != nil && s.ctx.Err() == nil {
+		s := g.now.Load()
+		for _, v := range g.files.followed() {
+			if err := s.syncVolume(s.ctx, v); err != nil && g.life.Err() == nil {
 				s.log.Debug("files of the pod", "path", v.mount.Path, "err", err) // what is there stays
 			}
 		}
@@ -144,6 +195,8 @@ func (s *Session) followFiles() {
 func (s *Session) syncVolume(ctx context.Context, v *volume) error {
 	ctx, cancel := context.WithTimeout(ctx, filesTimeout)
 	defer cancel()
+	v.mu.Lock()
+	defer v.mu.Unlock()
 	got, err := s.control.files(ctx, v.mount.Path, v.version)
 	if err != nil || got.Version == v.version {
 		return err
@@ -249,9 +302,11 @@ func plainPath(name string) bool {
 	return true
 }
 
-// close removes the copies. The session's context must have ended.
+// close removes the copies. The session's life must have ended.
 func (f *files) close() error {
 	f.wg.Wait()
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	var errs []error
 	for _, v := range f.volumes {
 		if v.dir != nil {
@@ -264,10 +319,8 @@ func (f *files) close() error {
 // binds are the copies and where programs are to see them.
 func (f *files) binds() []view.Bind {
 	var out []view.Bind
-	for _, v := range f.volumes {
-		if v.mount.Why == "" {
-			out = append(out, view.Bind{Source: v.path, Target: v.mount.Path})
-		}
+	for _, v := range f.followed() {
+		out = append(out, view.Bind{Source: v.path, Target: v.mount.Path})
 	}
 	return out
 }

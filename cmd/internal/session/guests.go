@@ -77,7 +77,7 @@ func (s *Session) openToContainers(ctx context.Context, o *Opener) error {
 	if s.req.Docker == nil {
 		return nil
 	}
-	s.obs.Step("opening the session to containers")
+	s.step(s.log)("opening the session to containers")
 	g := &guests{session: s, socket: o.Dir.Path(GuestSocket(s.name)), first: make(chan error, 1)}
 	ln, err := netns.ListenGuests(g.socket)
 	if err != nil {
@@ -85,7 +85,7 @@ func (s *Session) openToContainers(ctx context.Context, o *Opener) error {
 			Hint: "is there room in " + o.Dir.String() + "? df -h " + o.Dir.String()}
 	}
 	g.wg.Go(func() { g.accept(ln) })
-	s.onClose(func() error {
+	s.onEnd(func() error {
 		err := ln.Close()
 		g.close()
 		return err
@@ -108,12 +108,12 @@ func (g *guests) start(ctx context.Context, owner string) error {
 		Name: name, Image: d.Image, Session: s.name, Owner: owner, Socket: g.socket, Resolver: guestResolver,
 		IPv6: HasIPv6(s.target.PodIPs), Publish: s.req.Publish.As,
 	}
-	s.obs.Step("starting container " + name)
+	s.step(s.log)("starting container " + name)
 	id, err := container.Start(ctx, e, spec)
 	if err != nil {
 		return err
 	}
-	s.onClose(func() error {
+	s.onEnd(func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), guestTimeout)
 		defer cancel()
 		err := container.Remove(ctx, e, id)
@@ -154,7 +154,7 @@ func (g *guests) accept(ln *net.UnixListener) {
 
 func (g *guests) welcome(c *net.UnixConn) error {
 	s := g.session
-	guest, err := netns.Welcome(s.ctx, c, netns.GuestConfig{Addrs: onePerFamily(s.target.PodIPs), MTU: wire.MTU, Admit: s.admitNetworks})
+	guest, err := netns.Welcome(s.life, c, netns.GuestConfig{Addrs: onePerFamily(s.target.PodIPs), MTU: wire.MTU, Admit: s.admitNetworks})
 	if err != nil {
 		return err
 	}

@@ -17,26 +17,34 @@ import (
 // dialTimeout bounds one attempt at a carrier.
 const dialTimeout = 15 * time.Second
 
+// linkSays is how much later than the tunnel its link may say why it has ended.
+const linkSays = time.Second
+
 // lastCarrier remembers how the last carrier was got.
 type lastCarrier struct {
 	mu       sync.Mutex
 	protocol string
-	err      error // of the last attempt, nil if it worked
-	ever     bool  // one was got before
+	err      error     // of the last attempt, nil if it worked
+	since    time.Time // of the first attempt that failed after one that worked
+	ever     bool      // one was got before
 }
 
 func (c *lastCarrier) got(protocol string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.protocol, c.err, c.ever = protocol, nil, true
+	c.protocol, c.err, c.ever, c.since = protocol, nil, true, time.Time{}
 }
 
-// failed records err and reports whether there ever was a carrier.
-func (c *lastCarrier) failed(err error) (ever bool) {
+// failed records err and reports whether there ever was a carrier, and for how long
+// there has been none.
+func (c *lastCarrier) failed(err error) (ever bool, since time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.err = err
-	return c.ever
+	if c.since.IsZero() {
+		c.since = time.Now()
+	}
+	return c.ever, time.Since(c.since)
 }
 
 func (c *lastCarrier) lastError() error {
@@ -63,7 +71,7 @@ func (s *Session) dialer(id link.Identity) func(context.Context, fairqueue.Lane)
 			s.carriers[lane].got(c.Protocol())
 			return c, nil
 		}
-		ever := s.carriers[lane].failed(err)
+		ever, since := s.carriers[lane].failed(err)
 		if s.ctx.Err() != nil || lane == fairqueue.Bulk {
 			return nil, err
 		}
@@ -71,7 +79,7 @@ func (s *Session) dialer(id link.Identity) func(context.Context, fairqueue.Lane)
 			return nil, errors.Join(link.ErrPermanent, err)
 		}
 		if ever {
-			if gone := s.agentGone(ctx); gone != nil {
+			if gone := s.agentGone(ctx, since); gone != nil {
 				return nil, errors.Join(link.ErrPermanent, gone)
 			}
 		}
@@ -96,19 +104,36 @@ func (s *Session) dialOnce(ctx context.Context, id link.Identity, lane fairqueue
 	return c, nil
 }
 
-// agentGone returns why the agent will not come back, or nil if it may.
-func (s *Session) agentGone(ctx context.Context) error {
-	agents, err := s.cluster.Agents(ctx, s.target)
+// Causes of a loss.
+var (
+	errPodGone    = errors.New("the pod is gone")
+	errAgentEnded = errors.New("the agent has ended")
+)
+
+// doubtAfter is how long a pod that is not ready may be out of reach before it is
+// given up for one of its workload that is ready: its node may be lost.
+const doubtAfter = 10 * time.Second
+
+// agentGone returns why the agent, which has been out of reach since, will not come
+// back, or nil if it may.
+func (s *Session) agentGone(ctx context.Context, since time.Duration) error {
+	fate, err := s.cluster.Fate(ctx, s.target)
 	if err != nil {
 		return nil // the API server does not answer either: that is not the agent's end
 	}
-	if len(agents) == 0 {
-		return s.lostFault(fmt.Sprintf("pod %s no longer exists", s.target.Pod), nil)
+	if fate.Gone != "" {
+		return s.lostFault(fate.Gone, errPodGone)
 	}
-	for _, a := range agents {
+	for _, a := range fate.Agents {
 		if a.Container == s.agent.Container && a.State == kube.StateTerminated {
-			return s.lostFault(fmt.Sprintf("the agent %s has ended (%s, exit code %d)", a.Container, a.Reason, a.ExitCode), nil)
+			return s.lostFault(fmt.Sprintf("the agent %s has ended (%s, exit code %d)", a.Container, a.Reason, a.ExitCode), errAgentEnded)
 		}
+	}
+	if fate.Ready || since < doubtAfter || s.stays() || s.target.Workload == "" {
+		return nil
+	}
+	if other, err := s.cluster.Successor(ctx, s.target); err == nil && other.Ready && other.UID != s.target.UID {
+		return s.lostFault(fmt.Sprintf("pod %s is not ready and does not answer: its node may be lost", s.target.Pod), errPodGone)
 	}
 	return nil
 }
@@ -123,10 +148,7 @@ func (s *Session) lostFault(reason string, cause error) *fault.Error {
 // linkState follows the express link; it is called from the link's goroutine.
 func (s *Session) linkState(st link.State) {
 	s.fabric.queue.setUp(fairqueue.Express, st == link.Up)
-	s.mu.Lock()
-	started := s.state == Ready || s.state == Reconnecting
-	s.mu.Unlock()
-	if !started {
+	if !s.is(Ready, Reconnecting) || s.now.Load() != s {
 		return
 	}
 	if st == link.Up {
@@ -141,41 +163,53 @@ func (s *Session) linkState(st link.State) {
 	s.become(Reconnecting, &fault.Error{Code: fault.NoDataPath, ID: "BN3302", Op: "reach the agent in", Object: "pod " + s.target.Namespace + "/" + s.target.Pod, Reason: "the connection was lost, trying again"})
 }
 
-// become changes the state and tells the observer. A lost session stays lost.
-func (s *Session) become(state State, problem *fault.Error) {
-	s.mu.Lock()
-	if s.state == Lost || s.closed {
-		s.mu.Unlock()
-		return
+// watch follows the session from pod to pod until it is closed or lost.
+func (s *Session) watch() {
+	for at := s; at != nil; {
+		problem, cause := at.awaitLoss()
+		switch {
+		case problem == nil:
+			return
+		case at.mayGoOn(cause):
+			at = at.goOn(problem, cause)
+		default:
+			at.lose(problem, errors.Is(cause, link.ErrPermanent))
+			return
+		}
 	}
-	s.state, s.problem = state, problem
-	s.mu.Unlock()
-	s.log.Info("session state", "state", string(state), "err", problem)
-	s.obs.State(state, problem)
 }
 
-// watch waits for the end of a part that the session cannot be without.
-func (s *Session) watch() {
-	var problem *fault.Error
-	var helper <-chan struct{} // nil without one
+// awaitLoss waits for the end of a part that the session cannot be without at this
+// pod, and returns what a person is told and the cause; nil if the session is closed.
+func (s *Session) awaitLoss() (*fault.Error, error) {
+	var (
+		problem *fault.Error
+		cause   error
+		helper  <-chan struct{} // nil without one
+	)
 	if s.helper != nil {
 		helper = s.helper.Done()
 	}
-	gone := false // the agent, for good
 	select {
-	case <-s.ctx.Done():
-		return
-	case err := <-s.linkEnd:
-		problem, gone = s.linkProblem(err), errors.Is(err, link.ErrPermanent)
+	case <-s.life.Done():
+		return nil, nil
+	case cause = <-s.linkEnd:
+		problem = s.linkProblem(cause)
 	case <-s.tunnel.Done():
 		problem = s.lostFault("the tunnel has ended", nil)
+		select {
+		case cause = <-s.linkEnd: // the link has ended first, and knows why
+			problem = s.linkProblem(cause)
+		case <-time.After(linkSays):
+		case <-s.life.Done():
+		}
 	case <-helper:
 		problem = s.lostFault(fmt.Sprintf("the helper of its network namespace has ended: %v", s.helper.Err()), s.helper.Err())
 	}
-	if s.ctx.Err() != nil {
-		return // Close ends the parts too
+	if s.life.Err() != nil {
+		return nil, nil // Close ends the parts too
 	}
-	s.lose(problem, gone)
+	return problem, cause
 }
 
 func (s *Session) linkProblem(err error) *fault.Error {
@@ -209,10 +243,8 @@ func (s *Session) lose(problem *fault.Error, gone bool) {
 
 // StopAgent ends the agent in the pod, which knows no other client.
 func (s *Session) StopAgent(ctx context.Context) error {
-	s.mu.Lock()
-	lost := s.state == Lost
-	s.mu.Unlock()
-	if lost {
+	s = s.now.Load()
+	if s.is(Lost, Reattaching) {
 		return nil
 	}
 	if err := s.control.stop(ctx); err != nil {

@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/netip"
@@ -62,6 +63,10 @@ type fakeCluster struct {
 	ended    bool  // the agent's container has terminated
 	attach   error // of Attach, if not nil
 	volumes  dirs  // of the pod
+	env      []string
+	gone     string       // why the pod is no more, or ""
+	next     *kube.Target // its successor; nil = there is none yet
+	unready  bool         // the pod is not ready
 }
 
 // dirs are volumes of a pod: directories of this machine by path.
@@ -87,7 +92,7 @@ func (c *fakeCluster) Attach(_ context.Context, _ *kube.Target, spec kube.AgentS
 		if err != nil {
 			return nil, err
 		}
-		c.agent = agenttest.Start(c.t, agent.Config{ClientKey: key, Network: c.world, Policy: agent.Policy{Localhost: spec.Localhost}, Env: []string{"GREETING=hello", "UNDECLARED=evil"}, Volumes: c.volumes})
+		c.agent = agenttest.Start(c.t, agent.Config{ClientKey: key, Network: c.world, Policy: agent.Policy{Localhost: spec.Localhost}, Env: append([]string{"GREETING=hello", "UNDECLARED=evil"}, c.env...), Volumes: c.volumes})
 		c.key = spec.ClientKey
 		c.attached++
 	}
@@ -98,9 +103,12 @@ type fakeCarrier struct{ io.ReadWriteCloser }
 
 func (fakeCarrier) Protocol() string { return kube.ProtocolSPDY }
 
-func (c *fakeCluster) Dial(ctx context.Context, _ *kube.Target, _ uint16, _ kube.Use) (kube.Carrier, error) {
+func (c *fakeCluster) Dial(ctx context.Context, t *kube.Target, _ uint16, _ kube.Use) (kube.Carrier, error) {
 	c.mu.Lock()
 	cut, a := c.cut, c.agent
+	if c.next != nil && t.UID != c.next.UID {
+		cut = errors.New("the pod is gone")
+	}
 	c.mu.Unlock()
 	if cut != nil {
 		return nil, cut
@@ -126,14 +134,40 @@ func (c *fakeCluster) breakCarriers(err error) {
 	c.carriers = nil
 }
 
-func (c *fakeCluster) Agents(context.Context, *kube.Target) ([]kube.AgentState, error) {
+func (c *fakeCluster) Fate(context.Context, *kube.Target) (kube.Fate, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s := kube.AgentState{Container: "borrownet-test", State: kube.StateRunning}
 	if c.ended {
 		s.State, s.Reason = kube.StateTerminated, "Completed"
 	}
-	return []kube.AgentState{s}, nil
+	return kube.Fate{Gone: c.gone, Ready: !c.unready, Agents: []kube.AgentState{s}}, nil
+}
+
+func (c *fakeCluster) Successor(_ context.Context, t *kube.Target) (*kube.Target, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.next != nil:
+		next := *c.next
+		return &next, nil
+	case c.gone == "":
+		same := *t
+		same.Ready = true
+		return &same, nil
+	}
+	return nil, &kube.Error{Op: "borrow", Object: "deploy/api in namespace shop", Reason: "it has no pods", Hint: "kubectl get pods"}
+}
+
+// roll replaces the pod by one with other addresses, whose agent is to be another.
+func (c *fakeCluster) roll(next *kube.Target) {
+	c.mu.Lock()
+	c.gone, c.next = "pod api-1 is being deleted", next
+	moved := *c.world
+	moved.Pod = next.PodIPs
+	c.world = &moved
+	c.mu.Unlock()
+	c.breakCarriers(nil)
 }
 
 func (c *fakeCluster) Close() error { return nil }
@@ -273,7 +307,26 @@ func (p program) connect(a netip.AddrPort, typ int) (*os.File, error) {
 	fd := p.socket(a, typ)
 	f := os.NewFile(uintptr(fd), a.String())
 	p.t.Cleanup(func() { f.Close() })
-	return f, unix.Connect(fd, sockaddr(a))
+	return f, connected(fd, unix.Connect(fd, sockaddr(a)))
+}
+
+// connected waits for the end of a connect(2) that a signal of Go's runtime has
+// interrupted: it goes on in the kernel.
+func connected(fd int, err error) error {
+	if err != unix.EINTR {
+		return err
+	}
+	for err == unix.EINTR {
+		_, err = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}, 10_000)
+	}
+	if err != nil {
+		return err
+	}
+	errno, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
+	if err == nil && errno != 0 {
+		err = unix.Errno(errno)
+	}
+	return err
 }
 
 func domain(a netip.AddrPort) int {

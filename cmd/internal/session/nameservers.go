@@ -143,7 +143,7 @@ func (n *nameservers) has(addr netip.AddrPort) bool {
 
 // ExplainName resolves name as for a program, and says how.
 func (s *Session) ExplainName(ctx context.Context, name, qtype string) (dnsproxy.Explanation, error) {
-	e, err := s.dns.Explain(ctx, name, qtype)
+	e, err := s.now.Load().dns.Explain(ctx, name, qtype)
 	if err != nil {
 		return e, &fault.Error{Code: fault.Usage, Op: "explain", Object: name, Reason: err.Error(), Err: err,
 			Hint: "borrownet explain dns orders --type A"}

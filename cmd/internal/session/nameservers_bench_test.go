@@ -51,7 +51,7 @@ func BenchmarkQuery(b *testing.B) {
 	})
 	ctx, cancel := context.WithCancel(b.Context())
 	l := &locals{ctx: ctx, stack: stack, nameservers: n, dns: proxy, queries: newQueries(ctx, proxy)}
-	l.udp = newUDPTable(stack, func(uint16) bool { return false })
+	l.udp = newUDPTable(stack, func(uint16) bool { return false }, nil)
 	stack.ForwardUDP(l.forwardUDP)
 	f := newFabric(router.New(router.Config{Session: []netip.Addr{pod}, Client: wire.ClientAddr, Agent: wire.AgentAddr, Nameservers: n.addrs()}), stack, log)
 	f.pumpStack()

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/borrownet/borrownet/agent/kube"
 	"github.com/borrownet/borrownet/cmd/internal/fault"
@@ -22,6 +23,8 @@ type Opener struct {
 	Logger *slog.Logger // nil discards
 	// Connect finds the cluster that a request is for; nil means Kubernetes.
 	Connect Connect
+	// Grace is how long a session waits for a carrier before it attaches anew; 0 = 180 s.
+	Grace time.Duration
 }
 
 // Connect returns the cluster that flags select. It asks the cluster nothing.
@@ -40,6 +43,8 @@ func Kubernetes(flags kube.Flags) (Cluster, error) {
 type Observer struct {
 	Step  func(string)
 	State func(State, *fault.Error)
+	// Moved is told when the session goes on at another pod, after it became Ready there; nil is told nothing.
+	Moved func(Move)
 }
 
 // Opening is a target that is about to be borrowed.
@@ -66,21 +71,26 @@ type Cluster interface {
 type cluster interface {
 	Attach(ctx context.Context, t *kube.Target, spec kube.AgentSpec, progress func(string)) (*kube.Agent, error)
 	Dial(ctx context.Context, t *kube.Target, port uint16, use kube.Use) (kube.Carrier, error)
-	Agents(ctx context.Context, t *kube.Target) ([]kube.AgentState, error)
+	Fate(ctx context.Context, t *kube.Target) (kube.Fate, error)
+	Successor(ctx context.Context, t *kube.Target) (*kube.Target, error)
 	Close() error
 }
 
 // Open finds the target of req. It changes nothing anywhere.
 func (o *Opener) Open(ctx context.Context, req Request, step func(string)) (*Opening, error) {
-	log := o.Logger
-	if log == nil {
-		log = slog.New(slog.DiscardHandler)
-	}
+	log := o.logger()
 	client, target, err := resolve(ctx, o.Connect, req, log, step)
 	if err != nil {
 		return nil, err
 	}
 	return &Opening{opener: o, req: req, cluster: client, target: target, log: log.With("target", target.Namespace+"/"+target.Pod)}, nil
+}
+
+func (o *Opener) logger() *slog.Logger {
+	if o.Logger == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return o.Logger
 }
 
 func resolve(ctx context.Context, connect Connect, req Request, log *slog.Logger, step func(string)) (Cluster, *kube.Target, error) {

@@ -157,6 +157,13 @@ func (q *queue) arrived(lane fairqueue.Lane, n uint64) {
 	}
 }
 
+// open makes the queue that of a new tunnel. Nobody may read for another one any more.
+func (q *queue) open() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.packets, q.closed, q.up = fairqueue.New[*[]byte](), false, [fairqueue.Lanes]bool{}
+}
+
 // close drops what is queued and makes pop return net.ErrClosed.
 func (q *queue) close() {
 	q.mu.Lock()

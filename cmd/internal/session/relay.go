@@ -25,10 +25,10 @@ func (s *Session) serveRelay(o *Opener) error {
 		return &fault.Error{Code: fault.Hook, Op: "make localhost ports the pod's", Reason: "that needs a network namespace for the session, and it has none",
 			Hint: "leave --remote-localhost out, or borrownet doctor", Err: errors.ErrUnsupported}
 	}
-	s.obs.Step("opening the relay")
+	s.step(s.log)("opening the relay")
 	var err error
 	s.socket, s.endHook, err = s.serveSocket(o, func(ctx context.Context, ln net.Listener) error {
-		return (&switchboard.Server{Listener: ln, Handler: &exchange{s}, Logger: s.log}).Run(ctx)
+		return (&switchboard.Server{Listener: ln, Handler: &exchange{s.ground}, Logger: s.log}).Run(ctx)
 	})
 	return err
 }
@@ -41,10 +41,10 @@ func (s *Session) serveSocket(o *Opener, run func(context.Context, net.Listener)
 	if err != nil {
 		return "", nil, fmt.Errorf("serve programs: %w", err)
 	}
-	ctx, cancel := context.WithCancel(s.ctx)
+	ctx, cancel := context.WithCancel(s.life)
 	done := make(chan error, 1)
 	go func() { done <- run(ctx, ln) }() // ends with ctx
-	s.onClose(func() error {
+	s.onEnd(func() error {
 		cancel()
 		return <-done
 	})
@@ -53,23 +53,26 @@ func (s *Session) serveSocket(o *Opener, run func(context.Context, net.Listener)
 
 // exchange opens flows for programs whose sockets are the laptop's own, and for
 // forwards and proxies, from the client's stack. It implements switchboard.Handler.
-type exchange struct{ session *Session }
+type exchange struct{ ground *ground }
+
+// session is at the pod where flows go now.
+func (e *exchange) session() *Session { return e.ground.now.Load() }
 
 // admit decides where dst is.
 func (e *exchange) admit(dst netip.AddrPort) error {
 	a := dst.Addr()
 	switch {
-	case e.session.locals.nameservers.has(dst):
+	case e.session().locals.nameservers.has(dst):
 		return nil
 	case a.IsLoopback(), a.IsUnspecified():
 		return switchboard.ErrLocal
-	case e.session.locals.isLocal(a) && a != wire.AgentAddr && a != wire.ClientAddr:
+	case e.session().locals.isLocal(a) && a != wire.AgentAddr && a != wire.ClientAddr:
 		return nil
-	case e.session.fabric.lost.Load(), a.IsMulticast(), a.IsLinkLocalUnicast() && a.Is6(), a == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
+	case e.session().fabric.lost.Load(), a.IsMulticast(), a.IsLinkLocalUnicast() && a.Is6(), a == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
 		return syscall.ENETUNREACH
 	case a == wire.AgentAddr, a == wire.ClientAddr:
 		return syscall.EHOSTUNREACH // the agent's control is not for programs
-	case a.Is6() && !HasIPv6(e.session.target.PodIPs):
+	case a.Is6() && !HasIPv6(e.session().target.PodIPs):
 		return syscall.ENETUNREACH
 	}
 	return nil
@@ -77,7 +80,7 @@ func (e *exchange) admit(dst netip.AddrPort) error {
 
 // OpenTCP implements switchboard.Handler.
 func (e *exchange) OpenTCP(ctx context.Context, dst netip.AddrPort) (func(context.Context, *net.TCPConn), error) {
-	s := e.session
+	s := e.session()
 	if err := e.admit(dst); err != nil {
 		return nil, err
 	}
@@ -103,11 +106,16 @@ func (e *exchange) OpenTCP(ctx context.Context, dst netip.AddrPort) (func(contex
 
 // dial connects to dst from where the session's policy says.
 func (e *exchange) dial(ctx context.Context, network string, dst netip.AddrPort) (net.Conn, error) {
-	if e.session.locals.isLocal(dst.Addr()) {
-		var d net.Dialer
-		return d.DialContext(ctx, network, dst.String())
+	if to, redirected := e.ground.redirects.target(dst); redirected {
+		if !to.IsValid() {
+			return nil, syscall.ECONNREFUSED
+		}
+		dst = to
+	} else if !e.session().locals.isLocal(dst.Addr()) {
+		return e.session().dialPod(ctx, network, dst)
 	}
-	return e.session.dialPod(ctx, network, dst)
+	var d net.Dialer
+	return d.DialContext(ctx, network, dst.String())
 }
 
 // OpenUDP implements switchboard.Handler.
@@ -115,7 +123,7 @@ func (e *exchange) OpenUDP(_ context.Context, dst netip.AddrPort) (func(context.
 	if err := e.admit(dst); err != nil {
 		return nil, err
 	}
-	if e.session.locals.nameservers.has(dst) {
+	if e.session().locals.nameservers.has(dst) {
 		return e.resolve, nil
 	}
 	return func(ctx context.Context, c *net.UDPConn) { e.exchange(ctx, c, dst) }, nil
@@ -129,7 +137,7 @@ func (*exchange) Attend(ctx context.Context) { <-ctx.Done() }
 
 // resolve answers the queries that arrive on c until ctx ends.
 func (e *exchange) resolve(ctx context.Context, c *net.UDPConn) {
-	l := e.session.locals
+	l := e.session().locals
 	defer context.AfterFunc(ctx, func() { c.SetReadDeadline(time.Unix(1, 0)) })()
 	buf := make([]byte, maxPacket)
 	for {
@@ -174,7 +182,7 @@ func (e *exchange) exchange(ctx context.Context, c *net.UDPConn, dst netip.AddrP
 		}
 		if pod == nil {
 			if pod, err = e.dial(ctx, "udp", dst); err != nil {
-				e.session.log.Debug("datagram not carried", "dst", dst.String(), "err", err)
+				e.session().log.Debug("datagram not carried", "dst", dst.String(), "err", err)
 				pod = nil
 				continue
 			}

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/borrownet/borrownet/agent/kube"
@@ -40,71 +41,59 @@ const (
 	helperTimeout = 15 * time.Second
 )
 
-// Session is a borrowed target.
+// Session is a borrowed target: what it has on the laptop, and what it has of the pod
+// that it is at. If that pod is lost it may go on at another one, as another Session on
+// the same ground; the exported methods are those of the session that there is now.
 type Session struct {
-	name    string
-	req     Request
-	target  *kube.Target
-	cluster cluster
-	obs     Observer
-	log     *slog.Logger
-	since   time.Time
-	ctx     context.Context // alive until Close
-	cancel  context.CancelFunc
-	wg      sync.WaitGroup // the link and the watch over the parts
+	*ground
+	target *kube.Target
+	log    *slog.Logger
+	born   time.Time
+	ctx    context.Context // alive until the session leaves the pod
+	cancel context.CancelFunc
+	wg     sync.WaitGroup // what ends with ctx
 
 	// Set by the steps of the start, in this order; immutable from then on.
 	key     *Key
 	agent   *kube.Agent
 	peer    wg.PublicKey
-	stack   *netstack.Stack
-	names   *nameservers
-	fabric  *fabric
 	tunnel  *wg.Tunnel
 	linkEnd chan error // the tunnel's end, once
 	control *control
 	info    wire.Info
 	dns     *dnsproxy.Proxy
-	locals  *locals
-	files   files
-	hook    Rung          // never hook.Auto
-	note    string        // why hook is not a better one
-	helper  *netns.Helper // nil if hook is a relayed one
-	socket  string        // of the helper, or of the relay
-	broker  string        // socket for the preload library
-	board   string        // socket by which programs publish ports; "" if hook is a relayed one
-	ports   *ports        // nil if hook is a relayed one
-	endHook func()        // ends the relay; nil unless hook is a relayed one
-	guests  *guests       // nil if containers cannot join
 
 	carriers [fairqueue.Lanes]lastCarrier
 	mesh     atomic.Pointer[Mesh] // as it was looked at last; nil = nothing is known
 
-	mu      sync.Mutex
-	state   State
-	problem *fault.Error   // guarded by mu: why it is not ready
-	undo    []func() error // guarded by mu: of the steps taken, in their order
-	closed  bool           // guarded by mu
+	counted bool // guarded by ground.mu: the tunnel is part of past
+
+	undoMu sync.Mutex
+	steps  []func() error // guarded by undoMu: how to undo those taken at this pod, in their order
+}
+
+// at returns a session of g at target that has nothing of it yet.
+func (g *ground) at(target *kube.Target, log *slog.Logger) *Session {
+	s := &Session{ground: g, target: target, log: log.With("session", g.name), born: time.Now(), linkEnd: make(chan error, 1)}
+	s.ctx, s.cancel = context.WithCancel(g.life)
+	return s
 }
 
 // Start borrows the target. If ctx ends or a step fails, what was done is
 // undone. The opening must not be used afterwards.
 func (o *Opening) Start(ctx context.Context, name string, obs Observer) (_ *Session, err error) {
-	s := &Session{
-		name: name, req: o.req, target: o.target, cluster: o.cluster, obs: obs,
-		log: o.log.With("session", name), since: time.Now(), state: Connecting, linkEnd: make(chan error, 1),
-	}
-	s.ctx, s.cancel = context.WithCancel(context.Background())
-	s.onClose(o.cluster.Close)
+	g := newGround(o, name, obs)
+	s := g.at(o.target, o.log)
+	g.now.Store(s)
+	g.onEndLast(o.cluster.Close)
 	defer func() {
 		if err != nil {
 			err = s.abort(ctx, err)
 		}
 	}()
 	steps := []func(context.Context) error{
-		func(ctx context.Context) error { return s.attach(ctx, o.opener.Keys) },
-		s.raiseStack, s.raiseLink, s.meetAgent, s.serveLocals,
-		func(ctx context.Context) error { return s.borrowFiles(ctx, o.opener) },
+		s.attach, s.raiseStack, s.raiseLink, s.meetAgent, s.resolveNames, s.serveLocals,
+		s.borrowFiles,
 		func(ctx context.Context) error { return s.openHook(ctx, o.opener) },
 		func(ctx context.Context) error { return s.openToContainers(ctx, o.opener) },
 	}
@@ -113,7 +102,7 @@ func (o *Opening) Start(ctx context.Context, name string, obs Observer) (_ *Sess
 			return nil, err
 		}
 	}
-	s.wg.Go(s.watch)
+	s.watching.Go(s.watch)
 	s.become(Ready, nil)
 	return s, nil
 }
@@ -129,15 +118,38 @@ func (s *Session) abort(ctx context.Context, err error) error {
 	return Explain(err)
 }
 
-// onClose remembers how to undo a step.
+// onClose remembers how to undo a step that was taken at this pod.
 func (s *Session) onClose(undo func() error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.undo = append(s.undo, undo)
+	s.undoMu.Lock()
+	defer s.undoMu.Unlock()
+	s.steps = append(s.steps, undo)
+}
+
+// retire ends the DNS proxy. It answers for the names of the laptop for as long as
+// nothing has taken the place of s.
+func (s *Session) retire() error {
+	if s.dns == nil {
+		return nil
+	}
+	return s.dns.Close()
+}
+
+// leave gives the pod back and joins what the session has of it. What there is on the
+// laptop stays.
+func (s *Session) leave() error {
+	s.cancel()
+	s.undoMu.Lock()
+	steps := s.steps
+	s.steps = nil
+	s.undoMu.Unlock()
+	err := s.undo(&steps)
+	s.wg.Wait()
+	return err
 }
 
 // attach takes the target's key and makes an agent run that knows it.
-func (s *Session) attach(ctx context.Context, keys *Keys) error {
+func (s *Session) attach(ctx context.Context) error {
+	keys := s.opener.Keys
 	ctx, cancel := context.WithTimeout(ctx, attachTimeout)
 	defer cancel()
 	key, err := keys.Take(keyOwner(s.target), s.req.HardTTL)
@@ -147,7 +159,7 @@ func (s *Session) attach(ctx context.Context, keys *Keys) error {
 	}
 	s.key = key
 	s.onClose(func() error { key.Release(); return nil })
-	s.agent, err = s.cluster.Attach(ctx, s.target, s.req.spec(key.Private.Public().String()), s.obs.Step)
+	s.agent, err = s.cluster.Attach(ctx, s.target, s.req.spec(key.Private.Public().String()), s.step(s.log))
 	if err != nil {
 		if key.Fresh() && !errors.Is(err, kube.ErrPlaced) {
 			err = errors.Join(err, key.Forget()) // no agent got it
@@ -175,13 +187,14 @@ func (s *Session) raiseStack(context.Context) error {
 		return fmt.Errorf("make network stack: %w", err)
 	}
 	s.names = newNameservers(resolvConf, s.log)
+	local := slices.Concat(s.req.Local, s.redirects.nets())
 	s.stack = stack
 	s.fabric = newFabric(router.New(router.Config{
 		Session: s.target.PodIPs, Client: wire.ClientAddr, Agent: wire.AgentAddr, Remote: wire.LoopbackAddr, Resolver: guestResolver,
-		Nameservers: s.names.addrs(), Local: s.req.Local, Logger: s.log,
+		Nameservers: s.names.addrs(), Local: local, Logger: s.log,
 	}), stack, s.log)
 	s.fabric.pumpStack()
-	s.onClose(func() error {
+	s.onEndLast(func() error {
 		s.fabric.queue.close() // unblocks the pumps
 		err := stack.Close()
 		s.fabric.wg.Wait()
@@ -192,19 +205,21 @@ func (s *Session) raiseStack(context.Context) error {
 		return err
 	})
 	s.locals = &locals{
-		ctx: s.ctx, stack: stack, nameservers: s.names, local: s.req.Local, remote: s.req.RemoteLocalhost, udp: newUDPTable(stack, s.hasUDPPort),
+		ctx: s.life, stack: stack, dns: presentNames{s.ground}, nameservers: s.names, local: local, remote: s.req.RemoteLocalhost,
+		redirects: s.redirects, udp: newUDPTable(stack, s.hasUDPPort, s.redirects),
 	}
 	return nil
 }
 
 // raiseLink opens the link to the agent and WireGuard over it.
 func (s *Session) raiseLink(context.Context) error {
-	s.obs.Step("opening the tunnel")
+	s.step(s.log)("opening the tunnel")
+	s.fabric.queue.open()
 	id := link.Identity{Private: s.key.Private, Peer: s.peer}
 	rand.Read(id.Session[:]) // never fails
 	tunnel, err := wg.NewTunnel(wg.TunnelConfig{
 		Private: s.key.Private, Peer: s.peer, MTU: wire.MTU, Packets: tunnelPort{s.fabric},
-		Dial: s.dialer(id), OnState: s.linkState, Logger: s.log,
+		Dial: s.dialer(id), OnState: s.linkState, Grace: s.opener.Grace, Logger: s.log,
 	})
 	if err != nil {
 		return fmt.Errorf("make tunnel: %w", err)
@@ -271,36 +286,53 @@ func (s *Session) noDataPath(err, cause error) error {
 	}
 }
 
-// serveLocals answers what programs send to the laptop itself and to its
-// resolvers.
-func (s *Session) serveLocals(context.Context) error {
+// resolveNames makes the DNS proxy that asks the pod's nameservers.
+func (s *Session) resolveNames(context.Context) error {
 	pod, err := dnsproxy.ParseResolvConf(strings.NewReader(s.info.Resolv))
 	if err != nil {
 		return fmt.Errorf("pod's resolver: %w", err)
 	}
 	var dialer net.Dialer
 	s.dns = dnsproxy.New(dnsproxy.Config{
-		Pod: pod, Dial: s.dialPod, Local: s.req.LocalNames, Hosts: s.req.Hosts, Logger: s.log,
+		Pod: pod, Dial: s.dialPod, Local: s.req.LocalNames, Logger: s.log,
+		Hosts: s.redirects.hosts(s.req.Hosts, s.target.Namespace, pod),
 		DialLaptop: func(ctx context.Context, network string, addr netip.AddrPort) (net.Conn, error) {
 			return dialer.DialContext(ctx, network, addr.String())
 		},
 	})
-	s.onClose(s.dns.Close)
 	s.dns.SetLaptop(s.names.conf())
-	s.wg.Go(func() {
-		s.names.follow(s.ctx, func() {
+	return nil
+}
+
+// serveLocals answers what programs send to the laptop itself and to its
+// resolvers.
+func (s *Session) serveLocals(context.Context) error {
+	s.tasks.Go(func() {
+		s.names.follow(s.life, func() {
 			s.fabric.router.SetNameservers(s.names.addrs())
-			s.dns.SetLaptop(s.names.conf())
+			s.now.Load().dns.SetLaptop(s.names.conf())
 		})
 	})
-	s.locals.dns, s.locals.queries = s.dns, newQueries(s.ctx, s.dns)
+	s.locals.queries = newQueries(s.life, s.locals.dns)
 	s.stack.ForwardTCP(maxDialing, s.locals.forwardTCP)
 	s.stack.ForwardUDP(s.locals.forwardUDP)
 	return nil
 }
 
+// presentNames answers DNS queries at the pod where the session is.
+type presentNames struct{ *ground }
+
+func (p presentNames) Answer(ctx context.Context, query []byte, udp bool) []byte {
+	return p.now.Load().dns.Answer(ctx, query, udp)
+}
+
+func (p presentNames) ServeTCP(ctx context.Context, c net.Conn) { p.now.Load().dns.ServeTCP(ctx, c) }
+
 // dialPod connects to addr from the pod, for the DNS proxy.
 func (s *Session) dialPod(ctx context.Context, network string, addr netip.AddrPort) (net.Conn, error) {
+	if s.fabric.lost.Load() {
+		return nil, &net.OpError{Op: "dial", Net: network, Addr: net.UDPAddrFromAddrPort(addr), Err: syscall.ENETUNREACH}
+	}
 	src := netip.AddrPortFrom(wire.ClientAddr, 0)
 	if addr.Addr().Is6() {
 		// The stack has no IPv6 address of its own.
@@ -374,7 +406,7 @@ func socketName() string {
 func (s *Session) openNamespace(ctx context.Context, o *Opener) error {
 	ctx, cancel := context.WithTimeout(ctx, helperTimeout)
 	defer cancel()
-	s.obs.Step("making the session's network namespace")
+	s.step(s.log)("making the session's network namespace")
 	s.socket = o.Dir.Path(socketName())
 	helper, err := netns.Start(ctx, netns.Config{
 		Exe: o.Helper, Socket: s.socket, Addrs: onePerFamily(s.target.PodIPs), MTU: wire.MTU, Logger: s.log,
@@ -385,7 +417,7 @@ func (s *Session) openNamespace(ctx context.Context, o *Opener) error {
 	s.mu.Lock()
 	s.helper = helper
 	s.mu.Unlock()
-	s.onClose(helper.Close)
+	s.onEnd(helper.Close)
 	s.fabric.open(helper)
 	return s.openPorts(o)
 }
@@ -412,30 +444,9 @@ func (s *Session) hasUDPPort(port uint16) bool {
 	return h != nil && hasUDPPort(h.Pid(), port)
 }
 
-// Close gives the target back: the agent stays parked. It joins everything that
-// the session started; later calls return net.ErrClosed.
-func (s *Session) Close() error {
-	s.mu.Lock()
-	if s.closed {
-		s.mu.Unlock()
-		return net.ErrClosed
-	}
-	s.closed = true
-	undo := s.undo
-	s.mu.Unlock()
-	s.cancel()
-	var errs []error
-	for _, f := range slices.Backward(undo) {
-		if err := f(); err != nil && !errors.Is(err, net.ErrClosed) {
-			errs = append(errs, err)
-		}
-	}
-	s.wg.Wait()
-	return errors.Join(errs...)
-}
-
 // Place returns what a program needs to run in the session.
 func (s *Session) Place() Place {
+	s = s.now.Load()
 	p := Place{
 		Remote: s.req.RemoteLocalhost, Session: s.name, Hook: s.hook, Socket: s.socket, Broker: s.broker, Ports: s.board, Addrs: onePerFamily(s.target.PodIPs),
 		Pod: s.target.Pod, Namespace: s.target.Namespace, Hostname: s.target.Hostname, Files: s.files.binds(),
@@ -443,11 +454,18 @@ func (s *Session) Place() Place {
 	if s.files.dir != "" {
 		p.Scratch = filepath.Join(s.files.dir, "view")
 	}
+	p.Env = s.environment()
+	return p
+}
+
+// environment is the container's: what its spec declares, as the agent told.
+func (s *Session) environment() []string {
+	var out []string
 	for _, kv := range s.info.Env {
 		name, _, _ := strings.Cut(kv, "=")
 		if s.target.Env.Declares(name) { // the agent is not trusted with more
-			p.Env = append(p.Env, kv)
+			out = append(out, kv)
 		}
 	}
-	return p
+	return out
 }

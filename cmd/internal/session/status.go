@@ -12,8 +12,10 @@ import (
 // gives the round trip and the agent's own figures; it waits for the answer no
 // longer than ctx.
 func (s *Session) Status(ctx context.Context, measure bool) Status {
+	s = s.now.Load()
 	s.mu.Lock()
-	out := Status{Session: s.name, State: s.state, Problem: s.problem}
+	past, counted := s.past, s.counted
+	out := Status{Session: s.name, State: s.state, Problem: s.problem, Moved: s.moved}
 	s.mu.Unlock()
 	if out.State == Reconnecting {
 		out.Problem = because(out.Problem, s.carriers[fairqueue.Express].lastError())
@@ -25,12 +27,30 @@ func (s *Session) Status(ctx context.Context, measure bool) Status {
 	out.Hook, out.HookNote, out.Since = s.hook, s.note, s.since
 	out.Files = s.files.status()
 	out.RemoteLocalhost, out.Local, out.LocalNames = s.req.RemoteLocalhost, s.req.Local, s.req.LocalNames
+	out.Redirects = s.req.Redirects
 	out.Publish, out.Ports = s.req.Publish, s.ports.list()
 	out.Container = s.guests.status()
 	if s.helper != nil {
 		out.Device = s.helper.Kind()
 	}
 	out.Traffic = Traffic{Flows: s.fabric.router.Stats().Flows, Drops: s.fabric.drops()}
+	if !counted {
+		s.tunnelStatus(&out)
+	}
+	out.Redials += past.redials
+	out.Traffic.BytesIn += past.bytesIn
+	out.Traffic.BytesOut += past.bytesOut
+	out.DNS = s.dns.Stats()
+	out.Agent = Agent{Container: s.agent.Container, Version: s.info.Version, Reused: s.agent.Reused, Expires: s.info.Expires, Ping: s.info.Ping}
+	if measure && out.State != Lost && out.State != Reattaching {
+		s.measure(ctx, &out)
+	}
+	out.Mesh = s.mesh.Load()
+	return out
+}
+
+// tunnelStatus adds what the tunnel is made of and has carried.
+func (s *Session) tunnelStatus(out *Status) {
 	for lane, name := range []*string{fairqueue.Express: &out.Carrier, fairqueue.Bulk: &out.BulkCarrier} {
 		l := s.tunnel.Stats(fairqueue.Lane(lane))
 		if l.Up {
@@ -40,13 +60,6 @@ func (s *Session) Status(ctx context.Context, measure bool) Status {
 		out.Traffic.BytesIn += l.BytesIn
 		out.Traffic.BytesOut += l.BytesOut
 	}
-	out.DNS = s.dns.Stats()
-	out.Agent = Agent{Container: s.agent.Container, Version: s.info.Version, Reused: s.agent.Reused, Expires: s.info.Expires, Ping: s.info.Ping}
-	if measure && out.State != Lost {
-		s.measure(ctx, &out)
-	}
-	out.Mesh = s.mesh.Load()
-	return out
 }
 
 // because adds to problem why the last attempt at a carrier failed, if it did:

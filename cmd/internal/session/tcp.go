@@ -34,6 +34,7 @@ type locals struct {
 	nameservers *nameservers
 	local       []netip.Prefix // destinations in the laptop's own network
 	remote      []uint16       // ports of localhost that are the pod's
+	redirects   *redirects
 	dns         dnsServer
 	udp         *udpTable
 	ports       atomic.Pointer[ports] // nil until the session has a namespace
@@ -49,6 +50,14 @@ type dnsServer interface {
 // forwardTCP decides about one connection that a program of the session opens.
 func (l *locals) forwardTCP(r *netstack.TCPRequest) {
 	dst := r.Flow().Dst
+	if to, redirected := l.redirects.target(dst); redirected {
+		if !to.IsValid() {
+			r.Reject(syscall.ECONNREFUSED)
+			return
+		}
+		l.relay(r, to)
+		return
+	}
 	switch {
 	case l.resolves(dst):
 		if c, err := r.Accept(); err == nil {

@@ -29,11 +29,14 @@ type Request struct {
 	// LocalNames are domains, as ParseDomain returns them, whose names the laptop's resolver is asked for.
 	LocalNames []string `json:"localNames,omitempty"`
 	// Hosts are the addresses of names that nobody is asked for.
-	Hosts map[string][]netip.Addr `json:"hosts,omitempty"`
+	Hosts     map[string][]netip.Addr `json:"hosts,omitempty"`
+	Redirects []Redirect              `json:"redirects,omitempty"`
 	// Docker asks for a network namespace that containers can join; nil = none.
 	Docker  *Docker       `json:"docker,omitempty"`
 	IdleTTL time.Duration `json:"idleTTL"`
 	HardTTL time.Duration `json:"hardTTL"`
+	// Stay keeps the session at its pod: when that goes the session is lost.
+	Stay bool `json:"stay,omitempty"`
 }
 
 // ParseDomain returns text, a domain, as Request.LocalNames has it.
@@ -45,12 +48,13 @@ type Rung = hook.Rung
 // State is where a session is in its life.
 type State string
 
-// The states. Connecting leads to Ready, Ready and Reconnecting alternate, Lost
-// is the end.
+// The states. Connecting leads to Ready, Ready and Reconnecting alternate, and from
+// either the session may have to leave its pod; Lost is the end.
 const (
 	Connecting   State = "connecting"   // being set up
 	Ready        State = "ready"        // the data path works
 	Reconnecting State = "reconnecting" // no carrier; flows wait
+	Reattaching  State = "reattaching"  // the pod or its agent is gone, flows are reset: another is looked for
 	Lost         State = "lost"         // the agent is gone for good
 )
 
@@ -91,7 +95,7 @@ type Traffic struct {
 type Status struct {
 	Session   string         `json:"session"`
 	State     State          `json:"state"`
-	Problem   *fault.Error   `json:"problem,omitempty"` // why it is lost or reconnecting
+	Problem   *fault.Error   `json:"problem,omitempty"` // why it is not ready
 	Target    Target         `json:"target"`
 	Hook      Rung           `json:"hook"`                     // never hook.Auto
 	HookNote  string         `json:"hookNote,omitempty"`       // why it is not a better one
@@ -104,13 +108,15 @@ type Status struct {
 	Agent     Agent          `json:"agent"`
 	Traffic   Traffic        `json:"traffic"`
 	DNS       dnsproxy.Stats `json:"dns"`
-	Mesh      *Mesh          `json:"mesh,omitempty"` // nil = the agent cannot tell
+	Mesh      *Mesh          `json:"mesh,omitempty"`  // nil = the agent cannot tell
+	Moved     *Move          `json:"moved,omitempty"` // how it came to this pod, if it was at another before
 
 	Container *ContainerStatus `json:"container,omitempty"` // nil = containers cannot join
 
 	RemoteLocalhost []uint16        `json:"remoteLocalhost,omitempty"`
 	Local           []netip.Prefix  `json:"local,omitempty"`
 	LocalNames      []string        `json:"localNames,omitempty"`
+	Redirects       []Redirect      `json:"redirects,omitempty"`
 	Publish         Publish         `json:"publish,omitzero"`
 	Ports           []PublishedPort `json:"ports,omitempty"` // of programs, on the laptop's loopback
 

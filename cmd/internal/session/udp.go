@@ -39,15 +39,16 @@ func (l *locals) forwardUDP(f flow.Flow, payload []byte) {
 type udpTable struct {
 	stack *netstack.Stack
 	// inside reports whether a program of the session has the UDP port.
-	inside func(port uint16) bool
-	wg     sync.WaitGroup // flows
+	inside    func(port uint16) bool
+	redirects *redirects
+	wg        sync.WaitGroup // flows
 
 	mu    sync.Mutex
 	flows map[flow.Flow]chan []byte
 }
 
-func newUDPTable(stack *netstack.Stack, inside func(uint16) bool) *udpTable {
-	return &udpTable{stack: stack, inside: inside, flows: map[flow.Flow]chan []byte{}}
+func newUDPTable(stack *netstack.Stack, inside func(uint16) bool, redirects *redirects) *udpTable {
+	return &udpTable{stack: stack, inside: inside, redirects: redirects, flows: map[flow.Flow]chan []byte{}}
 }
 
 // forward hands a datagram to its flow. It does not block.
@@ -83,7 +84,15 @@ func (t *udpTable) serve(ctx context.Context, f flow.Flow, in <-chan []byte) {
 		outbound(ctx, in, &clock{}, func(payload []byte) error { return t.stack.SendUDP(f.Src, f.Dst, payload) })
 		return
 	}
-	c, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(f.Dst))
+	dst := f.Dst
+	if to, redirected := t.redirects.target(dst); redirected {
+		if !to.IsValid() {
+			_ = t.stack.SendUnreachable(f, syscall.ECONNREFUSED)
+			return
+		}
+		dst = to
+	}
+	c, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(dst))
 	if err != nil {
 		_ = t.stack.SendUnreachable(f, err)
 		return

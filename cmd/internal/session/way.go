@@ -24,6 +24,7 @@ type Way struct {
 
 // Way resolves host for forwards and proxies.
 func (s *Session) Way(ctx context.Context, host string) (Way, error) {
+	s = s.now.Load()
 	w := Way{Socket: s.board, Pod: s.target.Namespace + "/" + s.target.Pod}
 	if s.hook.Relayed() {
 		w.Socket = s.socket

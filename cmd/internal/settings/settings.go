@@ -1,17 +1,19 @@
 // Package settings reads borrownet.yaml, which belongs to a project and stands
-// in its directory.
+// in its directory: what is the same for everybody who borrows there, and the
+// sessions and commands of a whole stack.
 package settings
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"net/netip"
 	"os"
+	"path/filepath"
+	"strings"
 
-	"sigs.k8s.io/yaml"
+	"go.yaml.in/yaml/v3"
 
 	"github.com/borrownet/borrownet/cmd/internal/fault"
 )
@@ -24,50 +26,134 @@ const maxSize = 1 << 20
 
 // Settings are what the file says.
 type Settings struct {
-	AgentImage string `json:"agentImage"`
+	AgentImage string `yaml:"agentImage"`
+	Kubeconfig string `yaml:"kubeconfig"` // relative to the file
+	Context    string `yaml:"context"`    // of sessions that name none
+	Namespace  string `yaml:"namespace"`  // of sessions that name none
+	Routing    `yaml:",inline"`
+	Sessions   map[string]Service `yaml:"sessions"`
+
+	path string // of the file
+}
+
+// Routing is what does not go through the pod. At the top of the file it is for every
+// session.
+type Routing struct {
 	// Publish, Local and RemoteLocalhost are values of the flags of these names, which add to them.
-	Publish         []string `json:"publish"`
-	Local           []string `json:"local"`
-	RemoteLocalhost []uint16 `json:"remoteLocalhost"`
+	Publish         []string `yaml:"publish"`
+	Local           []string `yaml:"local"`
+	RemoteLocalhost []uint16 `yaml:"remoteLocalhost"`
 	// Hosts are the addresses of names that nobody is asked for.
-	Hosts map[string]Addrs `json:"hosts"`
+	Hosts map[string]Addrs `yaml:"hosts"`
+	// Redirect names Services whose calls this machine answers, and where.
+	Redirect map[string]string `yaml:"redirect"`
+}
+
+// Service is a session of a stack, and what runs in it.
+type Service struct {
+	Pod        string `yaml:"pod"` // "" = the session's name
+	Container  string `yaml:"container"`
+	AgentImage string `yaml:"agentImage"`
+	Kubeconfig string `yaml:"kubeconfig"`
+	Context    string `yaml:"context"`
+	Namespace  string `yaml:"namespace"`
+	Hook       string `yaml:"hook"`
+	Stay       bool   `yaml:"stay"`
+	Routing    `yaml:",inline"`
+
+	Env     map[string]string `yaml:"env"`
+	EnvFile string            `yaml:"envFile"` // relative to the file
+	PodEnv  []string          `yaml:"podEnv"`
+	Unset   []string          `yaml:"unset"`
+	Dir     string            `yaml:"dir"` // where Command runs, relative to the file
+	Command Command           `yaml:"command"`
+}
+
+// Command is what `run SERVICE` runs.
+type Command []string
+
+// UnmarshalYAML takes a list of words, or a line for the shell.
+func (c *Command) UnmarshalYAML(n *yaml.Node) error {
+	if n.Kind == yaml.ScalarNode {
+		*c = Command{"/bin/sh", "-c", n.Value}
+		return nil
+	}
+	var words []string
+	if err := n.Decode(&words); err != nil || len(words) == 0 {
+		return fmt.Errorf("line %d: a command is a line for the shell, or a list of words", n.Line)
+	}
+	*c = words
+	return nil
 }
 
 // Addrs are one address, or a list of them.
 type Addrs []netip.Addr
 
-// UnmarshalJSON implements json.Unmarshaler.
-func (a *Addrs) UnmarshalJSON(text []byte) error {
-	var one netip.Addr
-	if err := json.Unmarshal(text, &one); err == nil && one.IsValid() {
-		*a = Addrs{one}
-		return nil
+// UnmarshalYAML takes an address or a list of some.
+func (a *Addrs) UnmarshalYAML(n *yaml.Node) error {
+	list := []*yaml.Node{n}
+	if n.Kind == yaml.SequenceNode {
+		list = n.Content
 	}
-	var list []netip.Addr
-	if err := json.Unmarshal(text, &list); err != nil || len(list) == 0 {
-		return fmt.Errorf("%s is not an IP address, or a list of them", text)
+	for _, one := range list {
+		addr, err := netip.ParseAddr(one.Value)
+		if err != nil {
+			return fmt.Errorf("line %d: %q is not an IP address, or a list of them", one.Line, one.Value)
+		}
+		*a = append(*a, addr)
 	}
-	*a = list
+	if len(*a) == 0 {
+		return fmt.Errorf("line %d: [] is not an IP address, or a list of them", n.Line)
+	}
 	return nil
 }
 
 // Read reads the file at path. A missing file says nothing.
 func Read(path string) (Settings, error) {
-	var s Settings
-	text, err := read(path)
+	s, err := Load(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return s, nil
+		return Settings{}, nil
 	}
+	return s, err
+}
+
+// Load reads the file at path, which must be there.
+func Load(path string) (Settings, error) {
+	text, err := read(path)
+	s := Settings{path: path}
 	if err == nil {
-		err = yaml.UnmarshalStrict(text, &s)
+		err = parse(text, &s)
 	}
 	if err != nil {
-		return Settings{}, &fault.Error{
-			Code: fault.Usage, Op: "read", Object: path, Reason: err.Error(), Err: err,
-			Hint: "what it may say: agentImage: REGISTRY/borrownet-agent:TAG; publish: [\"18080:8080\"]; local: [192.0.2.0/24, corp.example.org]; remoteLocalhost: [15000]; hosts: {db.example.org: 192.0.2.7}",
+		hint := "docs/stack.md says what it may say"
+		if errors.Is(err, fs.ErrNotExist) {
+			hint = "name the file of the stack: borrownet up -f " + Name
 		}
+		return Settings{}, &fault.Error{Code: fault.Usage, Op: "read", Object: path, Reason: reason(err), Err: err, Hint: hint}
 	}
 	return s, nil
+}
+
+// reason is an error without the path and the package that are said already.
+func reason(err error) string {
+	if p, ok := errors.AsType[*fs.PathError](err); ok {
+		return p.Err.Error()
+	}
+	return strings.TrimPrefix(strings.TrimPrefix(err.Error(), "yaml: "), "unmarshal errors:\n  ")
+}
+
+func parse(text []byte, s *Settings) error {
+	var doc yaml.Node
+	if err := yaml.Unmarshal(text, &doc); err != nil {
+		return err
+	}
+	if doc.Kind == 0 {
+		return nil // nothing but comments
+	}
+	if err := check(doc.Content[0]); err != nil {
+		return err
+	}
+	return doc.Decode(s)
 }
 
 func read(path string) ([]byte, error) {
@@ -82,3 +168,14 @@ func read(path string) ([]byte, error) {
 	}
 	return text, err
 }
+
+// Beside returns a path that the file names as a path from here.
+func (s Settings) Beside(path string) string {
+	if path == "" || filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(filepath.Dir(s.path), path)
+}
+
+// Path is the file's, "" if there is none.
+func (s Settings) Path() string { return s.path }

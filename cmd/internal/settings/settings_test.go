@@ -19,10 +19,10 @@ func TestReadNames(t *testing.T) {
 		t.Fatal(err)
 	}
 	got, err := Read(path)
-	want := Settings{Local: []string{"corp.example.org"}, Hosts: map[string]Addrs{
+	want := Settings{path: path, Routing: Routing{Local: []string{"corp.example.org"}, Hosts: map[string]Addrs{
 		"db.example.org":  {netip.MustParseAddr("192.0.2.7")},
 		"two.example.org": {netip.MustParseAddr("192.0.2.8"), netip.MustParseAddr("2001:db8::8")},
-	}}
+	}}}
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, %v", got, err)
 	}
@@ -33,8 +33,8 @@ func TestRead(t *testing.T) {
 		{"image", "agentImage: registry.example.org/agent:1\n", "registry.example.org/agent:1", ""},
 		{"routing", "agentImage: x\npublish: [\"18080:8080\"]\nlocal: [192.0.2.0/24]\nremoteLocalhost: [9901]\n", "x", ""},
 		{"empty", "", "", ""},
-		{"unknown_field", "agentimag: x\n", "", "unknown field"},
-		{"no_yaml", "a: [", "", "yaml"},
+		{"unknown_field", "agentimag: x\n", "", "line 1: there is no key agentimag at the top, did you mean agentImage?"},
+		{"no_yaml", "a: [", "", "line 1: did not find"},
 		{"no_address", "hosts: {db: nowhere}\n", "", "not an IP address"},
 		{"no_addresses", "hosts: {db: []}\n", "", "not an IP address"},
 		{"too_big", strings.Repeat("#", maxSize+1), "", "more than"},

@@ -1,0 +1,149 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/borrownet/borrownet/cmd/internal/fault"
+	"github.com/borrownet/borrownet/hook/netns"
+	"github.com/borrownet/borrownet/netstack"
+)
+
+// ground is what a session has on the laptop. It stays when the session goes on at
+// another pod: programs keep their namespace, their listeners and the sockets by which
+// they are served.
+type ground struct {
+	name    string
+	req     Request
+	cluster cluster
+	obs     Observer
+	opener  *Opener
+	since   time.Time
+	life    context.Context // alive until Close
+	end     context.CancelFunc
+	now     atomic.Pointer[Session] // at the pod that is borrowed, or was last
+
+	redirects *redirects
+
+	watching sync.WaitGroup // who waits for the loss of a pod and looks for the next
+	tasks    sync.WaitGroup // what else runs until life ends
+
+	// Set by the steps of the start, in this order; immutable from then on.
+	stack   *netstack.Stack
+	names   *nameservers
+	fabric  *fabric
+	locals  *locals
+	files   files
+	hook    Rung          // never hook.Auto
+	note    string        // why hook is not a better one
+	helper  *netns.Helper // nil if hook is a relayed one
+	socket  string        // of the helper, or of the relay
+	broker  string        // socket for the preload library
+	board   string        // socket by which programs publish ports; "" if hook is a relayed one
+	ports   *ports        // nil if hook is a relayed one
+	endHook func()        // ends the relay; nil unless hook is a relayed one
+	guests  *guests       // nil if containers cannot join
+
+	mu      sync.Mutex
+	state   State
+	problem *fault.Error   // guarded by mu: why it is not ready
+	moved   *Move          // guarded by mu: the last one
+	past    tally          // guarded by mu: of the tunnels that have ended
+	closed  bool           // guarded by mu
+	above   []func() error // guarded by mu: how to undo the steps that stand on the tunnel, in their order
+	below   []func() error // guarded by mu: and those it stands on
+}
+
+// tally counts what went through tunnels.
+type tally struct{ bytesIn, bytesOut, redials uint64 }
+
+func newGround(o *Opening, name string, obs Observer) *ground {
+	g := &ground{name: name, req: o.req, cluster: o.cluster, obs: obs, opener: o.opener, since: time.Now(), state: Connecting, redirects: newRedirects(o.req.Redirects)}
+	g.life, g.end = context.WithCancel(context.Background())
+	return g
+}
+
+// onEnd remembers how to undo a step that the tunnel does not need.
+func (g *ground) onEnd(undo func() error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.above = append(g.above, undo)
+}
+
+// onEndLast remembers how to undo a step that the tunnel needs.
+func (g *ground) onEndLast(undo func() error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.below = append(g.below, undo)
+}
+
+// step tells how the start goes on; later starts at other pods are for the log.
+func (g *ground) step(log *slog.Logger) func(string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.state == Connecting {
+		return g.obs.Step
+	}
+	return func(text string) { log.Info("session goes on", "step", text) }
+}
+
+// become changes the state and tells the observer. A lost session stays lost.
+func (g *ground) become(state State, problem *fault.Error) {
+	g.mu.Lock()
+	if g.state == Lost || g.closed {
+		g.mu.Unlock()
+		return
+	}
+	again := state == g.state && (problem == g.problem || problem != nil && g.problem != nil && problem.Error() == g.problem.Error())
+	g.state, g.problem = state, problem
+	g.mu.Unlock()
+	if !again {
+		g.obs.State(state, problem)
+	}
+}
+
+// is reports whether the session is in one of the states.
+func (g *ground) is(states ...State) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return slices.Contains(states, g.state)
+}
+
+// Close gives the target back: the agent stays parked. It joins everything that
+// the session started; later calls return net.ErrClosed.
+func (g *ground) Close() error {
+	g.mu.Lock()
+	if g.closed {
+		g.mu.Unlock()
+		return net.ErrClosed
+	}
+	g.closed = true
+	g.mu.Unlock()
+	g.end()
+	g.watching.Wait() // from now on it is at one pod, for good
+	at := g.now.Load()
+	errs := []error{g.undo(&g.above), at.retire(), at.leave(), g.undo(&g.below)}
+	g.tasks.Wait()
+	return errors.Join(errs...)
+}
+
+// undo undoes steps in reverse.
+func (g *ground) undo(steps *[]func() error) error {
+	g.mu.Lock()
+	list := *steps
+	*steps = nil
+	g.mu.Unlock()
+	var errs []error
+	for _, f := range slices.Backward(list) {
+		if err := f(); err != nil && !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}

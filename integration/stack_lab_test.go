@@ -1,0 +1,325 @@
+//go:build lab
+
+package integration
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// stackSize is how many namespaces and services in each the stack of the tests has. With
+// BORROWNET_SOAK it is one of twenty sessions over five namespaces.
+func stackSize() (namespaces, services int) {
+	if os.Getenv("BORROWNET_SOAK") != "" {
+		return 5, 4
+	}
+	return 3, 1
+}
+
+// stack is a stack of borrowed services, svc-0 and so on in each of the namespaces
+// stack-0 and so on. Session n-s is svc-s of stack-n.
+type stack struct {
+	t        *testing.T
+	file     string
+	sessions []string
+}
+
+func namespaceOf(n int) string { return fmt.Sprintf("stack-%d", n) }
+
+// makeStack makes the namespaces, their workloads and the Roles of the laptop's user, and
+// the file that describes the sessions.
+func makeStack(t *testing.T) *stack {
+	t.Helper()
+	namespaces, services := stackSize()
+	st := &stack{t: t}
+	var objects, file strings.Builder
+	fmt.Fprintf(&file, "sessions:\n")
+	for n := range namespaces {
+		fmt.Fprintf(&objects, "---\napiVersion: v1\nkind: Namespace\nmetadata: {name: %s}\n", namespaceOf(n))
+		for s := range services {
+			fmt.Fprintf(&objects, `---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: svc-%[2]d, namespace: %[1]s}
+spec:
+  selector: {matchLabels: {app: svc-%[2]d}}
+  template:
+    metadata: {labels: {app: svc-%[2]d}}
+    spec:
+      terminationGracePeriodSeconds: 1
+      automountServiceAccountToken: false
+      securityContext: {runAsNonRoot: true, runAsUser: 10001, seccompProfile: {type: RuntimeDefault}}
+      containers:
+      - name: app
+        image: lab.local/api:1
+        env:
+        - {name: POD_NAME, valueFrom: {fieldRef: {fieldPath: metadata.name}}}
+        securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: svc-%[2]d, namespace: %[1]s}
+spec:
+  selector: {app: svc-%[2]d}
+  ports: [{port: 80, targetPort: 8080}]
+`, namespaceOf(n), s)
+			session := fmt.Sprintf("s%d-%d", n, s)
+			st.sessions = append(st.sessions, session)
+			fmt.Fprintf(&file, "  %s: {pod: deploy/svc-%d, namespace: %s, publish: [none]}\n", session, s, namespaceOf(n))
+		}
+	}
+	kubectl(t, "apply", "-f", writeFile(t, objects.String()))
+	t.Cleanup(func() {
+		borrownet(t, "down", "--all")
+		for n := range namespaces {
+			kubectl(t, "delete", "namespace", namespaceOf(n), "--wait=false")
+		}
+	})
+	for n := range namespaces {
+		role := mustBorrownet(t, "rbac", "-n", namespaceOf(n), "--workloads", "--subject", "user:dev").stdout
+		kubectl(t, "apply", "-f", writeFile(t, role))
+	}
+	for n := range namespaces {
+		kubectl(t, "-n", namespaceOf(n), "wait", "--for=condition=Available", "deployments", "--all", "--timeout=120s")
+	}
+	st.file = filepath.Join(t.TempDir(), "borrownet.yaml")
+	if err := os.WriteFile(st.file, []byte(file.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return st
+}
+
+// sessionStatus is what `status -o json` says of a session, as far as the tests need it.
+type sessionStatus struct {
+	Session string
+	State   string
+	Target  struct {
+		Namespace, Pod string
+		PodIPs         []string
+	}
+	Moved *struct{ From, To, Why string }
+}
+
+func statuses(t *testing.T) map[string]sessionStatus {
+	t.Helper()
+	var list []sessionStatus
+	decode(t, borrownet(t, "status", "-o", "json").stdout, &list)
+	out := map[string]sessionStatus{}
+	for _, s := range list {
+		out[s.Session] = s
+	}
+	return out
+}
+
+// sees is what the service at url sees of a call from a session.
+func sees(t *testing.T, session, url string) seen {
+	t.Helper()
+	var s seen
+	decode(t, mustBorrownet(t, "run", "--session", session, "--", "curl", "-sS", "--max-time", "10", url).stdout, &s)
+	return s
+}
+
+// from reports whether the caller that was seen is the session's pod.
+func (s sessionStatus) from(remote string) bool {
+	for _, ip := range s.Target.PodIPs {
+		if strings.HasPrefix(remote, ip+":") || strings.HasPrefix(remote, "["+ip+"]:") {
+			return true
+		}
+	}
+	return false
+}
+
+// TestStack sets a stack up, has a call go through services of three namespaces, two of
+// them local, deletes a pod under a session, and takes the stack down.
+func TestStack(t *testing.T) {
+	st := makeStack(t)
+	begun := time.Now()
+	r := mustBorrownet(t, "up", "-f", st.file, "-d")
+	took := time.Since(begun)
+	t.Logf("%d sessions were up after %v", len(st.sessions), took.Round(100*time.Millisecond))
+	if want := fmt.Sprintf("%[1]d of %[1]d sessions are ready", len(st.sessions)); !strings.Contains(r.stderr, want) {
+		t.Errorf("up does not say %q: %v", want, r)
+	}
+	if again := mustBorrownet(t, "up", "-f", st.file, "-d"); strings.Count(again.stderr, "is up already") != len(st.sessions) {
+		t.Errorf("a second up: %v", again)
+	}
+	list := statuses(t)
+	for i, name := range st.sessions {
+		s := list[name]
+		if s.State != "ready" || s.Moved != nil {
+			t.Errorf("session %s: %+v", name, s)
+		}
+		if i%4 == 0 { // one of each namespace
+			if got := sees(t, name, "http://svc-0.stack-1/"); !s.from(got.Remote) {
+				t.Errorf("session %s was seen as %s, want %v", name, got.Remote, s.Target.PodIPs)
+			}
+		}
+	}
+	t.Run("chain", st.chain)
+	t.Run("pod_goes", st.podGoes)
+	mustBorrownet(t, "down", "-f", st.file, "--stop-agent")
+	waitFor(t, "nothing is left on the laptop", 15*time.Second, func() bool { return len(leftovers(t)) == 0 })
+}
+
+// relayProgram is a copy of a service: it answers a request with what the next service
+// says of its own call, and who it is itself.
+const relayProgram = `
+import http.server, os, sys, urllib.request
+class Relay(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        body = urllib.request.urlopen(sys.argv[2], timeout=10).read()
+        self.send_response(200)
+        self.send_header("X-Via", os.environ["BORROWNET_SESSION"] + " " + self.headers.get("X-Via", ""))
+        self.end_headers()
+        self.wfile.write(b'{"next":' + body + b',"me":"' + os.environ["BORROWNET_SESSION"].encode() + b'"}')
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Relay).serve_forever()
+`
+
+// chain has session s0-0 call svc-0.stack-1, which is redirected to a copy in session
+// s1-0, which calls svc-0.stack-2, redirected to a copy in session s2-0, which calls the
+// real svc-0.stack-0: three hops, each with its own identity.
+func (st *stack) chain(t *testing.T) {
+	script := writeFile(t, relayProgram)
+	hop := func(session, redirect, listen, next string) {
+		file := filepath.Join(t.TempDir(), "borrownet.yaml")
+		var n int
+		fmt.Sscanf(session, "s%d-0", &n)
+		text := fmt.Sprintf("redirect: {%s}\nsessions:\n  %s: {pod: deploy/svc-0, namespace: %s, publish: [none], command: [python3, %s, %q, %q]}\n",
+			redirect, session, namespaceOf(n), script, listen, next)
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		mustBorrownet(t, "down", session)
+		mustBorrownet(t, "up", "-f", file, "-d")
+		if listen == "" {
+			return
+		}
+		cmd := exec.Command("borrownet", "run", "-f", file, session)
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { cmd.Process.Signal(os.Interrupt); cmd.Wait() })
+	}
+	hop("s2-0", "", "13002", "http://svc-0.stack-0/")
+	hop("s1-0", "svc-0.stack-2: ':13002'", "13001", "http://svc-0.stack-2/")
+	hop("s0-0", "svc-0.stack-1: ':13001'", "", "")
+	list := statuses(t)
+	var text string
+	waitFor(t, "the copies answer", 20*time.Second, func() bool {
+		r := borrownet(t, "run", "--session", "s0-0", "--", "curl", "-sSf", "--max-time", "10", "http://svc-0.stack-1/")
+		text = r.stdout
+		return r.code == 0
+	})
+	var answer struct {
+		Me   string
+		Next struct {
+			Me   string
+			Next seen
+		}
+	}
+	if err := json.Unmarshal([]byte(text), &answer); err != nil {
+		t.Fatalf("%v: %s", err, text)
+	}
+	if answer.Me != "s1-0" || answer.Next.Me != "s2-0" || !list["s2-0"].from(answer.Next.Next.Remote) {
+		t.Errorf("the call went %+v, want s1-0, s2-0, then svc-0.stack-0 called from %v", answer, list["s2-0"].Target.PodIPs)
+	}
+	for session, url := range map[string]string{"s0-0": "http://svc-0.stack-2/", "s1-0": "http://svc-0.stack-0/"} {
+		if got := sees(t, session, url); !list[session].from(got.Remote) {
+			t.Errorf("session %s was seen as %s, want %v", session, got.Remote, list[session].Target.PodIPs)
+		}
+	}
+}
+
+// waiter is a program with a connection that nobody sends on.
+const waiter = `
+import errno, os, socket
+s = socket.create_connection(("svc-0.stack-1", 80), 10)
+s.settimeout(60)
+print("waiting", flush=True)
+try:
+    s.recv(1)
+    print("end", flush=True)
+except OSError as e:
+    print(errno.errorcode.get(e.errno, str(e)), flush=True)
+for i in range(200):
+    try:
+        socket.create_connection(("svc-0.stack-1", 80), 5).close()
+        print("again", os.environ["POD_NAME"], flush=True)
+        break
+    except OSError:
+        import time
+        time.sleep(0.1)
+`
+
+// podGoes deletes the pod of session s0-0 under a program.
+func (st *stack) podGoes(t *testing.T) {
+	before := statuses(t)["s0-0"]
+	cmd := exec.Command("borrownet", "run", "--session", "s0-0", "--", "python3", "-c", waiter)
+	var told strings.Builder
+	cmd.Stderr = &told
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	words := make(chan string)
+	go func() { // ends with the program
+		defer close(words)
+		buf := make([]byte, 100)
+		for {
+			n, err := out.Read(buf)
+			for word := range strings.Lines(string(buf[:n])) {
+				words <- strings.TrimSpace(word)
+			}
+			if err != nil {
+				return
+			}
+		}
+	}()
+	if got := <-words; got != "waiting" {
+		t.Fatalf("the program says %q: %s", got, told.String())
+	}
+	kubectl(t, "-n", "stack-0", "delete", "pod", before.Target.Pod, "--wait=false")
+	gone := time.Now()
+	if got := <-words; got != "ECONNRESET" {
+		t.Errorf("the old connection ends with %q, want ECONNRESET", got)
+	}
+	reset := time.Since(gone)
+	kubectl(t, "-n", "stack-0", "wait", "--for=condition=Available", "deployment/svc-0", "--timeout=60s")
+	ready := time.Now()
+	if got, want := <-words, "again "+before.Target.Pod; got != want {
+		t.Errorf("the program says %q, want %q: its environment cannot change", got, want)
+	}
+	t.Logf("old connection reset after %v, new ones %v after the successor was available", reset.Round(time.Millisecond), time.Since(ready).Round(time.Millisecond))
+	for range words {
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("the program: %v", err)
+	}
+	list := statuses(t)
+	s := list["s0-0"]
+	for _, want := range []string{"looks for a pod to go on with", "session s0-0 is pod " + s.Target.Pod + " now, it was " + before.Target.Pod, "POD_NAME changed"} {
+		if !strings.Contains(told.String(), want) {
+			t.Errorf("the program's terminal does not hear %q:\n%s", want, told.String())
+		}
+	}
+	if s.State != "ready" || s.Moved == nil || s.Moved.From != before.Target.Pod || s.Target.Pod == before.Target.Pod {
+		t.Errorf("status %+v", s)
+	}
+	if got := sees(t, "s0-0", "http://svc-0.stack-2/"); !s.from(got.Remote) {
+		t.Errorf("it was seen as %s, want %v", got.Remote, s.Target.PodIPs)
+	}
+	for name, other := range list {
+		if name != "s0-0" && (other.State != "ready" || other.Moved != nil) {
+			t.Errorf("session %s: %+v, want nothing to have happened to it", name, other)
+		}
+	}
+}
