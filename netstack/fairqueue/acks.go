@@ -55,9 +55,10 @@ func (a *Alarm) Set(ring func()) {
 // Rung lets Set work again.
 func (a *Alarm) Rung() { a.set = false }
 
-// Stop ends a; ring may be running.
+// Stop makes a like new; ring may be running.
 func (a *Alarm) Stop() {
 	if a.timer != nil {
 		a.timer.Stop()
 	}
+	a.set = false
 }

@@ -108,5 +108,11 @@ func TestAlarm(t *testing.T) {
 		if rung != 1 {
 			t.Errorf("rung %d times, the last time after Stop", rung)
 		}
+		a.Set(ring)
+		time.Sleep(2 * AckDelay)
+		synctest.Wait()
+		if rung != 2 {
+			t.Errorf("rung %d times, not again after Stop", rung)
+		}
 	})
 }

@@ -161,7 +161,7 @@ func (q *queue) arrived(lane fairqueue.Lane, n uint64) {
 func (q *queue) open() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.packets, q.closed, q.up = fairqueue.New[*[]byte](), false, [fairqueue.Lanes]bool{}
+	q.packets, q.closed, q.up = fairqueue.New(q.recycle), false, [fairqueue.Lanes]bool{}
 }
 
 // close drops what is queued and makes pop return net.ErrClosed.
