@@ -13,7 +13,7 @@ WITHFLUX = $(if $(FLUX),--flux)
 export VERSION REF
 
 .PHONY: help build hook agent-binaries demo agent-image setup test test-fast test-race test-hook test-lab test-mesh test-docker newcomer lint fmt fuzz soak bench
-.PHONY: demo-cluster lab-build lab-up lab-down lab-run docs clean
+.PHONY: demo-cluster lab-build lab-up lab-down lab-run docs tour man release release-check clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -94,6 +94,18 @@ lab-run: ## run CMD='…' as an unprivileged user on the laptop of the lab that 
 
 docs: build ## regenerate docs/cli from the program's own help
 	@hack/docs-cli.sh
+
+tour: ## regenerate docs/tour.md: a new user's first session, typed and recorded
+	@hack/tour.sh
+
+man: build ## bin/man: manual pages of every command
+	@bin/borrownet __tree | $(GO) run ./hack/mkman -version $(VERSION) -date $(shell git log -1 --format=%cs 2>/dev/null || echo 1970-01-01) -o bin/man
+
+release: ## bin/release: archives, Debian packages, agent images, bills of materials, krew and brew manifests, checksums
+	@hack/release.sh
+
+release-check: ## build a release twice, in different directories with caches of their own, and compare (slow)
+	@hack/release-check.sh
 
 clean: ## remove bin and test leftovers
 	rm -rf bin hook/lib/*

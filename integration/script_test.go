@@ -134,6 +134,8 @@ var elsewhere = map[string]string{
 	"up --agent-image": "TestPolicyAdmitsTheTargetsImage",
 	"up --dry-run":     "TestMissingVerbIsNamed",
 	"env --session":    "TestShellEnv",
+	"up --docker":      "TestDockerRun",
+	"compose":          "TestCompose", "compose --service": "TestCompose", "compose --build": "TestCompose",
 }
 
 // TestDocumentedCommandsAreTyped: each verb, and each of its flags, that README.md,
@@ -153,6 +155,10 @@ func TestDocumentedCommandsAreTyped(t *testing.T) {
 			continue
 		}
 		for _, w := range wordsOf(codeOf(readFile(t, name))) {
+			verb, _, _ := strings.Cut(w, " ")
+			if _, err := os.Stat(filepath.Join(root, "docs/cli/borrownet-"+verb+".md")); err != nil {
+				continue // what the program says of itself
+			}
 			seen++
 			if !typed[w] && elsewhere[w] == "" {
 				t.Errorf("%s shows `borrownet %s`, and no script types it", name, w)

@@ -200,7 +200,7 @@ var helpLines = []string{
 	"",
 	strong.Styled("what is shown"), "",
 	"ROUND TRIP        of a request to the agent and back, just now; × = no answer",
-	"IN/s OUT/s        bytes of the session's tunnel",
+	"IN/s OUT/s        bytes of the session's tunnel; to ask for this takes about 2 kB/s",
 	"FLOWS             connections and UDP flows of its programs",
 	"NAMES/s           DNS queries of its programs",
 }
