@@ -146,7 +146,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		return err
 	}
 	a.log.Info("agent starts", "version", a.cfg.Version, "peer", a.cfg.ClientKey.String(), "pod", a.addrs,
-		"memory", a.cfg.Memory, "oom_score_adj", oomScore(), "idle_ttl", a.cfg.IdleTTL.String(), "expires", a.expires.UTC().Format(time.RFC3339))
+		"metadata", a.cfg.Policy.Metadata, "memory", a.cfg.Memory, "oom_score_adj", oomScore(), "idle_ttl", a.cfg.IdleTTL.String(), "expires", a.expires.UTC().Format(time.RFC3339))
 
 	var wg sync.WaitGroup
 	wg.Go(func() { a.expire(ctx) })

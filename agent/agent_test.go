@@ -443,6 +443,29 @@ func TestLocalhost(t *testing.T) {
 	}
 }
 
+// TestMetadata: programs reach the metadata services that the agent was started for,
+// and no others.
+func TestMetadata(t *testing.T) {
+	allowed, other := netip.MustParseAddr("169.254.170.23"), netip.MustParseAddr("169.254.169.254")
+	_, c, _ := start(t, func(cfg *agent.Config) {
+		cfg.Policy.Metadata = []netip.Addr{allowed}
+		for _, a := range []netip.Addr{allowed, other} {
+			cfg.Network.(*agenttest.World).TCP[at(a, 80)] = func(conn net.Conn) { conn.Close() }
+		}
+	})
+	conn, err := dialErr(c, podIP, at(allowed, 80), 10*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn.Close()
+	if conn, err := dialErr(c, podIP, at(other, 80), 10*time.Second); !errors.Is(err, syscall.EHOSTUNREACH) {
+		if err == nil {
+			conn.Close()
+		}
+		t.Errorf("%s: %v, want no route to host", other, err)
+	}
+}
+
 // meshed is a world in which everything goes through a proxy.
 type meshed struct{ *agenttest.World }
 

@@ -84,6 +84,7 @@ func readVolume(dir *os.Root) (wire.Files, error) {
 				return err
 			case err != nil:
 				out.Skipped = append(out.Skipped, name+": "+reason(err))
+				out.Denied = out.Denied || errors.Is(err, fs.ErrPermission)
 			}
 		}
 		return nil
@@ -125,6 +126,9 @@ func read(dir *os.Root, name string, info fs.FileInfo, out *wire.Files, size *in
 
 // reason is an error without the name that it is about.
 func reason(err error) string {
+	if errors.Is(err, fs.ErrPermission) {
+		return fmt.Sprintf("the agent may not read it, being uid %d", os.Getuid())
+	}
 	var p *fs.PathError
 	if errors.As(err, &p) {
 		return p.Err.Error()

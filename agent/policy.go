@@ -15,7 +15,10 @@ type Policy struct {
 	// Localhost are TCP ports of the pod's loopback that are allowed, to the client
 	// itself, as wire.LoopbackAddr.
 	Localhost []uint16
-	PodIPs    []netip.Addr // the pod's own, where the ports of mesh proxies are refused
+	// Metadata are link-local addresses, and others of metadata services, that are
+	// allowed: where the node tells the pod from itself, or somebody has asked.
+	Metadata []netip.Addr
+	PodIPs   []netip.Addr // the pod's own, where the ports of mesh proxies are refused
 	// Nameservers are the pod's. Their port 53 is allowed wherever they are: a
 	// node's cache has a link-local address, a sidecar's the loopback's.
 	Nameservers []netip.Addr
@@ -24,17 +27,6 @@ type Policy struct {
 // kubeletPorts answer on the node's addresses: the kubelet's API, its read-only
 // and health ports and kube-proxy's.
 var kubeletPorts = []uint16{10248, 10249, 10250, 10255, 10256}
-
-// metadata are the addresses, outside of the link-local networks, at which
-// clouds hand out credentials and secrets of the node.
-var metadata = []netip.Addr{
-	netip.MustParseAddr("100.100.100.200"), // Alibaba
-	netip.MustParseAddr("168.63.129.16"),   // Azure
-	netip.MustParseAddr("192.0.0.192"),     // Oracle
-	netip.MustParseAddr("fd00:ec2::23"),    // EKS Pod Identity
-	netip.MustParseAddr("fd00:ec2::254"),   // EC2
-	netip.MustParseAddr("fd20:ce::254"),    // Google
-}
 
 // Refuses returns why dst is refused, or "" when it is allowed.
 func (p Policy) Refuses(dst netip.AddrPort) string {
@@ -50,11 +42,13 @@ func (p Policy) Refuses(dst netip.AddrPort) string {
 		return "unspecified address"
 	case ip.IsLoopback():
 		return "pod's loopback"
+	case slices.Contains(p.Metadata, ip):
+		return ""
 	case ip.IsLinkLocalUnicast():
 		return "link-local address"
 	case ip.IsMulticast() || ip == broadcast:
 		return "multicast or broadcast"
-	case slices.Contains(metadata, ip):
+	case wire.IsMetadata(ip):
 		return "cloud metadata"
 	case slices.Contains(p.HostIPs, ip) && slices.Contains(kubeletPorts, dst.Port()):
 		return "kubelet"

@@ -16,6 +16,7 @@ func TestPolicy(t *testing.T) {
 		HostIPs:     addrs("192.0.2.1", "2001:db8::1"),
 		PodIPs:      addrs("198.51.100.7", "2001:db8::7"),
 		Nameservers: addrs("169.254.20.10", "127.0.0.53", "fe80::53"),
+		Metadata:    addrs("169.254.170.23", "fd00:ec2::23"),
 	}
 	for to, want := range map[string]string{
 		"203.0.113.9:80":      "",
@@ -44,7 +45,9 @@ func TestPolicy(t *testing.T) {
 		"192.0.2.1:443":            "",
 
 		"169.254.169.254:80":     "link-local address",
-		"169.254.170.23:80":      "link-local address",
+		"169.254.170.23:80":      "", // allowed, as is the next
+		"[fd00:ec2::23]:80":      "",
+		"169.254.170.2:80":       "link-local address",
 		"[fe80::1%eth0]:80":      "link-local address",
 		"100.100.100.200:80":     "cloud metadata",
 		"168.63.129.16:80":       "cloud metadata",

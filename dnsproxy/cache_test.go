@@ -112,7 +112,7 @@ func TestCacheFollowsTheCluster(t *testing.T) {
 	})
 }
 
-// TestCacheFailures checks that failures are not kept.
+// TestCacheFailures checks that failures are kept for a second, and longer if there is one after the other.
 func TestCacheFailures(t *testing.T) {
 	for _, rcode := range []int{dns.RcodeServerFailure, dns.RcodeRefused, dns.RcodeFormatError, dns.RcodeNotImplemented} {
 		t.Run(dns.RcodeToString[rcode], func(t *testing.T) {
@@ -120,14 +120,52 @@ func TestCacheFailures(t *testing.T) {
 				srv := dnsproxytest.New(t, world()...)
 				srv.Handle(says(rcode))
 				p := newTestProxy(t, srv, plainConf("192.0.2.53"))
-				ask(t, p, question("www.example.org.", dns.TypeA), true)
+				first := ask(t, p, question("www.example.org.", dns.TypeA), true)
+				for i, ttl := range []time.Duration{1, 2, 4, 4} {
+					time.Sleep(ttl*time.Second - time.Nanosecond)
+					srv.Asked()
+					got := ask(t, p, question("www.example.org.", dns.TypeA), true)
+					if asked := srv.Asked(); got.Rcode != first.Rcode || len(asked) != 0 {
+						t.Errorf("%d: asked %q within %d s, got %v", i, asked, ttl, got)
+					}
+					time.Sleep(time.Nanosecond)
+					ask(t, p, question("www.example.org.", dns.TypeA), true)
+					if asked := srv.Asked(); len(asked) == 0 {
+						t.Errorf("%d: not asked after %d s", i, ttl)
+					}
+				}
 				srv.Handle(honest)
+				time.Sleep(maxFailureTTL)
 				if got := ask(t, p, question("www.example.org.", dns.TypeA), true); len(got.Answer) != 1 {
 					t.Errorf("got %v", got)
 				}
 			})
 		})
 	}
+}
+
+// TestCacheSilence checks that what nobody answers is not asked again at once, and that a program hears of it at once.
+func TestCacheSilence(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		srv := dnsproxytest.New(t, world()...)
+		srv.Handle(silent)
+		p := newTestProxy(t, srv, plainConf("192.0.2.53"))
+		for i, want := range []time.Duration{4 * time.Second, 0} {
+			start := time.Now()
+			got := ask(t, p, question("www.example.org.", dns.TypeA), true)
+			if took := time.Since(start); got.Rcode != dns.RcodeServerFailure || took != want {
+				t.Errorf("%d: %s after %v, want SERVFAIL after %v", i, dns.RcodeToString[got.Rcode], took, want)
+			}
+		}
+		if got := p.Stats(); got.Failed != 2 || got.Upstream != 2 {
+			t.Errorf("stats %+v", got)
+		}
+		srv.Handle(honest)
+		time.Sleep(minFailureTTL)
+		if got := ask(t, p, question("www.example.org.", dns.TypeA), true); len(got.Answer) != 1 {
+			t.Errorf("got %v", got)
+		}
+	})
 }
 
 // TestCacheKey checks what makes two questions one: not their case, which each answer keeps.

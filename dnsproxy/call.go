@@ -29,6 +29,7 @@ func (q query) key() query {
 // answer is what is known about a query.
 type answer struct {
 	msg      *dns.Msg      // shared by those who got it: copied, never changed
+	err      error         // of a failure that was kept; msg is nil then
 	age      time.Duration // since a nameserver gave it
 	from     Source
 	attempts []Attempt
@@ -63,11 +64,11 @@ func (p *Proxy) look(q query) *lookup {
 		return &lookup{answer: answer{msg: msg, from: FromOverride}}
 	}
 	key := q.key()
-	if found, hot := p.cache.get(key, time.Now()); found.msg != nil {
+	if found, hot := p.cache.get(key, time.Now()); found.from != "" {
 		if hot {
 			p.refresh(q, key)
 		}
-		return &lookup{answer: found}
+		return &lookup{answer: found, err: found.err}
 	}
 	l := &lookup{answer: answer{from: FromPod}}
 	if p.local.has(key.name) {
@@ -140,12 +141,24 @@ func (p *Proxy) run(q, key query, c *call) {
 	asked := time.Now() // a TTL counts from then on at the latest
 	if c.msg, c.err = r.exchange(ctx, q, c); c.err == nil {
 		scrub(c.msg, q)
-		if r == p.pod || r == p.laptop.Load() {
-			p.cache.put(key, c.msg, asked, r != p.pod)
-		}
+	}
+	if r == p.pod || r == p.laptop.Load() {
+		p.keep(key, c, asked, r != p.pod)
 	}
 	p.mu.Lock()
 	delete(p.calls, key)
 	p.mu.Unlock()
 	close(c.done)
+}
+
+// keep puts what became of a call into the cache. What is kept already, and not expired, is better than a failure.
+func (p *Proxy) keep(key query, c *call, asked time.Time, local bool) {
+	now := time.Now()
+	if c.err == nil && !isFailure(c.msg.Rcode) {
+		p.cache.put(key, c.msg, asked, local)
+		return
+	}
+	if found, _ := p.cache.get(key, now); found.msg == nil && p.ctx.Err() == nil {
+		p.cache.putFailure(key, c.msg, c.err, now, local)
+	}
 }

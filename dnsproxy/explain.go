@@ -107,7 +107,7 @@ func (t *trace) note(name string, qtype uint16, a answer, err error) {
 	} else {
 		s.Rcode, s.Records = dns.RcodeToString[a.msg.Rcode], len(a.msg.Answer)
 		if a.from != FromOverride {
-			s.TTL = uint32((timeToLive(a.msg) - a.age) / time.Second)
+			s.TTL = uint32(max(timeToLive(a.msg)-a.age, 0) / time.Second)
 		}
 	}
 	t.steps = append(t.steps, s)

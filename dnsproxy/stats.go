@@ -28,7 +28,7 @@ type Stats struct {
 	UpstreamErrors uint64 `json:"upstreamErrors"`
 	Coalesced      uint64 `json:"coalesced"`
 	Prefetched     uint64 `json:"prefetched"`
-	// Entries is how many answers the cache holds now, expired ones that nobody has asked for again included.
+	// Entries is how many answers and failures the cache holds now, expired ones that nobody has asked for again included.
 	Entries int `json:"entries"`
 }
 

@@ -2,8 +2,8 @@
 # usage: hack/e2e-build.sh [--mesh] [--flux]
 #
 # Builds what runs in the lab: borrownet, the agent's image, the image of an agent that
-# attacks its client, the end-to-end tests, the sample app that calls, and the bench, all
-# into bin/. With --mesh and --flux the lab has Istio and Flux too.
+# attacks its client, the end-to-end tests, the sample app that calls, the clients of
+# clouds and what stands in for the clouds, and the bench, all into bin/. With --mesh and --flux the lab has Istio and Flux too.
 set -euo pipefail
 case "${1-}" in -h | --help) sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"; exit 0 ;; esac
 cd "$(dirname "$0")/.."
@@ -19,6 +19,7 @@ $GO run ./hack/mkimage -ref lab.local/hostile-agent:1 -arch "$($GO env GOARCH)" 
 $GO test -c -tags lab -o bin/integration.test ./integration
 $GO build -o bin/caller ./integration/apps/caller
 $GO build -o bin/bench ./integration/bench
+hack/cloud-build.sh
 # Resolvers of other C libraries, where there are compilers for them.
 $GO build -o bin/resolve-go ./integration/apps/resolve
 if command -v cc >/dev/null; then CGO_ENABLED=1 $GO build -o bin/resolve-cgo ./integration/apps/resolve; fi

@@ -119,6 +119,16 @@ shell_image() {
     rm -rf "$tree"
 }
 
+# named_image PROGRAM OUT: the image of an app whose user has a name, which the kubelet
+# cannot tell from root.
+named_image() {
+  local users=$cache/build/api-named.passwd
+  echo 'app:x:10002:10002::/:/api' >"$users"
+  "$GO" run ./hack/mkimage -arch "$("$GO" env GOARCH)" -ref lab.local/api-named:1 -user app -entrypoint /api \
+    -file "$1:/api:0755" -file "$users:/etc/passwd:0644" -o "$2" &&
+    rm "$users"
+}
+
 istio=$lab/istio
 
 istio_key() { hash $istio/go.mod $istio/go.sum $istio/cmd/"$1"/*.go; }
@@ -267,7 +277,7 @@ mkdir -p "$cache/build" "$cache/kits" bin
 exec 9>"$cache/build.lock"
 flock 9 # two builds at once would write the same files
 
-mapfile -t lab_sources < <(find $lab -path $lab/coredns -prune -o -path $lab/istio -prune -o -path $lab/flux -prune -o -path $lab/cmd/hyperkube -prune -o -path $lab/cmd/pause -prune -o -type f \
+mapfile -t lab_sources < <(find $lab -path $lab/coredns -prune -o -path $lab/istio -prune -o -path $lab/flux -prune -o -path $lab/cloud -prune -o -path $lab/cmd/hyperkube -prune -o -path $lab/cmd/pause -prune -o -type f \
   \( -name '*.go' -o -path '*/config/*' -o -path '*/manifests/*' \) ! -name '*_test.go' -print | LC_ALL=C sort)
 mapfile -t app_sources < <(find integration/apps -name '*.go' ! -name '*_test.go' | LC_ALL=C sort)
 mapfile -t image_sources < <(find hack/mkimage agent/image -name '*.go' ! -name '*_test.go' | LC_ALL=C sort)
@@ -302,7 +312,9 @@ if [ ! -e "$kit" ]; then
   for app in api orders ledger caller; do
     binary=$(cached "$app" "$apps" compile . "./integration/apps/$app" "-s -w")
     put "$(image $app 10001:10001 "$binary" "$apps")" images/$app.tar
-    [ $app != api ] || put "$(cached api-shell.tar "$apps-$(hash hack/lab-build.sh "$(readlink -f /bin/sh)")" shell_image "$binary")" images/api-shell.tar
+    [ $app = api ] || continue
+    put "$(cached api-shell.tar "$apps-$(hash hack/lab-build.sh "$(readlink -f /bin/sh)")" shell_image "$binary")" images/api-shell.tar
+    put "$(cached api-named.tar "$apps-$(hash hack/lab-build.sh)" named_image "$binary")" images/api-named.tar
   done
   put_parts mesh "${mesh_parts[@]}"
   put_parts flux "${flux_parts[@]}"

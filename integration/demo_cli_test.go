@@ -58,6 +58,7 @@ func TestDemoIsListed(t *testing.T) {
 			{[]string{"up", "--context", "demo", "--pod", ""}, list.Targets[0].PodNames[0] + "\n"},
 			{[]string{"up", "--context", "demo", "-n", ""}, "shop\n"},
 			{[]string{"up", "--context", ""}, "demo\n"},
+			{[]string{"up", "--context", "demo", "--pod", "deploy/api", "-c", ""}, "app\n"},
 			{[]string{"up", "--hook", ""}, "preload-relay\n"},
 			{[]string{"run", "--session", ""}, "api\tshop/" + list.Targets[0].PodNames[0] + "\n"},
 			{[]string{"down", ""}, "api\t"},

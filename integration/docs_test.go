@@ -158,3 +158,32 @@ func TestProofNamesTests(t *testing.T) {
 		t.Error("docs/proof.md has no rows")
 	}
 }
+
+// TestPitfallsNameTests: docs/pitfalls.md names only tests and benchmark rows that
+// there are, and says something of each failure.
+func TestPitfallsNameTests(t *testing.T) {
+	names, _ := testNames(t)
+	bars := readFile(t, "integration/bench/bars.go")
+	rows := 0
+	prose(readFile(t, "docs/pitfalls.md"), func(number int, line string) {
+		cells := strings.Split(strings.Trim(line, "| "), "|")
+		if !strings.HasPrefix(line, "|") || len(cells) != 2 || strings.HasPrefix(cells[0], "**") {
+			return
+		}
+		rows++
+		for _, span := range codeSpan.FindAllString(cells[1], -1) {
+			name := strings.Trim(span, "`")
+			if !proofName.MatchString(name) {
+				continue
+			}
+			dir, fn, _ := strings.Cut(name, ":")
+			fn, _, _ = strings.Cut(fn, "/")
+			if dir == "bench" && !strings.Contains(bars, `"`+fn+`"`) || dir != "bench" && !names[dir+":"+fn] {
+				t.Errorf("docs/pitfalls.md:%d: there is no %s", number, name)
+			}
+		}
+	})
+	if rows < 20 {
+		t.Errorf("docs/pitfalls.md has %d rows", rows)
+	}
+}

@@ -30,6 +30,10 @@ func TestMain(m *testing.M) {
 	}
 	code := m.Run()
 	exec.Command("borrownet", "down", "--all", "--stop-agent").Run()
+	for _, leak := range leftInCluster() {
+		os.Stderr.WriteString(leak + "\n")
+		code = 1
+	}
 	os.Exit(code)
 }
 
@@ -93,11 +97,13 @@ func mustBorrownet(t *testing.T, args ...string) result {
 	return r
 }
 
-// up opens a session on pod and downs it when the test ends.
+// up opens a session on pod. When the test ends it looks for leaked secrets and downs
+// the session.
 func up(t *testing.T, pod string, args ...string) {
 	t.Helper()
 	mustBorrownet(t, append([]string{"up", "-d", "-n", "shop", "--pod", pod}, args...)...)
 	t.Cleanup(func() {
+		noLeaks(t)
 		exec.Command("borrownet", "down", "--all").Run()
 	})
 }

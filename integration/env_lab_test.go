@@ -3,16 +3,11 @@
 package integration
 
 import (
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 )
-
-// planted is what the Secrets of these tests say: it must be nowhere but in the
-// environment of the program.
-const planted = "planted-secret-4711"
 
 // TestEnvironmentOfThePod resolves what the container declares, ConfigMaps, Secrets and
 // fields too, leaves out what would harm the laptop, and leaks no value.
@@ -94,47 +89,6 @@ spec:
 	if out := (command{argv: []string{"sh", "-c", `. "$1" && printf %s "$PASSWORD-$multi"`, "sh", file}}.run(t).stdout); out != planted+"-one\ntwo" {
 		t.Errorf("read back: %q", out)
 	}
-	notLeaked(t, "envy", planted)
-}
-
-// notLeaked looks for secrets where they must not be: what is printed, the pod's spec and
-// logs, the command lines of all processes, and the session's files.
-func notLeaked(t *testing.T, pod string, secrets ...string) {
-	t.Helper()
-	places := map[string]string{
-		"status":       mustBorrownet(t, "status").stdout,
-		"status json":  mustBorrownet(t, "status", "-o", "json").stdout,
-		"the pod":      kubectl(t, "-n", "shop", "get", "pod", pod, "-o", "yaml"),
-		"the pod logs": kubectl(t, "-n", "shop", "logs", pod, "--all-containers"),
-		"events":       kubectl(t, "-n", "shop", "get", "events", "-o", "yaml"),
-	}
-	lines, err := filepath.Glob("/proc/[0-9]*/cmdline")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, path := range lines {
-		if text, err := os.ReadFile(path); err == nil {
-			places[path] = string(text)
-		}
-	}
-	seen := 0
-	err = filepath.WalkDir(filepath.Join(os.Getenv("XDG_RUNTIME_DIR"), "borrownet"), func(path string, d os.DirEntry, err error) error {
-		if err != nil || !d.Type().IsRegular() {
-			return err
-		}
-		text, err := os.ReadFile(path)
-		places[path] = string(text)
-		seen++
-		return err
-	})
-	if err != nil || seen == 0 {
-		t.Fatalf("%d files of the session: %v", seen, err)
-	}
-	for where, text := range places {
-		for _, secret := range secrets {
-			if strings.Contains(text, secret) {
-				t.Errorf("a secret is in %s", where)
-			}
-		}
-	}
+	noLeaks(t)
+	noLeaksInPod(t, "envy")
 }

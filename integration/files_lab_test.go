@@ -19,7 +19,7 @@ func filer(t *testing.T) {
 apiVersion: v1
 kind: Secret
 metadata: {name: filer, namespace: shop}
-stringData: {password: old}
+stringData: {password: old, planted: `+planted+`}
 ---
 apiVersion: v1
 kind: ConfigMap
@@ -109,7 +109,7 @@ func TestFilesOfThePod(t *testing.T) {
 		"cat /podinfo/labels":                      `app="filer"`,
 		"cat " + sa + "/namespace":                 "shop",
 		"head -1 " + sa + "/ca.crt":                "-----BEGIN CERTIFICATE-----\n",
-		"stat -Lc %a /config/secret/*":             "600\n",
+		"stat -Lc %a /config/secret/*":             "600\n600\n",
 		"test -e /scratch-of-the-app || echo none": "none\n",
 		"cat /etc/hostname >/dev/null; pwd":        mustGetwd(t) + "\n",
 	} {
@@ -135,6 +135,29 @@ func TestFilesOfThePod(t *testing.T) {
 			t.Errorf("%q", lines)
 		}
 	})
+	t.Run("cp", func(t *testing.T) {
+		to := filepath.Join(t.TempDir(), "app.yaml")
+		mustBorrownet(t, "cp", "/etc/app/app.yaml", to) // where programs do not see it
+		if text, err := os.ReadFile(to); err != nil || string(text) != "mode: live" {
+			t.Errorf("%q, %v", text, err)
+		}
+		if r := borrownet(t, "cp", "/etc/passwd", "-"); r.code != 11 || !strings.Contains(r.stderr, "none of the volumes") || !strings.Contains(r.stderr, "hint: kubectl -n shop exec filer") {
+			t.Error(r)
+		}
+	})
+	// Root's files are nobody's in the commands' user namespace, which ssh's configuration
+	// must not be; git wants the repository to be one's own.
+	t.Run("ssh_and_git", func(t *testing.T) {
+		if r := mustBorrownet(t, "run", "--", "ssh", "-G", "lab-alias"); !strings.Contains(r.stdout, "hostname lab.example.org\n") {
+			t.Errorf("ssh: %v", r)
+		}
+		repo := t.TempDir()
+		r := mustBorrownet(t, "run", "--", "sh", "-ec", `git init -q "$1"; cd "$1"; echo x >x; git add x
+			git -c user.name=x -c user.email=x@example.org commit -qm x; git clone -q "$1" copy; git -C copy log --format=%s`, "sh", repo)
+		if r.stdout != "x\n" {
+			t.Errorf("git: %v", r)
+		}
+	})
 	t.Run("hostname", func(t *testing.T) {
 		if r := mustBorrownet(t, "run", "--hostname", "--", "cat", "/proc/sys/kernel/hostname"); r.stdout != "filer\n" {
 			t.Error(r)
@@ -149,6 +172,10 @@ func TestFilesOfThePod(t *testing.T) {
 		}
 		if r := kube("get", "pods", "-o", "name"); r.code != 0 || !strings.Contains(r.stdout, "pod/filer\n") {
 			t.Errorf("what the ServiceAccount may: %v", r)
+		}
+		r := mustBorrownet(t, "run", "--unset", "KUBECONFIG", "--", "cloud", "pods") // client-go's InClusterConfig
+		if !strings.Contains(r.stdout, "pod filer\n") || !strings.Contains(r.stdout, `"system:serviceaccount:shop:web" cannot list resource "secrets"`) {
+			t.Errorf("client-go in the pod's place: %v", r)
 		}
 		if r := kube("get", "secrets"); r.code == 0 || !strings.Contains(r.stderr, "system:serviceaccount:shop:web") {
 			t.Errorf("what the ServiceAccount may not: %v", r)
@@ -182,6 +209,8 @@ func TestFilesOfThePod(t *testing.T) {
 		}
 		mustBorrownet(t, "down", "relayed")
 	})
+	noLeaks(t)
+	noLeaksInPod(t, "filer")
 	copies := func() []string {
 		paths, err := filepath.Glob(filepath.Join(os.Getenv("XDG_RUNTIME_DIR"), "borrownet", "files-*"))
 		if err != nil {
@@ -210,4 +239,39 @@ func mustGetwd(t *testing.T) string {
 		t.Fatal(err)
 	}
 	return dir
+}
+
+// TestSoakTokenRotation waits for the kubelet to replace a token, which takes eight
+// minutes at least: a program that runs sees the new one, and the API server takes it.
+func TestSoakTokenRotation(t *testing.T) {
+	kubectl(t, "apply", "-f", writeFile(t, `
+apiVersion: v1
+kind: Pod
+metadata: {name: rotating, namespace: shop}
+spec:
+  terminationGracePeriodSeconds: 1
+  serviceAccountName: web
+  automountServiceAccountToken: false
+  securityContext: {runAsNonRoot: true, runAsUser: 10001, seccompProfile: {type: RuntimeDefault}}
+  volumes: [{name: role, projected: {sources: [{serviceAccountToken: {path: token, expirationSeconds: 600}}]}}]
+  containers:
+  - name: app
+    image: lab.local/api:1
+    volumeMounts: [{name: role, mountPath: /run/borrownet.test}]
+    securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}
+`))
+	t.Cleanup(func() { kubectl(t, "-n", "shop", "delete", "pod/rotating", "--grace-period=1") })
+	kubectl(t, "-n", "shop", "wait", "--for=condition=Ready", "pod/rotating", "--timeout=60s")
+	up(t, "rotating")
+	r := command{argv: []string{"borrownet", "run", "--", "sh", "-c", `at=/run/borrownet.test/token; cat $at; echo; old=$(cat $at)
+		until [ "$(cat $at)" != "$old" ]; do sleep 1; done; cat $at`}, timeout: 12 * time.Minute}.run(t)
+	before, after, _ := strings.Cut(strings.TrimSpace(r.stdout), "\n")
+	if claims(t, before) == claims(t, after) {
+		t.Fatal("the token is the same")
+	}
+	who := command{argv: []string{"borrownet", "run", "--unset", "KUBECONFIG", "--", "sh", "-c",
+		`kubectl --server https://kubernetes.default --insecure-skip-tls-verify --token "$(cat /run/borrownet.test/token)" auth whoami -o jsonpath={.status.userInfo.username}`}}.run(t)
+	if who.stdout != "system:serviceaccount:shop:web" {
+		t.Errorf("the new token is: %v", who)
+	}
 }

@@ -111,7 +111,7 @@ var layers = map[string]layer{
 		why: "the only importer of a YAML library that keeps what it does not know",
 	},
 	"cmd/internal/recording": {
-		ours: []string{"netstack/flow", "netstack/mirror", "netstack/relay", "netstack/replay"}, third: []string{gopacket},
+		ours: []string{"agent/wire", "netstack/flow", "netstack/mirror", "netstack/relay", "netstack/replay"}, third: []string{gopacket},
 		why: "the only importer of a pcapng library",
 	},
 	"cmd/borrownet": {

@@ -68,6 +68,7 @@ spec:
     - {name: work, mountPath: /work}
     env:
 %[4]s    - {name: MODE, value: live}
+    - {name: AWS_CONTAINER_CREDENTIALS_FULL_URI, value: "http://169.254.170.23/v1/credentials"}
     - {name: EMPTY}
     - {name: COLOUR, valueFrom: {secretKeyRef: {name: own, key: colour}}}
     - {name: NODE, valueFrom: {fieldRef: {fieldPath: spec.nodeName}}}
@@ -192,6 +193,8 @@ func TestPolicyAdmitsOnlyTheAgent(t *testing.T) {
 		{"no_arguments", without("args"), "arguments"},
 		{"more_arguments", args(func(a []any) []any { return append(a, "-v") }), "arguments"},
 		{"localhost_ports", args(func(a []any) []any { return append(a, "--localhost", "15000") }), "arguments"},
+		{"node_metadata", args(func(a []any) []any { a[7] = "169.254.169.254"; return a }), "--metadata names nothing but"},
+		{"node_metadata_too", args(func(a []any) []any { a[7] = "169.254.170.23,169.254.169.254"; return a }), "--metadata names nothing but"},
 		{"other_arguments", args(func(a []any) []any { a[2] = "--v"; return a }), "arguments"},
 		{"secret_in_arguments", args(func(a []any) []any { a[1] = "$(COLOUR)"; return a }), "arguments"},
 		{"eternal", args(func(a []any) []any { a[5] = "1000h0m0s"; return a }), "arguments"},
@@ -234,6 +237,13 @@ func TestPolicyAdmitsOnlyTheAgent(t *testing.T) {
 			}
 		})
 	}
+	t.Run("no_metadata_is_fine", func(t *testing.T) {
+		c := maps.Clone(good)
+		args(func(a []any) []any { return a[:6] })(c)
+		if r := add(t, guarded, true, c); r.code != 0 {
+			t.Error(r)
+		}
+	})
 	t.Run("own_mount_is_fine", func(t *testing.T) {
 		c := maps.Clone(good)
 		c["volumeMounts"] = []any{object{"name": "work", "mountPath": "/work"}}
@@ -268,12 +278,15 @@ func TestPolicyAdmitsOnlyTheAgent(t *testing.T) {
 		const digest = "@sha256:05b657f6f6ae33f835cf7fa38b2bfbfe6a09575ab08b7bb7103b540c72a51041"
 		kubectl(t, "delete", "validatingadmissionpolicy,validatingadmissionpolicybinding", policyOf)
 		waitFor(t, "the first policy is gone", 30*time.Second, func() bool { return add(t, guarded, true, debugContainer()).code == 0 })
-		admit(t, "--image", agentRepo+":1"+digest)
-		dryRun := func(image string) result {
-			return borrownet(t, "up", "--dry-run", "-n", guarded, "--pod", "app", "--agent-image", image)
+		admit(t, "--image", agentRepo+":1"+digest, "--metadata", "169.254.169.254")
+		dryRun := func(image string, more ...string) result {
+			return borrownet(t, append([]string{"up", "--dry-run", "-n", guarded, "--pod", "app", "--agent-image", image}, more...)...)
 		}
 		if r := dryRun("mirror.example.org/agent" + digest); r.code != 0 {
 			t.Errorf("the digest under another name: %v", r)
+		}
+		if r := dryRun("mirror.example.org/agent"+digest, "--metadata", "169.254.169.254"); r.code != 0 {
+			t.Errorf("metadata that the policy allows: %v", r)
 		}
 		for _, image := range []string{agentRepo + ":1", agentRepo + "@sha256:" + strings.Repeat("0", 64)} {
 			if r := dryRun(image); r.code == 0 || !strings.Contains(r.stderr, policyOf) {

@@ -135,6 +135,7 @@ var elsewhere = map[string]string{
 	"up --dry-run":     "TestMissingVerbIsNamed",
 	"env --session":    "TestShellEnv",
 	"up --docker":      "TestDockerRun",
+	"env --docker":     "TestDockerEnv",
 	"compose":          "TestCompose", "compose --service": "TestCompose", "compose --build": "TestCompose",
 }
 

@@ -156,15 +156,39 @@ func TestStack(t *testing.T) {
 			t.Errorf("session %s: %+v", name, s)
 		}
 		if i%4 == 0 { // one of each namespace
-			if got := sees(t, name, "http://svc-0.stack-1/"); !s.from(got.Remote) {
+			other := "http://svc-0.stack-1/"
+			if s.Target.Namespace == namespaceOf(1) {
+				other = "http://svc-0.stack-2/" // who calls himself is masqueraded
+			}
+			if got := sees(t, name, other); !s.from(got.Remote) {
 				t.Errorf("session %s was seen as %s, want %v", name, got.Remote, s.Target.PodIPs)
 			}
 		}
+	}
+	size := residentMiB(t, daemonPID(t))
+	t.Logf("the daemon has %d MiB for %d sessions", size, len(st.sessions))
+	if limit := 60 + 10*len(st.sessions); size > limit {
+		t.Errorf("want %d MiB at most", limit)
 	}
 	t.Run("chain", st.chain)
 	t.Run("pod_goes", st.podGoes)
 	mustBorrownet(t, "down", "-f", st.file, "--stop-agent")
 	waitFor(t, "nothing is left on the laptop", 15*time.Second, func() bool { return len(leftovers(t)) == 0 })
+}
+
+// residentMiB is what a process has in memory.
+func residentMiB(t *testing.T, pid int) int {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var kib int
+	_, rest, _ := strings.Cut(string(text), "VmRSS:")
+	if _, err := fmt.Sscan(rest, &kib); err != nil {
+		t.Fatal(err)
+	}
+	return kib >> 10
 }
 
 // relayProgram is a copy of a service: it answers a request with what the next service
@@ -239,7 +263,7 @@ func (st *stack) chain(t *testing.T) {
 // waiter is a program with a connection that nobody sends on.
 const waiter = `
 import errno, os, socket
-s = socket.create_connection(("svc-0.stack-1", 80), 10)
+s = socket.create_connection(("svc-0.stack-2", 80), 10)
 s.settimeout(60)
 print("waiting", flush=True)
 try:
@@ -249,7 +273,7 @@ except OSError as e:
     print(errno.errorcode.get(e.errno, str(e)), flush=True)
 for i in range(200):
     try:
-        socket.create_connection(("svc-0.stack-1", 80), 5).close()
+        socket.create_connection(("svc-0.stack-2", 80), 5).close()
         print("again", os.environ["POD_NAME"], flush=True)
         break
     except OSError:

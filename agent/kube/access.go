@@ -36,6 +36,7 @@ const (
 	TargetAsImage Feature = "target-image" // agents started from the target's own image
 	WebSocket     Feature = "websocket"    // calls, or where a proxy before the API server lets no SPDY pass
 	Events        Feature = "events"       // telling an image that is slow to come from a slow node
+	Google        Feature = "gke"          // recognising GKE's workload identity
 )
 
 // permissions are what borrownet needs, and nothing that it can do without:
@@ -55,6 +56,7 @@ func permissions() []Access {
 		{Verb: "get", Resource: "pods/portforward", Feature: WebSocket},
 		{Verb: "get", Resource: "pods/attach", Feature: TargetAsImage, With: WebSocket},
 		{Verb: "list", Resource: "events", Feature: Events},
+		{Verb: "get", Resource: "serviceaccounts", Feature: Google},
 	}
 }
 

@@ -307,7 +307,7 @@ func TestRBAC(t *testing.T) {
 	for name, cfg := range map[string]RoleConfig{
 		"role.yaml":           {Namespace: "shop"},
 		"role-workloads.yaml": {Namespace: "shop", Features: []Feature{Workloads}},
-		"role-all.yaml": {Name: "borrowers", Features: []Feature{Workloads, TargetAsImage, WebSocket, Events},
+		"role-all.yaml": {Name: "borrowers", Features: []Feature{Workloads, TargetAsImage, WebSocket, Events, Google},
 			Subjects: []string{"user:jane: the \"first\"", "group:oidc:dev", "serviceaccount:ci/runner"}},
 	} {
 		b, err := RBAC(cfg)

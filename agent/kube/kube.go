@@ -89,6 +89,7 @@ type Target struct {
 	Mesh      Mesh         `json:"mesh"`
 	Env       Environment  `json:"env"`    // of the container
 	Mounts    []Mount      `json:"mounts"` // of the container: identity and configuration
+	Cloud     Cloud        `json:"cloud"`
 }
 
 // AgentSpec is what an agent must be like.
@@ -100,6 +101,7 @@ type AgentSpec struct {
 	HardTTL     time.Duration // 0 = 8 h
 	NetRaw      bool          // CAP_NET_RAW for a helper, for mirroring; an ErrNetRaw says that it cannot be had
 	Localhost   []uint16      // TCP ports of the pod's loopback that the client may reach
+	Metadata    []netip.Addr  // link-local addresses and the like that programs may reach
 	PullTimeout time.Duration // how long the node may take to get the image; 0 = 12 s
 }
 

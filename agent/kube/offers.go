@@ -34,17 +34,19 @@ type Surrounding struct {
 
 // Offer is a workload, or a pod that belongs to none.
 type Offer struct {
-	Namespace string     `json:"namespace"`
-	Ref       string     `json:"ref"` // what --pod takes
-	Pods      int        `json:"pods"`
-	Ready     int        `json:"ready"`
-	Mesh      string     `json:"mesh"`              // istio, linkerd, ambient, "" = none
-	Problem   string     `json:"problem,omitempty"` // why none of its pods can be borrowed now
-	Hint      string     `json:"hint,omitempty"`
-	PodNames  []string   `json:"podNames"`
-	Nodes     []string   `json:"nodes"`
-	Container string     `json:"container"` // that is borrowed by default
-	Borrowers []Borrower `json:"borrowers,omitempty"`
+	Namespace string   `json:"namespace"`
+	Ref       string   `json:"ref"` // what --pod takes
+	Pods      int      `json:"pods"`
+	Ready     int      `json:"ready"`
+	Mesh      string   `json:"mesh"`              // istio, linkerd, ambient, "" = none
+	Problem   string   `json:"problem,omitempty"` // why none of its pods can be borrowed now
+	Hint      string   `json:"hint,omitempty"`
+	PodNames  []string `json:"podNames"`
+	Nodes     []string `json:"nodes"`
+	Container string   `json:"container"` // that is borrowed by default
+	// Containers are all that can be borrowed with -c, of the pod that would be taken.
+	Containers []string   `json:"containers"`
+	Borrowers  []Borrower `json:"borrowers,omitempty"`
 }
 
 // Offers looks at the pods of a namespace; "" means the client's. Only the right
@@ -143,6 +145,9 @@ func (c *Client) offer(namespace, ref string, pods []*corev1.Pod) Offer {
 	o.Nodes = sets.List(nodes)
 	if ct, err := c.findContainer(pods[0], ""); err == nil {
 		o.Container = ct.Name
+	}
+	for _, ct := range pods[0].Spec.Containers {
+		o.Containers = append(o.Containers, ct.Name)
 	}
 	return o
 }

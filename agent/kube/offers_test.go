@@ -90,7 +90,7 @@ func TestOffers(t *testing.T) {
 	if api := find(t, got, "deploy/api"); api.Pods != 4 || api.Ready != 2 || api.Problem != "" || api.PodNames[0] != "api-7d4b-b" || api.Nodes[0] != "node-1" {
 		t.Errorf("deploy/api: %+v", api)
 	}
-	if m := find(t, got, "pod/meshed"); m.Mesh != "istio" || m.Container != "app" {
+	if m := find(t, got, "pod/meshed"); m.Mesh != "istio" || m.Container != "app" || len(m.Containers) != 2 {
 		t.Errorf("pod/meshed: %+v", m)
 	}
 	want := map[string]Borrower{

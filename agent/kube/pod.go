@@ -157,7 +157,7 @@ func (c *Client) findContainer(pod *corev1.Pod, name string) (*corev1.Container,
 }
 
 // target describes pod with the named container, or its default one.
-func (c *Client) target(pod *corev1.Pod, container, workload string) (*Target, error) {
+func (c *Client) target(ctx context.Context, pod *corev1.Pod, container, workload string) (*Target, error) {
 	ct, err := c.findContainer(pod, container)
 	if err != nil {
 		return nil, err
@@ -182,6 +182,7 @@ func (c *Client) target(pod *corev1.Pod, container, workload string) (*Target, e
 		return nil, &Error{ID: idNotRunning, Op: "find", Object: "pod " + pod.Namespace + "/" + pod.Name, Reason: "the pod has no IP address yet",
 			Hint: c.kubectl(pod.Namespace, "get pod "+pod.Name+" -o wide")}
 	}
+	t.Cloud = c.cloudOf(ctx, pod, ct)
 	return t, nil
 }
 

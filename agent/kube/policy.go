@@ -3,6 +3,7 @@ package kube
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"regexp"
 	"slices"
 	"strconv"
@@ -31,6 +32,9 @@ type PolicyConfig struct {
 	Binaries   []Binary      // admitted in the image of a container of the pod, sent by the client
 	NetRaw     bool          // agents may mirror: have NET_RAW for their helper
 	MaxTTL     time.Duration // longest --hard-ttl; 0 = DefaultPolicyMaxTTL
+	// Metadata are addresses of metadata services that agents may be started for in
+	// every pod; that of EKS Pod Identity may be in pods that use it.
+	Metadata []netip.Addr
 }
 
 const policyHead = `# In labelled namespaces only borrownet's agent may be added to a pod as an ephemeral
@@ -177,14 +181,16 @@ func programRule(cfg PolicyConfig) policyRule {
 	lit := func(s string) string { return "'" + s + "'" }
 	args := func(first int) string {
 		at := func(i int) string { return fmt.Sprintf("c.args[%d]", first+i) }
-		return fmt.Sprintf("has(c.args) && c.args.size() == %d", first+6) +
+		return fmt.Sprintf("has(c.args) && (c.args.size() == %d || c.args.size() == %d", first+6, first+8) +
+			" && " + at(6) + " == " + lit(metadataFlag) + " && " + at(7) + ".split(',').all(a, " + cfg.metadataRule() + "))" +
 			" && " + at(0) + " == '--client-key' && " + at(1) + ".matches(" + lit(patternKey) + ")" +
 			" && " + at(2) + " == '--idle-ttl' && " + at(3) + ".matches(" + lit(patternDuration) + ")" +
 			" && " + at(4) + " == '--hard-ttl' && " + at(5) + ".matches(" + lit(patternDuration) + ")" +
 			" && duration(" + at(5) + ") <= duration(" + lit(cfg.MaxTTL.String()) + ")"
 	}
 	r := policyRule{"!has(c.command) && !has(c.workingDir) && " + args(0),
-		"its arguments are --client-key, --idle-ttl and --hard-ttl, the last at most " + cfg.MaxTTL.String() + ", and it has no command"}
+		"its arguments are --client-key, --idle-ttl and --hard-ttl, the last at most " + cfg.MaxTTL.String() + ", and it has no command; " +
+			metadataFlag + " names nothing but " + cfg.metadataText()}
 	if len(cfg.Binaries) == 0 {
 		return r
 	}
@@ -201,6 +207,20 @@ func programRule(cfg PolicyConfig) policyRule {
 		" && has(c.stdin) && c.stdin && has(c.stdinOnce) && c.stdinOnce" +
 		" : " + args(0) + ")",
 		r.message + ", or the command that starts one of the programs that the policy names once it is checked"}
+}
+
+// metadataRule returns the condition on an address a that an agent is started for.
+// The container whose environment an agent has may be any of the pod's.
+func (cfg PolicyConfig) metadataRule() string {
+	rule := fmt.Sprintf("a in ['%s', '%s'] && variables.containers.exists(t, has(t.env) && t.env.exists(e, e.name == '%s'))", eksAgent4, eksAgent6, eksURI)
+	if len(cfg.Metadata) == 0 {
+		return rule
+	}
+	return "a in ['" + strings.Join(texts(cfg.Metadata), "', '") + "'] || " + rule
+}
+
+func (cfg PolicyConfig) metadataText() string {
+	return strings.Join(append(texts(cfg.Metadata), "the agent of EKS Pod Identity in pods that use it"), ", ")
 }
 
 // policyVariables are computed once for a request. What is there already can

@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"net/netip"
 	"regexp"
 	"strings"
 	"testing"
@@ -17,7 +18,7 @@ func TestPolicyGolden(t *testing.T) {
 		"policy-target.yaml": {Images: []string{"registry.example.org/borrownet-agent@" + digest}, Binaries: binaries()},
 		"policy-mirror.yaml": {Images: []string{"registry.example.org/borrownet-agent@" + digest}, NetRaw: true},
 		"policy-registry.yaml": {Registries: []string{"registry.example.org/team/borrownet-agent", "mirror.example.org/"},
-			Name: "agents", Label: "example.org/agents=only", MaxTTL: time.Hour},
+			Name: "agents", Label: "example.org/agents=only", MaxTTL: time.Hour, Metadata: []netip.Addr{googleInfo4}},
 	} {
 		b, err := Policy(cfg)
 		if err != nil {

@@ -32,7 +32,7 @@ func (c *Client) Resolve(ctx context.Context, ref, container string) (*Target, e
 		if err != nil {
 			return nil, c.notFound(ctx, "pod "+r.name, r.name, err)
 		}
-		return c.fromPod(pod, container)
+		return c.fromPod(ctx, pod, container)
 	case r.kind != kind{}:
 		set, err := c.podsOf(ctx, r.kind, r.name)
 		if apierrors.IsForbidden(err) && r.kind.resource != "services" {
@@ -41,11 +41,11 @@ func (c *Client) Resolve(ctx context.Context, ref, container string) (*Target, e
 		if err != nil {
 			return nil, c.notFound(ctx, r.kind.short+"/"+r.name, r.name, err)
 		}
-		return c.fromSet(set, container)
+		return c.fromSet(ctx, set, container)
 	}
 	pod, err := c.getPod(ctx, c.namespace, r.name)
 	if err == nil {
-		return c.fromPod(pod, container)
+		return c.fromPod(ctx, pod, container)
 	}
 	if !apierrors.IsNotFound(err) {
 		return nil, c.explain("find", "pod "+c.namespace+"/"+r.name, err)
@@ -54,11 +54,11 @@ func (c *Client) Resolve(ctx context.Context, ref, container string) (*Target, e
 }
 
 // fromPod makes a target of a pod that the user named.
-func (c *Client) fromPod(pod *corev1.Pod, container string) (*Target, error) {
+func (c *Client) fromPod(ctx context.Context, pod *corev1.Pod, container string) (*Target, error) {
 	if p := c.unusable(pod); p != nil {
 		return nil, &Error{ID: idNotRunning, Op: "borrow", Object: "pod " + pod.Namespace + "/" + pod.Name, Reason: p.reason, Hint: p.hint}
 	}
-	return c.target(pod, container, "")
+	return c.target(ctx, pod, container, "")
 }
 
 // podSet are the pods of one workload or service.
@@ -78,7 +78,7 @@ func (s podSet) key() string {
 }
 
 // fromSet makes a target of the best pod of a set.
-func (c *Client) fromSet(set podSet, container string) (*Target, error) {
+func (c *Client) fromSet(ctx context.Context, set podSet, container string) (*Target, error) {
 	var good []*corev1.Pod
 	var states []string
 	for _, p := range set.pods {
@@ -102,7 +102,7 @@ func (c *Client) fromSet(set podSet, container string) (*Target, error) {
 	if strings.HasPrefix(workload, "svc/") {
 		workload = "" // a service is no workload: take the pod's own
 	}
-	return c.target(best, container, workload)
+	return c.target(ctx, best, container, workload)
 }
 
 // fromBareName looks a name up among workloads and services.
@@ -133,7 +133,7 @@ func (c *Client) fromBareName(ctx context.Context, name, container string) (*Tar
 		return nil, c.ambiguous(name, sets)
 	}
 	i := slices.IndexFunc(sets, func(s podSet) bool { return len(s.pods) > 0 })
-	return c.fromSet(sets[max(i, 0)], container)
+	return c.fromSet(ctx, sets[max(i, 0)], container)
 }
 
 // lookUp returns the pods of everything that is called name, in the order of
@@ -179,7 +179,7 @@ func (c *Client) fromOwners(ctx context.Context, name, container string, refused
 	case 0:
 		return nil, c.notAllowed(ctx, name, refused)
 	case 1:
-		return c.fromSet(found[0], container)
+		return c.fromSet(ctx, found[0], container)
 	}
 	return nil, c.ambiguous(name, found)
 }

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -24,6 +25,8 @@ const (
 	envHostIP = envPrefix + "HOST_IP" // the agent denies the kubelet there
 	envPodIPs = envPrefix + "POD_IPS"
 	envSpec   = envPrefix + "SPEC" // fingerprint, survives what admission rewrites
+
+	metadataFlag = "--metadata" // of the agent
 )
 
 // complete fills defaults in and refuses a spec that cannot work.
@@ -118,6 +121,9 @@ func newContainer(from *corev1.Container, spec AgentSpec, id identity) *corev1.E
 	if len(spec.Localhost) > 0 {
 		ec.Args = append(ec.Args, "--localhost", joinPorts(spec.Localhost))
 	}
+	if len(spec.Metadata) > 0 {
+		ec.Args = append(ec.Args, metadataFlag, joinAddrs(spec.Metadata))
+	}
 	if spec.Image == TargetImage {
 		useTargetImage(ec, from.Image, spec.Binaries)
 	}
@@ -137,6 +143,20 @@ func joinPorts(ports []uint16) string {
 		words = append(words, strconv.Itoa(int(p)))
 	}
 	return strings.Join(words, ",")
+}
+
+// joinAddrs is what the agent's --metadata takes, the same for the same addresses.
+func joinAddrs(addrs []netip.Addr) string {
+	return strings.Join(texts(addrs), ",")
+}
+
+// texts returns addrs sorted, each once.
+func texts(addrs []netip.Addr) []string {
+	var words []string
+	for _, a := range slices.Compact(slices.SortedFunc(slices.Values(addrs), netip.Addr.Compare)) {
+		words = append(words, a.String())
+	}
+	return words
 }
 
 // copyEnv returns the variables of a container for the agent beside it.

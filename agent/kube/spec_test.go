@@ -2,6 +2,7 @@ package kube
 
 import (
 	"flag"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -69,6 +70,9 @@ func TestContainerGolden(t *testing.T) {
 		{"plain", &corev1.Container{Name: "app"}, identity{uid: id(10001), gid: id(10001)}, func(*AgentSpec) {}},
 		{"rich", rich, identity{uid: id(10001)}, func(*AgentSpec) {}},
 		{"localhost", &corev1.Container{Name: "app"}, identity{uid: id(10001), gid: id(10001)}, func(s *AgentSpec) { s.Localhost = []uint16{15000, 9901, 15000} }},
+		{"metadata", &corev1.Container{Name: "app"}, identity{uid: id(10001), gid: id(10001)}, func(s *AgentSpec) {
+			s.Metadata = []netip.Addr{eksAgent6, eksAgent4, eksAgent4}
+		}},
 		{"mirror", &corev1.Container{Name: "app"}, identity{}, func(s *AgentSpec) {
 			s.NetRaw, s.IdleTTL, s.HardTTL = true, 5*time.Second, time.Hour
 		}},

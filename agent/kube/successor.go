@@ -61,7 +61,7 @@ func (c *Client) Successor(ctx context.Context, t *Target) (*Target, error) {
 	same := err == nil && string(pod.UID) == t.UID && c.unusable(pod) == nil
 	switch {
 	case same && (isReady(pod) || t.Workload == ""):
-		return c.target(pod, t.Container, t.Workload)
+		return c.target(ctx, pod, t.Container, t.Workload)
 	case err != nil && !apierrors.IsNotFound(err):
 		return nil, c.explain("find", "pod "+t.Namespace+"/"+t.Pod, err)
 	case t.Workload == "":
@@ -74,7 +74,7 @@ func (c *Client) Successor(ctx context.Context, t *Target) (*Target, error) {
 	if strings.HasPrefix(t.Workload, "sts/") {
 		set.pods = slices.DeleteFunc(set.pods, func(p *corev1.Pod) bool { return p.Name != t.Pod })
 	}
-	return c.fromSet(set, t.Container)
+	return c.fromSet(ctx, set, t.Container)
 }
 
 // podsOfWorkload returns the pods of what a pod named as its workload. That may be

@@ -131,6 +131,7 @@ type Files struct {
 	Version string   `json:"version"`           // changes with the content
 	Files   []File   `json:"files,omitempty"`   // empty if the client has this version
 	Skipped []string `json:"skipped,omitempty"` // what could not be read, each with its reason
+	Denied  bool     `json:"denied,omitempty"`  // some of it for lack of permission
 }
 
 // File is one of them.

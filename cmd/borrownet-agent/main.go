@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/borrownet/borrownet/agent"
+	"github.com/borrownet/borrownet/agent/wire"
 	"github.com/borrownet/borrownet/netstack/wg"
 )
 
@@ -38,6 +39,7 @@ func run() error {
 		idleTTL   = flag.Duration("idle-ttl", agent.DefaultIdleTTL, "end after so long without a client")
 		hardTTL   = flag.Duration("hard-ttl", agent.DefaultHardTTL, "end after so long in any case")
 		localhost = flag.String("localhost", "", "comma-separated TCP ports of the pod's loopback that the client may reach")
+		metadata  = flag.String("metadata", "", "comma-separated addresses of metadata services that programs may reach")
 		verbose   = flag.Bool("v", false, "log every flow")
 	)
 	flag.Parse()
@@ -48,6 +50,10 @@ func run() error {
 	ports, err := parsePorts(*localhost)
 	if err != nil {
 		return fmt.Errorf("-localhost: %w", err)
+	}
+	services, err := parseMetadata(*metadata)
+	if err != nil {
+		return fmt.Errorf("-metadata: %w", err)
 	}
 	level := slog.LevelInfo
 	if *verbose {
@@ -77,8 +83,10 @@ func run() error {
 		IdleTTL:   *idleTTL,
 		HardTTL:   *hardTTL,
 		Memory:    memory,
-		Policy:    agent.Policy{HostIPs: append(hostIPs(os.Getenv("BORROWNET_HOST_IP")), agent.Gateways()...), Localhost: ports},
-		Logger:    log,
+		Policy: agent.Policy{
+			HostIPs: append(hostIPs(os.Getenv("BORROWNET_HOST_IP")), agent.Gateways()...), Localhost: ports, Metadata: services,
+		},
+		Logger: log,
 	})
 	if err != nil {
 		ln.Close()
@@ -126,4 +134,19 @@ func parsePorts(list string) ([]uint16, error) {
 		ports = append(ports, uint16(n))
 	}
 	return ports, nil
+}
+
+func parseMetadata(list string) ([]netip.Addr, error) {
+	if list == "" {
+		return nil, nil
+	}
+	var addrs []netip.Addr
+	for s := range strings.SplitSeq(list, ",") {
+		a, err := netip.ParseAddr(s)
+		if err != nil || !wire.IsMetadata(a) {
+			return nil, fmt.Errorf("%q is not the address of a metadata service", s)
+		}
+		addrs = append(addrs, a)
+	}
+	return addrs, nil
 }

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -89,6 +91,23 @@ func (t *targetFlags) completeTargets(*cobra.Command, []string, string) ([]strin
 			}
 		}
 		return append(refs, pods...), nil
+	})
+}
+
+// completeContainers lists those of the target that --pod names.
+func (t *targetFlags) completeContainers(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	return t.look(func(ctx context.Context, c catalogue) ([]string, error) {
+		offers, err := c.Offers(ctx, "")
+		if err != nil {
+			return nil, err
+		}
+		for _, o := range offers.Targets {
+			_, name, _ := strings.Cut(o.Ref, "/")
+			if t.pod == o.Ref || t.pod == name || slices.Contains(o.PodNames, strings.TrimPrefix(t.pod, "pod/")) {
+				return o.Containers, nil
+			}
+		}
+		return nil, nil
 	})
 }
 

@@ -5,12 +5,14 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/borrownet/borrownet/cmd/internal/container"
 	"github.com/borrownet/borrownet/cmd/internal/engine"
 	"github.com/borrownet/borrownet/cmd/internal/fault"
+	"github.com/borrownet/borrownet/cmd/internal/launch"
 	"github.com/borrownet/borrownet/cmd/internal/session"
 )
 
@@ -67,4 +69,56 @@ func loadImage(ctx context.Context, e *engine.Client) (string, error) {
 		return "", &fault.Error{Code: fault.Laptop, Op: "find this program", Reason: err.Error(), Err: err}
 	}
 	return container.Load(ctx, e, exe)
+}
+
+// printDockerArgs prints the arguments of docker run by which a container is all
+// that the session is.
+func (a *app) printDockerArgs(name string) error {
+	client, dir, err := a.client()
+	if err != nil {
+		return err
+	}
+	defer dir.Remove()
+	if name, err = a.pick(client, name); err != nil {
+		return err
+	}
+	ctx, stop := interruptible()
+	defer stop()
+	st, err := client.Status(ctx, name)
+	if err != nil {
+		return err
+	}
+	if st.Container == nil || st.Container.Name == "" {
+		return &fault.Error{Code: fault.SessionExists, Op: "use session", Object: name, Reason: "it keeps no container that others can join",
+			Hint: "borrownet down " + name + ", then borrownet up with --docker"}
+	}
+	place, err := a.place(client, name)
+	if err != nil {
+		return err
+	}
+	file := dir.Path(session.GuestEnv(name))
+	if err := a.writeDockerEnv(file, launch.Compose(nil, place, launch.Rules{}).Borrowed); err != nil {
+		return err
+	}
+	words := []string{"--network", "container:" + st.Container.Name, "--env-file", file}
+	for _, f := range place.Files {
+		words = append(words, "--volume", f.Source+":"+f.Target+":ro")
+	}
+	return a.ui.print(strings.Join(words, " ") + "\n")
+}
+
+// writeDockerEnv writes a file for docker's --env-file, which knows no quotes.
+func (a *app) writeDockerEnv(file string, env []string) error {
+	var text strings.Builder
+	for _, kv := range env {
+		if name, _, _ := strings.Cut(kv, "="); strings.ContainsAny(kv, "\r\n") {
+			a.ui.warn("variable "+name+" has several lines, which docker cannot read from a file", "docker run -e "+name+"=…")
+			continue
+		}
+		text.WriteString(kv + "\n")
+	}
+	if err := replace(file, []byte(text.String())); err != nil {
+		return &fault.Error{Code: fault.Laptop, Op: "write the environment to", Object: file, Reason: cause(err), Err: err, Hint: "is there room? df -h " + file}
+	}
+	return nil
 }

@@ -25,24 +25,32 @@ var shells = []string{"bash", "zsh", "fish", "sh", "dash", "ksh"}
 type envCommand struct {
 	session, shell       string
 	unset, follow, asked bool
+	docker               bool
 }
 
 func (a *app) env() *cobra.Command {
 	var e envCommand
 	cmd := &cobra.Command{
 		Use: "env [--session NAME | --unset | --follow]", Short: "make a shell that is running be the pod", Long: envLong, Example: envExample, Args: noArgs,
-		RunE: func(*cobra.Command, []string) error { return a.printEnv(e) },
+		RunE: func(*cobra.Command, []string) error {
+			if e.docker {
+				return a.printDockerArgs(e.session)
+			}
+			return a.printEnv(e)
+		},
 	}
 	f := cmd.Flags()
 	f.StringVar(&e.session, "session", "", "`NAME` of the session (default: the only one there is)")
 	f.StringVar(&e.shell, "shell", "", "`SHELL` that reads the output: "+strings.Join(shells, ", ")+" (default: the one that starts this)")
 	f.BoolVar(&e.unset, "unset", false, "undo it")
 	f.BoolVar(&e.follow, "follow", false, "print what a start-up file needs for shells to follow up and down")
+	f.BoolVar(&e.docker, "docker", false, "print arguments of docker run instead, by which a container has the pod's network, environment and files")
 	f.BoolVar(&e.asked, "follow-step", false, "")
 	if err := f.MarkHidden("follow-step"); err != nil {
 		panic(err) // the flag exists: unreachable
 	}
 	cmd.MarkFlagsMutuallyExclusive("session", "unset", "follow", "follow-step")
+	cmd.MarkFlagsMutuallyExclusive("docker", "unset", "follow", "follow-step", "shell")
 	a.completeSessions(cmd)
 	return cmd
 }

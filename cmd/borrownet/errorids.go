@@ -66,6 +66,14 @@ var errorTable = []errorText{
 	{"BN2103", "the session's network namespace cannot be made", []string{"borrownet doctor --offline", "on Ubuntu: the AppArmor profile that doctor prints"}},
 	{"BN2104", "the command cannot be brought into the session", []string{"--hook auto chooses another rung for programs that one cannot take"}},
 
+	{"BN2201", "the container engine is not on this machine, or its containers are in a virtual machine", []string{
+		"a session's network can be shared on the machine that it is on alone", "docker context show; DOCKER_HOST"}},
+	{"BN2202", "the container engine does not answer, or refuses", []string{"docker info says why", "may you use it? membership of the group docker, or rootless"}},
+	{"BN2203", "a container does not start, or cannot join the session", []string{"docker logs NAME", "borrownet status shows what has joined"}},
+	{"BN2204", "there is a container of the name that is wanted", []string{"docker rm NAME, or --docker=ANOTHER"}},
+	{"BN2205", "there is no compose tool", []string{"install the plugin docker compose, or docker-compose"}},
+	{"BN2206", "a network of the container would hide an address of the cluster", []string{"leave that network out, or give it another range: docker network create --subnet"}},
+
 	{"BN3001", "no session is up", []string{"borrownet up --pod NAME", "sessions belong to a user and a runtime directory: is XDG_RUNTIME_DIR that of the shell of up?"}},
 	{"BN3002", "no session has that name", []string{"borrownet status lists those that are up"}},
 	{"BN3003", "there are several sessions, and none was named", []string{"--session NAME"}},
@@ -73,8 +81,10 @@ var errorTable = []errorText{
 	{"BN3201", "the session is lost: its agent or its pod is gone for good", []string{
 		"rollouts replace pods and their agents: borrownet up again", "an agent leaves after --idle-ttl without a client, and after --hard-ttl in any case"}},
 	{"BN3301", "the agent runs, but does not answer", []string{"borrownet status --watch", "the agent's log: kubectl logs POD -c borrownet-agent-..."}},
-	{"BN3302", "the connection to the cluster was lost and is dialled again", []string{"for three minutes flows wait, then they are reset; new ones work as soon as it is back"}},
+	{"BN3302", "the connection to the cluster was lost and is dialled again", []string{"for three minutes flows wait, then they are reset and the session attaches anew as soon as the cluster answers"}},
 	{"BN3303", "calls do not go through the pod's mesh, or its proxy is not well", []string{"the reason names the setting or the missing rule", "kubectl logs POD -c istio-proxy"}},
+	{"BN3304", "the session has lost its pod, or the agent there, and looks for a pod of the workload to go on with", []string{
+		"borrownet status NAME says what it waits for", "kubectl get pods, of the workload: a pod is taken once it is ready", "borrownet down NAME ends the search; up --stay does without one"}},
 }
 
 // errorsText is the help topic.

@@ -123,8 +123,16 @@ func routes(st session.Status) [][2]string {
 	if !hasIPv6(st) {
 		rows = append(rows, [2]string{"other IPv6", "nowhere: the pod has no IPv6 address"})
 	}
+	for _, id := range st.Cloud.Identities {
+		if len(id.Endpoints) > 0 {
+			rows = append(rows, [2]string{metadataText(id.Endpoints), "the pod: there it gets its identity of " + id.System})
+		}
+	}
+	if len(st.Metadata) > 0 {
+		rows = append(rows, [2]string{metadataText(st.Metadata), "the pod, as asked with --metadata; may hand out the identity of its node"})
+	}
 	return append(rows,
-		[2]string{"169.254.0.0/16, the kubelet of the pod's node", "refused by the agent: no route to host"},
+		[2]string{"169.254.0.0/16 and other metadata services, the kubelet of the pod's node", "refused by the agent: no route to host"},
 		[2]string{"all else", fmt.Sprintf("the pod: from %s, through its mesh proxy if it has one, subject to its policies", joined(st))})
 }
 

@@ -31,6 +31,7 @@ type targetFlags struct {
 	file                    *settings.Settings // nil = that of the working directory
 	kube                    kube.Flags
 	routing                 routingFlags
+	mirror                  mirrorFlags
 }
 
 func (t *targetFlags) add(cmd *cobra.Command) {
@@ -41,8 +42,10 @@ func (t *targetFlags) add(cmd *cobra.Command) {
 	f.BoolVar(&t.stay, "stay", false, "stay with this pod: when it goes the session is lost, instead of going on at another pod of the workload")
 	t.addAgent(cmd)
 	t.routing.add(cmd)
+	t.mirror.add(cmd)
 	t.addKube(cmd)
 	complete(cmd, "pod", t.completeTargets)
+	complete(cmd, "container", t.completeContainers)
 }
 
 // addAgent adds the flags that say how a target is borrowed, whichever it is.
@@ -111,6 +114,9 @@ func (t *targetFlags) request(name string) (session.Request, error) {
 	}
 	file, err := t.settings()
 	if err != nil {
+		return session.Request{}, err
+	}
+	if err := t.mirror.apply(&req, name+" --pod "+t.pod); err != nil {
 		return session.Request{}, err
 	}
 	return req, t.routing.apply(&req, file.Routing, name+" --pod "+t.pod)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/borrownet/borrownet/agent/wire"
 	"github.com/borrownet/borrownet/cmd/internal/session"
 	"github.com/borrownet/borrownet/cmd/internal/settings"
 )
@@ -24,12 +25,15 @@ type routingFlags struct {
 	local   []string
 	remote  []uint
 	to      []string // NAME[:PORT]=[HOST]:PORT
+
+	metadata []string
 }
 
 func (r *routingFlags) add(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringSliceVar(&r.publish, "publish", nil, "`HOST:PORT` publishes a program's PORT as port HOST of this machine's loopback (default: every port under its own number), none publishes nothing; may be repeated")
 	f.UintSliceVar(&r.remote, "remote-localhost", nil, "`PORT` of localhost that is the pod's own for programs; may be repeated")
+	f.StringSliceVar(&r.metadata, "metadata", nil, "`ADDRESS` of a metadata service, such as 169.254.169.254, that programs may reach from the pod though it may take them for its node; may be repeated")
 	f.StringSliceVar(&r.to, "redirect", nil, "`SERVICE=:PORT`: what programs call SERVICE for, PORT of this machine answers; SERVICE:PORT=:PORT for one port of it; may be repeated")
 	f.StringSliceVar(&r.local, "local", nil, "`CIDR` that programs reach by this machine's own network, or domain whose names its resolver is asked for; may be repeated")
 }
@@ -54,6 +58,9 @@ func (r *routingFlags) apply(req *session.Request, file settings.Routing, name s
 			req.Hosts = make(map[string][]netip.Addr)
 		}
 		req.Hosts[host] = addrs
+	}
+	if req.Metadata, err = parseMetadata(append(file.Metadata, r.metadata...)); err != nil {
+		return usage(err.Error(), name+" --metadata 169.254.169.254")
 	}
 	req.RemoteLocalhost = file.RemoteLocalhost
 	for _, port := range r.remote {
@@ -164,6 +171,19 @@ func parseLocal(values []string) (nets []netip.Prefix, names []string, err error
 		}
 	}
 	return nets, names, nil
+}
+
+// parseMetadata parses addresses of metadata services.
+func parseMetadata(values []string) ([]netip.Addr, error) {
+	var out []netip.Addr
+	for _, v := range values {
+		a, err := netip.ParseAddr(v)
+		if err != nil || !wire.IsMetadata(a) {
+			return nil, fmt.Errorf("--metadata %q: not the address of a metadata service", v)
+		}
+		out = append(out, a)
+	}
+	return out, nil
 }
 
 // portsText lists published ports for status.

@@ -60,6 +60,7 @@ func (t targetFlags) of(file settings.Settings, name string) targetFlags {
 	t.image = first(t.image, svc.AgentImage)
 	t.hook = first(svc.Hook, t.hook)
 	t.stay = t.stay || svc.Stay
+	t.mirror.ports = slices.Concat(svc.Mirror, t.mirror.ports)
 	t.kube.Namespace = first(svc.Namespace, file.Namespace, t.kube.Namespace)
 	t.kube.Context = first(svc.Context, file.Context, t.kube.Context)
 	t.kube.Kubeconfig = first(file.Beside(svc.Kubeconfig), file.Beside(file.Kubeconfig), t.kube.Kubeconfig)
@@ -72,7 +73,7 @@ func (t targetFlags) of(file settings.Settings, name string) targetFlags {
 func merge(all, one settings.Routing) settings.Routing {
 	out := settings.Routing{
 		Publish: slices.Concat(all.Publish, one.Publish), Local: slices.Concat(all.Local, one.Local),
-		RemoteLocalhost: slices.Concat(all.RemoteLocalhost, one.RemoteLocalhost), Hosts: maps.Clone(all.Hosts), Redirect: maps.Clone(all.Redirect),
+		RemoteLocalhost: slices.Concat(all.RemoteLocalhost, one.RemoteLocalhost), Metadata: slices.Concat(all.Metadata, one.Metadata), Hosts: maps.Clone(all.Hosts), Redirect: maps.Clone(all.Redirect),
 	}
 	if out.Hosts == nil {
 		out.Hosts = map[string]settings.Addrs{}

@@ -36,7 +36,7 @@ func (a *app) status() *cobra.Command {
 			defer dir.Remove()
 			ctx, stop := interruptible()
 			defer stop()
-			if watch && output.value == "" && interactive() {
+			if watch && output.value == "" && interactive() && isTerminal(os.Stdout) {
 				return a.dashboard(ctx, client, args)
 			}
 			return a.showStatus(ctx, watch, func(ctx context.Context) error {

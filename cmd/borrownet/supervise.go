@@ -74,6 +74,7 @@ func (a *app) runOn(ctx context.Context, place session.Place, rung hook.Rung, p 
 	if err := show(&cfg, place, rung, p.flags); err != nil {
 		return exitOurs, err
 	}
+	a.hideGoogle(&cfg, place, p.flags)
 	done, err := equip(&cfg, place, rung)
 	if _, ok := errors.AsType[*fault.Error](err); ok {
 		return exitOurs, err
@@ -86,6 +87,7 @@ func (a *app) runOn(ctx context.Context, place session.Place, rung hook.Rung, p 
 	if v, ok := errors.AsType[*supervisor.ViewError](err); ok && !p.flags.hostname {
 		a.ui.warn("the pod's files are not at their places, variables that name them are changed instead: "+v.Err.Error(), "")
 		cfg.View, cfg.Env = view.View{}, launch.Redirect(cfg.Env, place.Files)
+		a.hideGoogle(&cfg, place, p.flags)
 		code, err = supervisor.Run(ctx, cfg)
 	}
 	if _, ok := errors.AsType[*supervisor.CommandError](err); ok {

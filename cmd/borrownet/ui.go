@@ -121,7 +121,7 @@ func (u *ui) identity(st session.Status) {
 	u.say("session %s is ready: %s", st.Session, strings.Join(identity(st), ", "))
 	for _, f := range st.Files {
 		if f.Why != "" {
-			u.warn("files of the pod at "+f.Path+" ("+f.Volume+") are missing: "+f.Why, "")
+			u.warn("files of the pod at "+f.Path+" ("+f.Volume+") are missing: "+f.Why, fileHint(f))
 		}
 	}
 	switch {
@@ -130,10 +130,12 @@ func (u *ui) identity(st session.Status) {
 	case st.Hook != hook.Seccomp:
 		u.say("hook %s", hookText(st))
 	}
+	u.cloud(st)
 	if c := st.Container; c != nil && c.Name != "" {
 		u.say("containers become the pod by: docker run --network container:%s IMAGE", c.Name)
 	}
 	u.meshProblems([]session.Status{st})
+	u.mirrorProblems(st)
 }
 
 func identity(st session.Status) []string {
@@ -266,7 +268,9 @@ func statusRows(st session.Status) [][2]string {
 	if st.State != session.Lost && st.State != session.Reattaching {
 		rows = append(rows, [2]string{"round trip", roundTrip(st)})
 	}
+	rows = append(rows, cloudRows(st)...)
 	rows = append(rows, fileRows(st.Files)...)
+	rows = append(rows, mirrorRows(st.Mirror)...)
 	rows = append(rows,
 		[2]string{"bytes", fmt.Sprintf("%d in, %d out", st.Traffic.BytesIn, st.Traffic.BytesOut)},
 		[2]string{"flows", fmt.Sprint(st.Traffic.Flows)},
@@ -326,6 +330,14 @@ func fileRows(files []session.FileStatus) [][2]string {
 		rows = append(rows, [2]string{"files", text})
 	}
 	return rows
+}
+
+// fileHint says what would let the agent read what it may not read: it never is root.
+func fileHint(f session.FileStatus) string {
+	if !f.Denied {
+		return ""
+	}
+	return "an fsGroup in the pod's securityContext lets the agent read them as well, and so does defaultMode 0444 of the volume"
 }
 
 // names sums up the DNS queries of programs.

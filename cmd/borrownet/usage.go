@@ -61,6 +61,12 @@ It may do nothing but manage its own network, and its image is made of this prog
 (plain) a line for each; json makes everything on standard error JSON, an object a line, for
 other programs; quiet leaves warnings and errors.
 
+With --mirror what the pod gets on a port is copied to a program of this machine, and
+the pod goes on as before. That program acts on copied requests with the pod's identity:
+what it writes, calls and charges happens a second time. It takes an agent that may get
+CAP_NET_RAW for a helper; where the cluster's policy forbids that, the session works
+without, and this says so.
+
 With --dry-run nothing changes anywhere: the API server is asked which rights you
 have and what it would do, every object that would change is printed as YAML, and
 the exit code is what "up" without it would fail with.`
@@ -68,6 +74,7 @@ the exit code is what "up" without it would fail with.`
 const upExample = `  borrownet up --pod api -n shop
   borrownet up --pod deploy/api -c app -d --session mine
   borrownet up --pod api --agent-image target
+  borrownet up --pod api --mirror 8080:3000
   borrownet up -f borrownet.yaml -d
   borrownet up --pod api --dry-run`
 
@@ -80,7 +87,8 @@ or a language's runtime (PATH, HOME, JAVA_HOME, ...), what makes a program run c
 who set it (LD_*, BASH_ENV, NODE_OPTIONS, PYTHON*, GIT_*, ...) and proxies; --pod-env
 takes one of these all the same. Over it come --env-file, then --env. Of this machine
 its own proxies and cloud identity (AWS_PROFILE, ~/.aws, GOOGLE_APPLICATION_CREDENTIALS,
-AZURE_*) are hidden; -v says all names. --env-out writes the pod's environment to a file.
+AZURE_*, ~/.config/gcloud for pods of GKE) are hidden; -v says all names. --env-out
+writes the pod's environment to a file.
 
 It finds the container's Secrets, ConfigMaps, tokens and downward files at the
 container's paths, read-only, and sees them change; "borrownet status" lists them.
@@ -125,7 +133,19 @@ this shell they are on this machine's own network. "borrownet run" is for those,
 
 const envExample = `  eval "$(borrownet env)"
   eval "$(borrownet env --session api)"
-  eval "$(borrownet env --unset)"`
+  eval "$(borrownet env --unset)"
+  docker run --rm $(borrownet env --docker) IMAGE`
+
+const recordLong = `Write what the mirrored ports of a session's pod get and answer to a pcapng file, which
+Wireshark, tshark and tcpdump read and "borrownet replay" sends to a program again,
+until it is interrupted or the session ends. NAME is the session, if there are several;
+it must mirror (up --mirror). Other programs go on getting their copies.
+
+The file holds requests of real people, with their tokens. It is made for you alone
+(mode 0600), and lies where you put it.`
+
+const recordExample = `  borrownet record -w api.pcapng
+  borrownet record api -w - | tshark -r - -Y http.request`
 
 const statusLong = `Show sessions: whether the path to the pod works and how long a request to the
 agent and back takes now, what was borrowed, and what went through. The exit code
@@ -180,6 +200,14 @@ The exit code is 0 whatever the answer is.`
 const explainDNSExample = `  borrownet explain dns orders
   borrownet explain dns _http._tcp.orders --type SRV`
 
+const cpLong = `Copy a file of the pod, as it is now: PATH is as its container sees it, FILE is where it
+goes, readable by you alone; - is standard output. It works for what the agent can read:
+Secrets, ConfigMaps, tokens and downward files, also where programs do not see them
+because their place is one of this machine's own (/etc). "borrownet status" lists them.`
+
+const cpExample = `  borrownet cp /etc/app/config.yaml config.yaml
+  borrownet cp /var/run/secrets/kubernetes.io/serviceaccount/token -`
+
 const downLong = `End a session: NAME, or the only one there is; with --file those that a file
 describes. The agent in the pod is parked, so
 that the next "up" is quick, and leaves by itself; --stop-agent ends it now.`
@@ -229,6 +257,8 @@ const rbacLong = `Print the smallest Role with which borrownet works in a namesp
 --subject the RoleBinding to those who get it, as YAML for "kubectl apply". Every
 right in it is needed: without it a command fails and names it.
 
+Mirroring takes no more rights: whether an agent may have NET_RAW is for policies to say.
+
 Who has this Role can add a container to any pod of the namespace, and so read every
 Secret there; "borrownet policy" prints what closes that.`
 
@@ -238,8 +268,8 @@ const rbacExample = `  borrownet rbac -n shop --workloads --subject group:develo
 const policyLong = `Print a ValidatingAdmissionPolicy and its binding, as YAML for "kubectl apply". In
 namespaces with the label (--label) they let only borrownet's agent be added to a pod
 as an ephemeral container: its image, its arguments, environment and mounts that one
-container of the pod has already, no capability but NET_RAW, never root, never the mesh
-proxy's uid or gid. Other namespaces are left alone, and so are containers that are
+container of the pod has already, no capability (NET_RAW with --mirror), never root, never
+the mesh proxy's uid or gid. Other namespaces are left alone, and so are containers that are
 there already. It needs Kubernetes 1.30 or newer.
 
 Why it matters: who may add ephemeral containers may otherwise read every Secret of

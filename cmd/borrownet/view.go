@@ -1,6 +1,9 @@
 package main
 
 import (
+	"os"
+	"path/filepath"
+
 	"github.com/borrownet/borrownet/cmd/internal/launch"
 	"github.com/borrownet/borrownet/cmd/internal/session"
 	"github.com/borrownet/borrownet/hook"
@@ -19,10 +22,29 @@ func show(cfg *supervisor.Config, place session.Place, rung hook.Rung, flags env
 	if rung != hook.Seccomp || flags.noFiles {
 		cfg.Env = launch.Redirect(cfg.Env, place.Files)
 	} else {
-		cfg.View = view.View{Binds: place.Files, Scratch: place.Scratch}
+		cfg.View = view.View{Binds: place.Files, Scratch: place.Scratch, Own: view.Guarded()}
 	}
 	if flags.hostname {
 		cfg.View.Hostname = place.Hostname
 	}
 	return nil
+}
+
+// hideGoogle hides the person's own credentials from Google's libraries: they prefer
+// them to the identity of the machine that they are on, and no variable names them.
+func (a *app) hideGoogle(cfg *supervisor.Config, place session.Place, flags envFlags) {
+	home := launch.Lookup(cfg.Env, "HOME")
+	if !place.Google || flags.keepIdentity || home == "" {
+		return
+	}
+	dir := filepath.Join(home, ".config", "gcloud")
+	if _, err := os.Stat(filepath.Join(dir, "application_default_credentials.json")); err != nil {
+		return
+	}
+	if len(cfg.View.Binds) == 0 {
+		a.ui.warn("Google's libraries will take your own credentials in "+dir+" and not the pod's identity", "add --env HOME=/nonexistent to the command, or move them away")
+		return
+	}
+	cfg.View.Binds = append(cfg.View.Binds, view.Bind{Source: place.Scratch, Target: dir})
+	a.ui.say("hidden from the command, which is the pod: %s (--local-identity leaves it)", dir)
 }

@@ -46,17 +46,23 @@ func missingDocker(context.Context) string {
 var meshedLab = step{name: "build", kind: prepare, argv: append(slices.Clone(labBuild.argv), "--mesh")}
 
 // dockerSteps runs the tests of containers beside an engine of their own.
-func dockerSteps(context.Context) ([]step, error) {
-	return []step{
+func dockerSteps(ctx context.Context) ([]step, error) {
+	steps := []step{
 		{name: "build", kind: prepare, argv: []string{"hack/docker-build.sh"}},
 		{
 			name: "containers", kind: testBinary, pkg: module + "/integration/containers",
 			argv: []string{"hack/docker-run.sh", "--", "bin/containers.test", "-test.v=test2json", "-test.timeout=20m"},
 		},
-		meshedLab,
-		{
-			name: "containers in a mesh", kind: testBinary, pkg: module + "/integration(docker)",
-			argv: onLaptop([]string{"--mesh", "--docker"}, e2eTests, "-test.v=test2json", "-test.timeout=20m", "-test.run", containerTests),
-		},
-	}, nil
+	}
+	inMesh := step{
+		name: "containers in a mesh", kind: testBinary, pkg: module + "/integration(docker)",
+		argv: onLaptop([]string{"--mesh", "--docker"}, e2eTests, "-test.v=test2json", "-test.timeout=20m", "-test.run", containerTests),
+	}
+	if inMesh.skip = probeMesh(ctx); inMesh.skip == "" {
+		inMesh.skip = missingMesh(ctx) // the mesh tier, which comes before, has compiled it
+	}
+	if inMesh.skip == "" {
+		steps = append(steps, meshedLab)
+	}
+	return append(steps, inMesh), nil
 }

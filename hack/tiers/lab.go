@@ -34,7 +34,7 @@ var meshBuild = step{name: "build", kind: prepare, argv: append(slices.Clone(lab
 
 // onLaptop is a command on the laptop of a lab that is started for it.
 func onLaptop(flags []string, command ...string) []string {
-	argv := append([]string{"hack/lab-run.sh", "--fresh", "--image", "bin/hostile-agent-image.tar"}, flags...)
+	argv := append([]string{"hack/lab-run.sh", "--fresh", "--image", "bin/hostile-agent-image.tar", "--image", "bin/standin-image.tar"}, flags...)
 	return append(append(argv, "--"), command...)
 }
 
@@ -46,7 +46,7 @@ const closedTUN = "^(TestProgramsCallServicesAsThePod|TestUnconnectedUDP|TestIPv
 // lab: they and what a sidecar could break.
 const (
 	meshTests = "^Test(Mesh|Flux)"
-	meshed    = meshTests + "|^(TestLaptopIsOutside|TestNothingOfTheClusterChanges|TestPodsNetworkIsLeftAlone|TestParkedAgentIsTakenAgain|TestStopAgent|" +
+	meshed    = meshTests + "|^(TestMirror|TestLaptopIsOutside|TestNothingOfTheClusterChanges|TestPodsNetworkIsLeftAlone|TestParkedAgentIsTakenAgain|TestStopAgent|" +
 		"TestHalfClose|TestGigabyteEachWay|Test500ConnectionsAtOnce|TestUnconnectedUDP|TestProtocolsAsInThePod|TestNamesAsInThePod)$"
 )
 
@@ -67,7 +67,7 @@ func labSteps(context.Context) ([]step, error) {
 		},
 		{
 			name: "lab", kind: testBinary, pkg: module + "/integration",
-			argv: onLaptop(nil, e2eTests, "-test.v=test2json", "-test.timeout=40m", "-test.skip", meshTests+"|"+containerTests),
+			argv: onLaptop(nil, e2eTests, "-test.v=test2json", "-test.timeout=40m", "-test.skip", meshTests+"|^TestSoak|"+containerTests),
 		},
 		{
 			name: "lab without TUN", kind: testBinary, pkg: module + "/integration(no-tun)",

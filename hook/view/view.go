@@ -18,7 +18,14 @@ type View struct {
 	Binds    []Bind `json:"binds,omitempty"`
 	Scratch  string `json:"scratch,omitempty"`  // an empty directory, to build in; needed if there are binds
 	Hostname string `json:"hostname,omitempty"` // "" = the machine's
+	// Own are directories of configuration whose files become the user's own, if
+	// there are binds and files of others seem to be nobody's. Missing ones are fine.
+	Own []string `json:"own,omitempty"`
 }
+
+// Guarded are the directories of what ssh's configuration includes. It refuses files
+// that are neither root's nor the user's, and root's seem to be nobody's here.
+func Guarded() []string { return []string{"/etc/ssh/ssh_config.d", "/etc/crypto-policies/back-ends"} }
 
 // Bind is a directory that appears at another path.
 type Bind struct {

@@ -66,6 +66,13 @@ func (v View) Enter() error {
 	if os.Getuid() == 0 {
 		return nil // it had all of it before
 	}
+	if len(v.Binds) > 0 {
+		for _, dir := range v.Own {
+			if err := v.own(dir); err != nil {
+				return fmt.Errorf("make the files of %s one's own: %w", dir, err)
+			}
+		}
+	}
 	return drop()
 }
 

@@ -199,3 +199,39 @@ func TestEnterFails(t *testing.T) {
 		t.Errorf("%v, %q", err, out)
 	}
 }
+
+// TestOwn: configuration of somebody else who is not in the namespace belongs to the user,
+// as ssh wants it; what may not be read, pipes and what is missing are no trouble.
+func TestOwn(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root, to give files to somebody else")
+	}
+	dir := t.TempDir()
+	open(t, dir)
+	for name, mode := range map[string]os.FileMode{"50-site.conf": 0o644, "secret.conf": 0o600} {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte("Host x\n"), mode); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chown(path, 4242, 4242); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink(filepath.Join(dir, "50-site.conf"), filepath.Join(dir, "60-link.conf")); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mkfifo(filepath.Join(dir, "pipe"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	v := View{Scratch: t.TempDir(), Binds: []Bind{{source(t, "one"), "/borrownet.test/config"}}, Own: []string{"/missing", dir}}
+	open(t, v.Scratch)
+	out, err := in(t, 1001, v, "cd "+dir+" && stat -c '%n %u %a %F' * && cat 50-site.conf; echo x > 50-site.conf")
+	want := "50-site.conf 1001 644 regular file\n60-link.conf 1001 644 regular file\nHost x\n"
+	if !strings.HasPrefix(out, want) || !strings.Contains(out, "Read-only") {
+		t.Errorf("%v, %q, want %q and no way to write", err, out, want)
+	}
+	v.Own = nil // the control
+	if out, err := in(t, 1001, v, "stat -c %u "+filepath.Join(dir, "50-site.conf")); strings.TrimSpace(out) != "65534" {
+		t.Errorf("without: %v, %q", err, out)
+	}
+}

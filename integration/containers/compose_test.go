@@ -65,9 +65,11 @@ func composePlace(t *testing.T, file string) (p *place, compose func(words ...st
 func TestCompose(t *testing.T) {
 	p, compose := composePlace(t, stack)
 	p.must(compose("up", "-d")...)
+	// As compose exec, but for a start of Python.
 	in := func(service string, words ...string) []string {
-		return compose(append([]string{"exec", "-T", service}, words...)...)
+		return append([]string{"docker", "exec", "stack_" + service + "_1"}, words...)
 	}
+	p.must(compose("exec", "-T", "web", "/caller", "get", "http://orders/")...)
 	if got := decodeSeen(t, p.must(in("web", "/caller", "get", "http://orders/")...)); got.App != "orders" || !strings.HasPrefix(got.Remote, "192.0.2.10:") {
 		t.Errorf("web at orders: %+v", got)
 	}

@@ -188,3 +188,41 @@ func TestDockerErrors(t *testing.T) {
 	p.fails(30, nil, p.bin, "status") // no session of a failed up stays
 	p.nothingLeft()
 }
+
+// TestDockerEnv gives a container the pod's environment.
+func TestDockerEnv(t *testing.T) {
+	p := newPlace(t)
+	p.up()
+	args := strings.Fields(p.must(p.bin, "env", "--docker"))
+	run := append(append([]string{"docker", "run", "--rm"}, args...), "-e", "MODE=mine", busybox, "env")
+	if env := p.must(run...); !strings.Contains(env, "APP_NAME=api\n") || !strings.Contains(env, "LEDGER_SERVICE_HOST=198.51.100.22\n") || !strings.Contains(env, "MODE=mine\n") {
+		t.Errorf("environment:\n%s", env)
+	}
+	p.must(p.bin, "down")
+	p.nothingLeft()
+	p.must(p.bin, "up", "--pod", "api", "--context", "demo", "-d")
+	p.fails(31, []string{"error: use session api: it keeps no container", "hint: borrownet down api"}, p.bin, "env", "--docker")
+}
+
+// TestDockerContainerGone removes, restarts and replaces the container.
+func TestDockerContainerGone(t *testing.T) {
+	p := newPlace(t)
+	p.up()
+	joined := func(want string) {
+		t.Helper()
+		eventually(t, "status to say "+want, func() (string, bool) {
+			said := p.must(p.bin, "status")
+			return said, strings.Contains(said, "borrownet-api: "+want)
+		})
+	}
+	p.must("docker", "restart", "-t", "3", "borrownet-api")
+	joined("joined")
+	p.must(in("borrownet-api", caller, "get", "http://orders/")...)
+	p.must("docker", "rm", "-f", "borrownet-api")
+	joined("none has joined")
+	p.must(p.bin, "run", "--", p.bin, "demo", "call", "http://orders") // the session goes on
+	p.must(p.bin, "down")
+	p.nothingLeft()
+	p.up()
+	p.must(in("borrownet-api", caller, "get", "http://orders/")...)
+}

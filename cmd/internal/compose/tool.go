@@ -27,7 +27,7 @@ func FindTool(ctx context.Context) (Tool, error) {
 	if old, err := exec.LookPath("docker-compose"); err == nil {
 		return Tool{[]string{old}}, nil
 	}
-	return Tool{}, &fault.Error{Code: fault.Engine, Op: "find a compose tool", Reason: "there is neither `docker compose` nor docker-compose",
+	return Tool{}, &fault.Error{Code: fault.Engine, ID: "BN2205", Op: "find a compose tool", Reason: "there is neither `docker compose` nor docker-compose",
 		Hint: "on Debian: sudo apt install docker-compose; else Docker's plugin docker-compose-plugin"}
 }
 

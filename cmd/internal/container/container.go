@@ -61,7 +61,7 @@ func Start(ctx context.Context, e *engine.Client, s Spec) (string, error) {
 	id, err := e.Create(ctx, s.Name, s.container())
 	if engine.IsRefused(err, http.StatusConflict) {
 		if !s.leftover(ctx, e) {
-			return "", &fault.Error{Code: fault.Engine, Op: "make container", Object: s.Name, Reason: "there is a container of that name", Err: err,
+			return "", &fault.Error{Code: fault.Engine, ID: "BN2204", Op: "make container", Object: s.Name, Reason: "there is a container of that name", Err: err,
 				Hint: "docker rm -f " + s.Name + ", or another name: --docker=OTHER"}
 		}
 		id, err = e.Create(ctx, s.Name, s.container())

@@ -21,7 +21,7 @@ const askTimeout = 10 * time.Second
 func Find(ctx context.Context, env []string) (*engine.Client, error) {
 	socket, remote := engine.Find(env)
 	if remote != "" {
-		return nil, &fault.Error{Code: fault.Engine, Op: "use the container engine at", Object: remote, Reason: "it is not on this machine, and a packet device cannot leave its machine",
+		return nil, &fault.Error{Code: fault.Engine, ID: "BN2201", Op: "use the container engine at", Object: remote, Reason: "it is not on this machine, and a packet device cannot leave its machine",
 			Hint: "DOCKER_HOST=unix:///var/run/docker.sock, or run borrownet on the engine's machine"}
 	}
 	e := engine.New(socket)
@@ -32,7 +32,7 @@ func Find(ctx context.Context, env []string) (*engine.Client, error) {
 		return nil, Explain("reach the container engine at", socket, e, err)
 	}
 	if info.OperatingSystem == "Docker Desktop" {
-		return nil, &fault.Error{Code: fault.Engine, Op: "use the container engine at", Object: socket, Reason: "its containers run in a virtual machine, and a packet device cannot leave its machine",
+		return nil, &fault.Error{Code: fault.Engine, ID: "BN2201", Op: "use the container engine at", Object: socket, Reason: "its containers run in a virtual machine, and a packet device cannot leave its machine",
 			Hint: "use an engine on this machine: docker context use default"}
 	}
 	return e, nil
@@ -40,7 +40,7 @@ func Find(ctx context.Context, env []string) (*engine.Client, error) {
 
 // Explain makes a fault of what came of a call to the engine.
 func Explain(op, object string, e *engine.Client, err error) error {
-	f := &fault.Error{Code: fault.Engine, Op: op, Object: object, Reason: err.Error(), Err: err}
+	f := &fault.Error{Code: fault.Engine, ID: "BN2202", Op: op, Object: object, Reason: err.Error(), Err: err}
 	switch {
 	case errors.Is(err, context.Canceled):
 		return err
@@ -74,7 +74,7 @@ func isRootless(e *engine.Client) bool {
 // explainStart makes a fault of a container that did not start.
 func (s Spec) explainStart(e *engine.Client, err error) error {
 	text := err.Error()
-	f := &fault.Error{Code: fault.Engine, Op: "start container", Object: s.Name, Reason: text, Err: err}
+	f := &fault.Error{Code: fault.Engine, ID: "BN2203", Op: "start container", Object: s.Name, Reason: text, Err: err}
 	switch {
 	// The engine has no codes for these.
 	case strings.Contains(text, "port is already allocated"), strings.Contains(text, "address already in use"):
@@ -90,7 +90,7 @@ func (s Spec) explainStart(e *engine.Client, err error) error {
 
 // NoGuest explains that a container runs but did not join the session.
 func NoGuest(e *engine.Client, name string, err error) error {
-	f := &fault.Error{Code: fault.Engine, Op: "let container", Object: name + " join the session", Reason: err.Error(), Err: err,
+	f := &fault.Error{Code: fault.Engine, ID: "BN2203", Op: "let container", Object: name + " join the session", Reason: err.Error(), Err: err,
 		Hint: "docker logs " + name + "; is the engine on this machine and not in a virtual one?"}
 	if isRootless(e) {
 		f.Hint = rootlessHint

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"io"
 
 	"github.com/borrownet/borrownet/cmd/internal/fault"
 	"github.com/borrownet/borrownet/cmd/internal/session"
@@ -83,8 +84,13 @@ type Session interface {
 	Place() session.Place
 	// ExplainName resolves a name as for a program, and says how.
 	ExplainName(ctx context.Context, name, qtype string) (dnsproxy.Explanation, error)
+	// ReadFile returns a file of the pod.
+	ReadFile(ctx context.Context, path string) ([]byte, error)
 	// Way resolves host for what is no program of the session.
 	Way(ctx context.Context, host string) (session.Way, error)
+	// Record starts a capture of what the session mirrors, until ctx ends or the
+	// stream is closed.
+	Record(ctx context.Context) (io.ReadCloser, error)
 	// StopAgent ends the agent in the pod; only Close may follow.
 	StopAgent(ctx context.Context) error
 	// Close gives the target back and joins everything. It is bounded in time.

@@ -44,6 +44,9 @@ var ErrNotRunning = errors.New("no daemon is running")
 // answerTimeout bounds calls that do not wait for the cluster.
 const answerTimeout = 10 * time.Second
 
+// readTimeout bounds the way of a file out of the pod.
+const readTimeout = 30 * time.Second
+
 // endTimeout bounds the end of a session: everything in it has its own bound.
 const endTimeout = 30 * time.Second
 
@@ -128,6 +131,16 @@ func (c *Client) ExplainName(ctx context.Context, session, name, qtype string) (
 	return out, c.call(ctx, http.MethodGet, path+"/names?"+query.Encode(), &out, answerTimeout)
 }
 
+// ReadFile returns a file of the session's pod.
+func (c *Client) ReadFile(ctx context.Context, session, path string) ([]byte, error) {
+	at, err := sessionPath(session)
+	if err != nil {
+		return nil, err
+	}
+	var out []byte
+	return out, c.call(ctx, http.MethodGet, at+"/file?"+url.Values{"path": {path}}.Encode(), &out, readTimeout)
+}
+
 // Way returns how what is no program of the session reaches host; "" asks for no host
 // in particular.
 func (c *Client) Way(ctx context.Context, name, host string) (session.Way, error) {
@@ -138,6 +151,20 @@ func (c *Client) Way(ctx context.Context, name, host string) (session.Way, error
 	}
 	query := url.Values{"host": {host}}
 	return out, c.call(ctx, http.MethodGet, path+"/way?"+query.Encode(), &out, answerTimeout)
+}
+
+// Record starts a capture of what a session mirrors: the stream of
+// wire.PathCapture, until it is closed or ctx ends.
+func (c *Client) Record(ctx context.Context, name string) (io.ReadCloser, error) {
+	path, err := sessionPath(name)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := c.do(ctx, http.MethodGet, path+"/capture", nil)
+	if err != nil {
+		return nil, err
+	}
+	return resp.Body, nil
 }
 
 // Down ends a session and waits until it is gone.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -101,11 +102,25 @@ func (s *fakeSession) ExplainName(_ context.Context, name, qtype string) (dnspro
 	return dnsproxy.Explanation{Name: name + ".", Type: qtype, Rcode: "NOERROR"}, nil
 }
 
+func (s *fakeSession) ReadFile(_ context.Context, path string) ([]byte, error) {
+	if path != "/a&b?" {
+		return nil, &fault.Error{Code: fault.Target, Op: "read", Object: path, Reason: "no such file"}
+	}
+	return []byte("\x00\xff"), nil
+}
+
 func (s *fakeSession) Way(_ context.Context, host string) (session.Way, error) {
 	if host == "nobody" {
 		return session.Way{}, &fault.Error{Code: fault.Target, Op: "find", Object: host}
 	}
 	return session.Way{Socket: host}, nil
+}
+
+func (s *fakeSession) Record(context.Context) (io.ReadCloser, error) {
+	if s.name != "api" {
+		return nil, &fault.Error{Code: fault.Usage, Op: "record session", Object: s.name, Reason: "it mirrors no port"}
+	}
+	return io.NopCloser(strings.NewReader("a capture")), nil
 }
 
 func (s *fakeSession) Place() session.Place {
@@ -240,6 +255,14 @@ func TestLifeOfASession(t *testing.T) {
 	if err != nil || len(list) != 2 || list[0].Session != "api" || list[1].Session != "web" {
 		t.Errorf("list: %+v, %v", list, err)
 	}
+	if stream, err := h.client.Record(t.Context(), "api"); err != nil {
+		t.Error(err)
+	} else if text, err := io.ReadAll(stream); err != nil || string(text) != "a capture" {
+		t.Errorf("recorded %q, %v", text, err)
+	}
+	if _, err := h.client.Record(t.Context(), "web"); fault.From(err).Code != fault.Usage {
+		t.Errorf("record what mirrors nothing: %v", err)
+	}
 	if way, err := h.client.Way(t.Context(), "api", "a&b?"); err != nil || way.Socket != "a&b?" {
 		t.Errorf("way %+v, %v", way, err)
 	}
@@ -252,6 +275,12 @@ func TestLifeOfASession(t *testing.T) {
 	}
 	if _, err := h.client.ExplainName(t.Context(), "api", "orders", "X"); fault.From(err).Code != fault.Usage {
 		t.Errorf("explain with a bad type: %v", err)
+	}
+	if data, err := h.client.ReadFile(t.Context(), "api", "/a&b?"); err != nil || string(data) != "\x00\xff" {
+		t.Errorf("file: %q, %v", data, err)
+	}
+	if _, err := h.client.ReadFile(t.Context(), "api", "/c"); fault.From(err).Code != fault.Target {
+		t.Errorf("a file that is not there: %v", err)
 	}
 	place, err := h.client.Place(t.Context(), "api")
 	if err != nil || place.Socket != "/run/x.sock" {

@@ -41,8 +41,10 @@ func (s *server) handler() http.Handler {
 	mux.HandleFunc("GET "+pathSessions+"/{name}", s.status)
 	mux.HandleFunc("GET "+pathSessions+"/{name}/place", s.place)
 	mux.HandleFunc("GET "+pathSessions+"/{name}/names", s.names)
+	mux.HandleFunc("GET "+pathSessions+"/{name}/file", s.file)
 	mux.HandleFunc("GET "+pathSessions+"/{name}/changes", s.changes)
 	mux.HandleFunc("GET "+pathSessions+"/{name}/way", s.way)
+	mux.HandleFunc("GET "+pathSessions+"/{name}/capture", s.record)
 	mux.HandleFunc("DELETE "+pathSessions+"/{name}", s.down)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !s.sessions.enter() {
@@ -156,6 +158,20 @@ func (s *server) names(w http.ResponseWriter, r *http.Request) {
 	s.answer(w, out)
 }
 
+// file reads a file of the pod.
+func (s *server) file(w http.ResponseWriter, r *http.Request) {
+	sess := s.usable(w, r)
+	if sess == nil {
+		return
+	}
+	data, err := sess.ReadFile(r.Context(), r.FormValue("path"))
+	if err != nil {
+		s.refuse(w, http.StatusNotFound, fault.From(err))
+		return
+	}
+	s.answer(w, data)
+}
+
 // way tells a forward or a proxy how to reach a host.
 func (s *server) way(w http.ResponseWriter, r *http.Request) {
 	sess := s.usable(w, r)
@@ -168,6 +184,35 @@ func (s *server) way(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.answer(w, out)
+}
+
+// record hands the stream of a capture on.
+func (s *server) record(w http.ResponseWriter, r *http.Request) {
+	sess := s.usable(w, r)
+	if sess == nil {
+		return
+	}
+	stream, err := sess.Record(r.Context())
+	if err != nil {
+		s.refuse(w, http.StatusConflict, fault.From(err))
+		return
+	}
+	defer stream.Close()
+	w.Header().Set("Content-Type", "application/octet-stream")
+	rc := http.NewResponseController(w)
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := stream.Read(buf)
+		if n > 0 {
+			if _, err := w.Write(buf[:n]); err != nil {
+				return // the client has left
+			}
+			_ = rc.Flush() // who has left is found out by the next write
+		}
+		if err != nil {
+			return
+		}
+	}
 }
 
 func (s *server) down(w http.ResponseWriter, r *http.Request) {

@@ -34,6 +34,7 @@ type ether struct {
 	mu    sync.RWMutex
 	hosts map[netip.Addr]*netstack.Stack
 	all   []*netstack.Stack
+	taps  []*tap // who looks at packets
 }
 
 func newEther(log *slog.Logger) *ether {
@@ -115,6 +116,9 @@ func (e *ether) pump(s *netstack.Stack) {
 }
 
 func (e *ether) forward(pkt []byte) {
+	for _, t := range e.tapped() {
+		t.see(pkt)
+	}
 	dst, ok := destination(pkt)
 	switch {
 	case !ok, e.silent[dst]:

@@ -18,8 +18,10 @@ type pod struct {
 	workload  string // TYPE/NAME
 	container string
 	addrs     []netip.Addr
+	services  []netip.Addr // whose flows end at the pod
 	env       []string
 	stack     *netstack.Stack
+	ether     *ether
 }
 
 var _ agent.Network = (*pod)(nil)

@@ -15,7 +15,7 @@ func (w *World) Offers(namespace string) (*kube.Offers, error) {
 	}
 	for _, t := range w.Targets() {
 		out.Targets = append(out.Targets, kube.Offer{
-			Namespace: t.Namespace, Ref: t.Workload, Pods: 1, Ready: 1, PodNames: []string{t.Pod}, Nodes: []string{t.Node}, Container: t.Container,
+			Namespace: t.Namespace, Ref: t.Workload, Pods: 1, Ready: 1, PodNames: []string{t.Pod}, Nodes: []string{t.Node}, Container: t.Container, Containers: []string{t.Container},
 			Borrowers: w.borrowers(t),
 		})
 	}

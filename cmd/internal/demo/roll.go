@@ -35,7 +35,7 @@ func (w *World) Roll() (string, error) {
 		return "", err
 	}
 	w.pods[i] = &pod{
-		name: name, uid: rand.Text(), workload: old.workload, container: old.container, addrs: addrs, stack: stack, env: environment("api", name),
+		name: name, uid: rand.Text(), workload: old.workload, container: old.container, addrs: addrs, stack: stack, ether: w.ether, env: environment("api", name),
 	}
 	for _, r := range w.agents {
 		if r.pod == old {

@@ -92,7 +92,8 @@ func (w *World) addPod(app string, addrs []netip.Addr, more ...netip.Addr) (*net
 		return nil, err
 	}
 	w.pods = append(w.pods, &pod{
-		name: name, uid: rand.Text(), workload: "deploy/" + app, container: "app", addrs: addrs, stack: stack, env: environment(app, name),
+		name: name, uid: rand.Text(), workload: "deploy/" + app, container: "app", addrs: addrs, services: more, stack: stack, ether: w.ether,
+		env: environment(app, name),
 	})
 	return stack, nil
 }

@@ -137,9 +137,7 @@ func (b *Borrow) target(ctx context.Context, cluster session.Cluster) []Check {
 	if b.NoImage != nil {
 		return checks
 	}
-	text, err := cluster.Plan(ctx, t, kube.AgentSpec{
-		Image: b.Request.Image, Binaries: b.Request.Binaries, ClientKey: wg.NewPrivateKey().Public().String(),
-	})
+	text, err := cluster.Plan(ctx, t, b.Request.Spec(t, wg.NewPrivateKey().Public().String()))
 	switch {
 	case errors.Is(err, context.Canceled):
 		return append(checks, failed("dry run", err))

@@ -101,10 +101,10 @@ func (e *Environment) take(pod []string, rules Rules) map[string]string {
 
 // hideFiles hides the person's files of the AWS libraries, if there are any.
 func (e *Environment) hideFiles() {
-	home := lookup(e.Env, "HOME")
+	home := Lookup(e.Env, "HOME")
 	for _, name := range slices.Sorted(maps.Keys(awsFiles)) {
 		path := filepath.Join(home, awsFiles[name])
-		if home == "" || lookup(e.Env, name) != "" {
+		if home == "" || Lookup(e.Env, name) != "" {
 			continue
 		}
 		if _, err := os.Stat(path); err == nil {
@@ -129,8 +129,8 @@ func Redirect(env []string, files []view.Bind) []string {
 	return out
 }
 
-// lookup returns the value of a variable in env, "" if there is none.
-func lookup(env []string, name string) string {
+// Lookup returns the value of a variable in env, "" if there is none.
+func Lookup(env []string, name string) string {
 	for _, kv := range slices.Backward(env) {
 		if v, ok := strings.CutPrefix(kv, name+"="); ok {
 			return v

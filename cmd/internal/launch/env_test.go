@@ -77,10 +77,10 @@ func TestComposeHidesFiles(t *testing.T) {
 		t.Errorf("hidden (-want +got)\n%s", diff)
 	}
 	pod := session.Place{Env: []string{"AWS_SHARED_CREDENTIALS_FILE=/secrets/aws"}}
-	if e := Compose(laptop, pod, Rules{}); lookup(e.Env, "AWS_SHARED_CREDENTIALS_FILE") != "/secrets/aws" {
+	if e := Compose(laptop, pod, Rules{}); Lookup(e.Env, "AWS_SHARED_CREDENTIALS_FILE") != "/secrets/aws" {
 		t.Errorf("environment %q", e.Env)
 	}
-	if e := Compose(laptop, session.Place{}, Rules{KeepIdentity: true}); lookup(e.Env, "AWS_SHARED_CREDENTIALS_FILE") != "" {
+	if e := Compose(laptop, session.Place{}, Rules{KeepIdentity: true}); Lookup(e.Env, "AWS_SHARED_CREDENTIALS_FILE") != "" {
 		t.Errorf("environment %q", e.Env)
 	}
 }

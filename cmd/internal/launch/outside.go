@@ -84,7 +84,7 @@ func withoutServers(env, unset []string) []string {
 			env = append(env, kv)
 		}
 	}
-	if have := lookup(env, gradleVar); !strings.Contains(have, gradleOpt) && !slices.Contains(unset, gradleVar) {
+	if have := Lookup(env, gradleVar); !strings.Contains(have, gradleOpt) && !slices.Contains(unset, gradleVar) {
 		env = slices.DeleteFunc(env, func(kv string) bool { return strings.HasPrefix(kv, gradleVar+"=") })
 		env = append(env, gradleVar+"="+strings.TrimSpace(have+" "+gradleOpt+"=false"))
 	}

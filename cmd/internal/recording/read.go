@@ -1,5 +1,5 @@
-// Package recording reads files of captured packets, pcapng and pcap, and replays
-// them to a local program.
+// Package recording writes files of captured packets, pcapng, reads them and pcap
+// too, and replays them to a local program.
 package recording
 
 import (

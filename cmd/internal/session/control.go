@@ -20,8 +20,9 @@ import (
 
 // control talks to the agent through the tunnel.
 type control struct {
-	http *http.Client
-	who  string // this client's name, for people who read the agent's log
+	http     *http.Client
+	captures *http.Client // a flow for each: the agent lets all others go before these
+	who      string       // this client's name, for people who read the agent's log
 }
 
 // clientName is what the agent's log calls this client.
@@ -37,15 +38,24 @@ func clientName() string {
 }
 
 func newControl(stack *netstack.Stack) *control {
-	src, dst := netip.AddrPortFrom(wire.ClientAddr, 0), netip.AddrPortFrom(wire.AgentAddr, wire.ControlPort)
-	return &control{who: clientName(), http: &http.Client{Transport: &http.Transport{
-		MaxIdleConns:       1,
-		MaxConnsPerHost:    4,
-		DisableCompression: true, // the link is encrypted and local; CPU is what is short
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return stack.DialTCP(ctx, src, dst)
-		},
-	}}}
+	dial := func(port uint16) func(context.Context, string, string) (net.Conn, error) {
+		src, dst := netip.AddrPortFrom(wire.ClientAddr, 0), netip.AddrPortFrom(wire.AgentAddr, port)
+		return func(ctx context.Context, _, _ string) (net.Conn, error) { return stack.DialTCP(ctx, src, dst) }
+	}
+	return &control{
+		who: clientName(),
+		http: &http.Client{Transport: &http.Transport{
+			MaxIdleConns:       1,
+			MaxConnsPerHost:    4,
+			DisableCompression: true, // the link is encrypted and local; CPU is what is short
+			DialContext:        dial(wire.ControlPort),
+		}},
+		captures: &http.Client{Transport: &http.Transport{
+			DisableKeepAlives:  true,
+			DisableCompression: true,
+			DialContext:        dial(wire.CapturePort),
+		}},
+	}
 }
 
 // info asks what the agent and its pod are.
@@ -91,6 +101,35 @@ func (c *control) mesh(ctx context.Context, envoy bool) (wire.Mesh, error) {
 	return out, c.call(ctx, http.MethodGet, path, &out)
 }
 
+// captureRefused is why the agent does not capture.
+type captureRefused struct {
+	code   int // of HTTP
+	reason string
+}
+
+func (e *captureRefused) Error() string { return e.reason }
+
+// capture starts a capture, which ends with ctx or with Close of what is returned. whole has it take answers too.
+func (c *control) capture(ctx context.Context, ports capturePorts, whole bool) (io.ReadCloser, error) {
+	query := ports.query()
+	if whole {
+		query.Set("responses", "full")
+	}
+	resp, err := c.request(ctx, c.captures, http.MethodGet, wire.PathCapture+"?"+query.Encode())
+	if err != nil {
+		return nil, err
+	}
+	if resp.StatusCode == http.StatusOK {
+		return resp.Body, nil
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(resp.Body, 1<<10))
+	if err != nil {
+		return nil, fmt.Errorf("ask the agent: %w", err)
+	}
+	return nil, &captureRefused{resp.StatusCode, strings.TrimSpace(string(text))}
+}
+
 // stop ends the agent.
 func (c *control) stop(ctx context.Context) error {
 	var out struct{}
@@ -110,12 +149,16 @@ func (c *control) call(ctx context.Context, method, path string, out any) error 
 }
 
 func (c *control) send(ctx context.Context, method, path string) (*http.Response, error) {
+	return c.request(ctx, c.http, method, path)
+}
+
+func (c *control) request(ctx context.Context, client *http.Client, method, path string) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, method, "http://agent"+path, nil)
 	if err != nil {
 		return nil, fmt.Errorf("ask the agent: %w", err)
 	}
 	req.Header.Set(wire.HeaderClient, c.who)
-	resp, err := c.http.Do(req)
+	resp, err := client.Do(req)
 	if err != nil {
 		return nil, fmt.Errorf("ask the agent: %w", err)
 	}

@@ -45,10 +45,11 @@ type files struct {
 
 // volume is the copy of one volume.
 type volume struct {
-	mount kube.Mount // guarded by files.mu, but for Path
-	dir   *os.Root   // set under files.mu; nil if the volume cannot be had
-	path  string     // of dir
-	note  string     // guarded by files.mu: what is missing in the copy, or ""
+	mount  kube.Mount // guarded by files.mu, but for Path
+	dir    *os.Root   // set under files.mu; nil if the volume cannot be had
+	path   string     // of dir
+	note   string     // guarded by files.mu: what is missing in the copy, or ""
+	denied bool       // guarded by files.mu: some of it for lack of permission
 
 	mu      sync.Mutex
 	version string // guarded by mu: of the content
@@ -62,7 +63,8 @@ type volume struct {
 type FileStatus struct {
 	Path   string `json:"path"`
 	Volume string `json:"volume"`
-	Why    string `json:"why,omitempty"` // why not, or what of it is missing
+	Why    string `json:"why,omitempty"`    // why not, or what of it is missing
+	Denied bool   `json:"denied,omitempty"` // the agent lacks permission, which the pod's spec could give
 }
 
 // borrowFiles copies the volumes of the container at this pod, and goes on to do so.
@@ -208,7 +210,7 @@ func (s *Session) syncVolume(ctx context.Context, v *volume) error {
 	v.version = got.Version
 	s.files.mu.Lock()
 	defer s.files.mu.Unlock()
-	v.note = strings.Join(append(missing, got.Skipped...), ", ")
+	v.note, v.denied = strings.Join(append(missing, got.Skipped...), ", "), got.Denied
 	return nil
 }
 
@@ -332,7 +334,7 @@ func (f *files) status() []FileStatus {
 	for _, v := range f.volumes {
 		st := FileStatus{Path: v.mount.Path, Volume: v.mount.Volume, Why: v.mount.Why}
 		if st.Why == "" {
-			st.Why = v.note
+			st.Why, st.Denied = v.note, v.denied
 		}
 		out = append(out, st)
 	}

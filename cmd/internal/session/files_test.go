@@ -12,6 +12,7 @@ import (
 
 	"github.com/borrownet/borrownet/agent/kube"
 	"github.com/borrownet/borrownet/agent/wire"
+	"github.com/borrownet/borrownet/cmd/internal/fault"
 )
 
 // content reads what a program sees in a volume's copy.
@@ -140,6 +141,52 @@ func TestFiles(t *testing.T) {
 	}
 	if left, err := filepath.Glob(l.opener.Dir.Path(filesPrefix + "*")); err != nil || len(left) != 0 {
 		t.Errorf("left %q, %v", left, err)
+	}
+}
+
+// TestReadFile reads files of the pod once, also those that programs do not see, and
+// says what else there is.
+func TestReadFile(t *testing.T) {
+	l := newLab(t)
+	app, secret := t.TempDir(), t.TempDir()
+	for path, text := range map[string]string{app + "/conf/app.yaml": "mode: live", secret + "/token": "\x00\xff"} {
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink("/dev/null", filepath.Join(secret, "device")); err != nil {
+		t.Fatal(err)
+	}
+	l.cluster.volumes = dirs{"/etc/app": app, "/etc/app/secret": secret}
+	o := l.opening()
+	o.target.Mounts = []kube.Mount{
+		{Path: "/etc/app", Volume: "configmap app"}, {Path: "/etc/app/secret", Volume: "secret app"}, {Path: "/four", Volume: "configmap four", Why: "it is four"},
+	}
+	s, err := o.Start(t.Context(), "api", l.observer())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for _, tt := range []struct{ name, want, reason, hint string }{
+		{"/etc/app/conf/app.yaml", "mode: live", "", ""},
+		{"/etc/app/conf/../secret/token", "\x00\xff", "", ""},
+		{"/etc/app/other", "", "there is no such file", "conf/app.yaml"},
+		{"/etc/app/secret/device", "", "the agent cannot read it: ", "exec"},
+		{"/four/x", "", "it is four", "exec"},
+		{"/etc/passwd", "", "it is in none of the volumes that the agent has: /etc/app /etc/app/secret", "kubectl -n "},
+		{"/etc/app/../passwd", "", "none of the volumes", "kubectl -n "},
+		{"etc/app/x", "", "not absolute", "/etc/app/x"},
+	} {
+		got, err := s.ReadFile(t.Context(), tt.name)
+		if tt.reason == "" && (err != nil || string(got) != tt.want) {
+			t.Errorf("%s: %q, %v", tt.name, got, err)
+		}
+		if f := fault.From(err); tt.reason != "" && (err == nil || f.Code != fault.Target || !strings.Contains(f.Reason, tt.reason) || !strings.Contains(f.Hint, tt.hint)) {
+			t.Errorf("%s: %q, %+v; want %q, hint %q", tt.name, got, err, tt.reason, tt.hint)
+		}
 	}
 }
 

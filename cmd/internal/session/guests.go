@@ -6,8 +6,10 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/netip"
+	"os"
 	"strings"
 	"sync"
 	"time"
@@ -49,9 +51,15 @@ type ContainerStatus struct {
 
 // GuestSocket is the name, in the runtime directory, of the socket by which
 // containers join the session of that name: the same for each of its lives.
-func GuestSocket(session string) string {
+func GuestSocket(session string) string { return guestFile(session) + ".sock" }
+
+// GuestEnv is the name, beside that socket, of a file for the environment of
+// containers. It goes with the session.
+func GuestEnv(session string) string { return guestFile(session) + ".env" }
+
+func guestFile(session string) string {
 	sum := sha256.Sum256([]byte(session))
-	return "docker-" + hex.EncodeToString(sum[:8]) + ".sock"
+	return "docker-" + hex.EncodeToString(sum[:8])
 }
 
 // GuestResolver is whom programs in containers ask for names.
@@ -88,6 +96,9 @@ func (s *Session) openToContainers(ctx context.Context, o *Opener) error {
 	s.onEnd(func() error {
 		err := ln.Close()
 		g.close()
+		if gone := os.Remove(o.Dir.Path(GuestEnv(s.name))); !errors.Is(gone, fs.ErrNotExist) {
+			err = errors.Join(err, gone)
+		}
 		return err
 	})
 	s.guests = g
@@ -240,7 +251,7 @@ func (s *Session) admitNetworks(nets []netip.Prefix) error {
 	for _, n := range nets {
 		for _, c := range s.landmarks() {
 			if n.Contains(c.addr) {
-				return &fault.Error{Code: fault.Engine, Op: "join the session by network", Object: n.String(), Reason: fmt.Sprintf("it hides the cluster's %v, %s", c.addr, c.what),
+				return &fault.Error{Code: fault.Engine, ID: "BN2206", Op: "join the session by network", Object: n.String(), Reason: fmt.Sprintf("it hides the cluster's %v, %s", c.addr, c.what),
 					Hint: "give the network another subnet: docker network create --subnet 10.213.0.0/24 NAME, ipam in the compose file, or default-address-pools in /etc/docker/daemon.json"}
 			}
 		}

@@ -92,7 +92,7 @@ func (c *fakeCluster) Attach(_ context.Context, _ *kube.Target, spec kube.AgentS
 		if err != nil {
 			return nil, err
 		}
-		c.agent = agenttest.Start(c.t, agent.Config{ClientKey: key, Network: c.world, Policy: agent.Policy{Localhost: spec.Localhost}, Env: append([]string{"GREETING=hello", "UNDECLARED=evil"}, c.env...), Volumes: c.volumes})
+		c.agent = agenttest.Start(c.t, agent.Config{ClientKey: key, Network: c.world, Policy: agent.Policy{Localhost: spec.Localhost, Metadata: spec.Metadata}, Env: append([]string{"GREETING=hello", "UNDECLARED=evil"}, c.env...), Volumes: c.volumes})
 		c.key = spec.ClientKey
 		c.attached++
 	}

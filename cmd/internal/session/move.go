@@ -93,7 +93,7 @@ func (s *Session) count() {
 // reattaching is what a person is told meanwhile.
 func (s *Session) reattaching(reason string) *fault.Error {
 	return &fault.Error{
-		Code: fault.NoDataPath, Op: "keep session", Object: s.name, Reason: reason + "; its connections are reset, and it looks for a pod to go on with",
+		Code: fault.NoDataPath, ID: "BN3304", Op: "keep session", Object: s.name, Reason: reason + "; its connections are reset, and it looks for a pod to go on with",
 		Hint: "borrownet status " + s.name,
 	}
 }
@@ -160,7 +160,7 @@ func (s *Session) try(why string, begun time.Time) (*Session, error) {
 // moveTo borrows target for the session and returns it as it is there.
 func (s *Session) moveTo(ctx context.Context, target *kube.Target, why string) (*Session, error) {
 	n := s.ground.at(target, s.opener.logger().With("target", target.Namespace+"/"+target.Pod))
-	for _, step := range []func(context.Context) error{n.attach, n.raiseLink, n.meetAgent, n.resolveNames, n.readdress, n.borrowFiles} {
+	for _, step := range []func(context.Context) error{n.attach, n.raiseLink, n.meetAgent, n.resolveNames, n.readdress, n.borrowFiles, n.openMirror} {
 		if err := step(ctx); err != nil {
 			n.fabric.queue.close()
 			return nil, errors.Join(err, n.retire(), n.leave())

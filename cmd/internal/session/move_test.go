@@ -249,7 +249,43 @@ func TestGraceEndsInANewAttach(t *testing.T) {
 	}
 }
 
-// TestAgentThatEndedIsReplaced, unless it has not lived for long or was to end.
+// TestLostNode: a pod that is not ready and does not answer is given up after a while for
+// one that is ready, and for no other.
+func TestLostNode(t *testing.T) {
+	l := newLab(t)
+	s := l.start()
+	set := func(unready bool, next *kube.Target) {
+		l.cluster.mu.Lock()
+		defer l.cluster.mu.Unlock()
+		l.cluster.unready, l.cluster.next = unready, next
+	}
+	waiting := successor()
+	waiting.Ready = false
+	for _, tt := range []struct {
+		name    string
+		unready bool
+		next    *kube.Target
+		since   time.Duration
+		want    bool
+	}{
+		{"ready", false, successor(), time.Hour, false},
+		{"not_yet", true, successor(), time.Second, false},
+		{"no_other", true, nil, time.Hour, false},
+		{"other_not_ready", true, waiting, time.Hour, false},
+		{"lost", true, successor(), doubtAfter, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			set(tt.unready, tt.next)
+			err := s.agentGone(t.Context(), tt.since)
+			if got := errors.Is(err, errPodGone); got != tt.want || err == nil == tt.want {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+	set(false, nil)
+}
+
+// TestMayGoOn: an agent that has ended is replaced, unless it has not lived for long or was to end.
 func TestMayGoOn(t *testing.T) {
 	old := time.Now().Add(-time.Hour)
 	for _, tt := range []struct {

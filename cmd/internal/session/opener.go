@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/url"
 	"strings"
@@ -120,12 +121,37 @@ func Plan(ctx context.Context, connect Connect, req Request) ([]byte, error) {
 		return nil, err
 	}
 	defer client.Close()
-	text, err := client.Plan(ctx, target, req.spec(wg.NewPrivateKey().Public().String()))
-	return text, Explain(err)
+	spec := req.Spec(target, wg.NewPrivateKey().Public().String())
+	text, err := client.Plan(ctx, target, spec)
+	if !errors.Is(err, kube.ErrNetRaw) {
+		return append(mirrorPlan(target, req.Mirror), text...), Explain(err)
+	}
+	refused := fault.From(Explain(err))
+	spec.NetRaw = false
+	text, err = client.Plan(ctx, target, spec)
+	return append(fmt.Appendf(nil, "# not mirrored: %s\n# hint: %s\n", oneLine(refused.Error()), oneLine(refused.Hint)), text...), Explain(err)
 }
 
-func (r Request) spec(clientKey string) kube.AgentSpec {
-	return kube.AgentSpec{Image: r.Image, Binaries: r.Binaries, ClientKey: clientKey, IdleTTL: r.IdleTTL, HardTTL: r.HardTTL, Localhost: r.RemoteLocalhost}
+// mirrorPlan says, as comments, what would be copied.
+func mirrorPlan(t *kube.Target, list []Mirror) (out []byte) {
+	for _, m := range list {
+		where := "on the pod's interface"
+		if t.Mesh.Serves(m.Port) {
+			where = "behind " + t.Mesh.Proxy
+		}
+		out = fmt.Appendf(out, "# port %d of the pod would be copied, %s, to port %d of this machine\n", m.Port, where, m.To)
+	}
+	return out
+}
+
+func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
+
+// Spec is the agent that a session of r has in its target.
+func (r Request) Spec(t *kube.Target, clientKey string) kube.AgentSpec {
+	return kube.AgentSpec{
+		Image: r.Image, Binaries: r.Binaries, ClientKey: clientKey, IdleTTL: r.IdleTTL, HardTTL: r.HardTTL,
+		Localhost: r.RemoteLocalhost, Metadata: append(t.Cloud.Endpoints(), r.Metadata...), NetRaw: len(r.Mirror) > 0,
+	}
 }
 
 // again is the command that borrows the target of r anew.
@@ -175,7 +201,7 @@ func codeOf(k *kube.Error) fault.Code {
 	switch k.Op {
 	case "find", "borrow":
 		return fault.Target
-	case "attach to", "place":
+	case "attach to", "place", "mirror":
 		return fault.Agent
 	}
 	return fault.Cluster

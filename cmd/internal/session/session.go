@@ -62,6 +62,9 @@ type Session struct {
 	control *control
 	info    wire.Info
 	dns     *dnsproxy.Proxy
+	mirror  *mirroring // nil if nothing is to be mirrored
+
+	mirrorRefused *fault.Error // why the agent may not capture; nil if it may, or need not
 
 	carriers [fairqueue.Lanes]lastCarrier
 	mesh     atomic.Pointer[Mesh] // as it was looked at last; nil = nothing is known
@@ -95,6 +98,7 @@ func (o *Opening) Start(ctx context.Context, name string, obs Observer) (_ *Sess
 		s.attach, s.raiseStack, s.raiseLink, s.meetAgent, s.resolveNames, s.serveLocals,
 		s.borrowFiles,
 		func(ctx context.Context) error { return s.openHook(ctx, o.opener) },
+		s.openMirror,
 		func(ctx context.Context) error { return s.openToContainers(ctx, o.opener) },
 	}
 	for _, step := range steps {
@@ -159,7 +163,7 @@ func (s *Session) attach(ctx context.Context) error {
 	}
 	s.key = key
 	s.onClose(func() error { key.Release(); return nil })
-	s.agent, err = s.cluster.Attach(ctx, s.target, s.req.spec(key.Private.Public().String()), s.step(s.log))
+	s.agent, err = s.place(ctx, s.req.Spec(s.target, key.Private.Public().String()))
 	if err != nil {
 		if key.Fresh() && !errors.Is(err, kube.ErrPlaced) {
 			err = errors.Join(err, key.Forget()) // no agent got it
@@ -175,6 +179,19 @@ func (s *Session) attach(ctx context.Context) error {
 		return &fault.Error{Code: fault.Agent, Op: "read the agent's greeting", Object: "container " + s.agent.Container, Reason: err.Error(), Err: err}
 	}
 	return nil
+}
+
+// place makes an agent run that is like spec, or one that may not capture where
+// that is what the cluster refuses.
+func (s *Session) place(ctx context.Context, spec kube.AgentSpec) (*kube.Agent, error) {
+	agent, err := s.cluster.Attach(ctx, s.target, spec, s.step(s.log))
+	if !errors.Is(err, kube.ErrNetRaw) {
+		return agent, err
+	}
+	s.mirrorRefused = fault.From(Explain(err))
+	s.step(s.log)("mirroring is refused, going on without")
+	spec.NetRaw = false
+	return s.cluster.Attach(ctx, s.target, spec, s.step(s.log))
 }
 
 // raiseStack makes the client's own network stack and the packet paths.
@@ -449,7 +466,7 @@ func (s *Session) Place() Place {
 	s = s.now.Load()
 	p := Place{
 		Remote: s.req.RemoteLocalhost, Session: s.name, Hook: s.hook, Socket: s.socket, Broker: s.broker, Ports: s.board, Addrs: onePerFamily(s.target.PodIPs),
-		Pod: s.target.Pod, Namespace: s.target.Namespace, Hostname: s.target.Hostname, Files: s.files.binds(),
+		Pod: s.target.Pod, Namespace: s.target.Namespace, Hostname: s.target.Hostname, Files: s.files.binds(), Google: s.target.Cloud.Google(),
 	}
 	if s.files.dir != "" {
 		p.Scratch = filepath.Join(s.files.dir, "view")

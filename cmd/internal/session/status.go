@@ -26,7 +26,9 @@ func (s *Session) Status(ctx context.Context, measure bool) Status {
 	}
 	out.Hook, out.HookNote, out.Since = s.hook, s.note, s.since
 	out.Files = s.files.status()
+	out.Cloud, out.Metadata = s.target.Cloud, s.req.Metadata
 	out.RemoteLocalhost, out.Local, out.LocalNames = s.req.RemoteLocalhost, s.req.Local, s.req.LocalNames
+	out.Mirror = s.mirror.status()
 	out.Redirects = s.req.Redirects
 	out.Publish, out.Ports = s.req.Publish, s.ports.list()
 	out.Container = s.guests.status()

@@ -22,8 +22,12 @@ type Request struct {
 	Binaries  []kube.Binary `json:"binaries,omitempty"` // for an Image of kube.TargetImage
 	Hook      Rung          `json:"hook,omitempty"`     // "" = hook.Auto
 	Publish   Publish       `json:"publish,omitzero"`
+	Mirror    []Mirror      `json:"mirror,omitempty"`
 	// RemoteLocalhost are TCP ports of localhost that are the pod's for programs.
 	RemoteLocalhost []uint16 `json:"remoteLocalhost,omitempty"`
+	// Metadata are addresses of metadata services that programs may reach from the
+	// pod, besides those that hand out an identity of the pod's own.
+	Metadata []netip.Addr `json:"metadata,omitempty"`
 	// Local are destinations in the laptop's own network: not through the pod.
 	Local []netip.Prefix `json:"local,omitempty"`
 	// LocalNames are domains, as ParseDomain returns them, whose names the laptop's resolver is asked for.
@@ -110,7 +114,10 @@ type Status struct {
 	DNS       dnsproxy.Stats `json:"dns"`
 	Mesh      *Mesh          `json:"mesh,omitempty"`  // nil = the agent cannot tell
 	Moved     *Move          `json:"moved,omitempty"` // how it came to this pod, if it was at another before
+	Mirror    *MirrorStatus  `json:"mirror,omitempty"`
 
+	Cloud     kube.Cloud       `json:"cloud"`
+	Metadata  []netip.Addr     `json:"metadata,omitempty"`  // allowed because somebody asked
 	Container *ContainerStatus `json:"container,omitempty"` // nil = containers cannot join
 
 	RemoteLocalhost []uint16        `json:"remoteLocalhost,omitempty"`
@@ -138,5 +145,6 @@ type Place struct {
 	Hostname  string       `json:"hostname"`          // the pod's
 	Files     []view.Bind  `json:"files,omitempty"`   // copies of the pod's volumes, and where they belong
 	Scratch   string       `json:"scratch,omitempty"` // an empty directory beside them
+	Google    bool         `json:"google,omitempty"`  // the pod has an identity at Google
 	Env       []string     `json:"env"`               // the container's: names that its spec declares, values as the agent told
 }

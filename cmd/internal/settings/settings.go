@@ -39,10 +39,11 @@ type Settings struct {
 // Routing is what does not go through the pod. At the top of the file it is for every
 // session.
 type Routing struct {
-	// Publish, Local and RemoteLocalhost are values of the flags of these names, which add to them.
+	// Publish, Local, RemoteLocalhost and Metadata are values of the flags of these names, which add to them.
 	Publish         []string `yaml:"publish"`
 	Local           []string `yaml:"local"`
 	RemoteLocalhost []uint16 `yaml:"remoteLocalhost"`
+	Metadata        []string `yaml:"metadata"`
 	// Hosts are the addresses of names that nobody is asked for.
 	Hosts map[string]Addrs `yaml:"hosts"`
 	// Redirect names Services whose calls this machine answers, and where.
@@ -60,6 +61,7 @@ type Service struct {
 	Hook       string `yaml:"hook"`
 	Stay       bool   `yaml:"stay"`
 	Routing    `yaml:",inline"`
+	Mirror     []string `yaml:"mirror"` // values of the flag
 
 	Env     map[string]string `yaml:"env"`
 	EnvFile string            `yaml:"envFile"` // relative to the file

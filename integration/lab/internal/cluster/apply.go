@@ -23,6 +23,7 @@ var resources = map[string]string{
 	"Namespace":          "namespaces",
 	"ServiceAccount":     "serviceaccounts",
 	"ConfigMap":          "configmaps",
+	"Secret":             "secrets",
 	"Service":            "services",
 	"Deployment":         "deployments",
 	"Role":               "roles",

@@ -34,6 +34,8 @@ var files = map[string]string{
 	"hosts":         "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost\n127.0.1.1\tlaptop\n",
 	"nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\n",
 	"hostname":      "laptop\n",
+	// Included by Debian's ssh_config, as distributions do with their own settings.
+	"ssh/ssh_config.d/50-lab.conf": "Host lab-alias\n  HostName lab.example.org\n",
 }
 
 const network = `link set lo up
@@ -148,6 +150,9 @@ func tunDevice(spec.Spec) error {
 func etc(spec.Spec) error {
 	for name, text := range files {
 		path := filepath.Join("/etc", name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			return err
+		}
 		// It may be a link to a file of the host's /run.
 		if err := os.RemoveAll(path); err != nil {
 			return err

@@ -1,0 +1,111 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/borrownet/borrownet/agent/wire"
+	"github.com/borrownet/borrownet/cmd/internal/session"
+)
+
+// mirrorFlags say which inbound flows of the pod are copied.
+type mirrorFlags struct{ ports []string }
+
+func (m *mirrorFlags) add(cmd *cobra.Command) {
+	cmd.Flags().StringSliceVar(&m.ports, "mirror", nil, "`PORT[:LOCAL]`: copy what the pod gets on PORT to the program that listens on LOCAL (default: the same number); may be repeated")
+}
+
+// apply puts the flags into req.
+func (m *mirrorFlags) apply(req *session.Request, name string) error {
+	hint := name + " --mirror 8080:3000"
+	seen := map[uint16]bool{}
+	for _, v := range m.ports {
+		pod, local, both := strings.Cut(v, ":")
+		if !both {
+			local = pod
+		}
+		port, err1 := parsePort(pod)
+		to, err2 := parsePort(local)
+		switch {
+		case err1 != nil || err2 != nil:
+			return usage(fmt.Sprintf("--mirror %q: not PORT, nor PORT:LOCAL with two port numbers", v), hint)
+		case seen[port]:
+			return usage(fmt.Sprintf("--mirror names port %d twice", port), hint)
+		}
+		seen[port] = true
+		req.Mirror = append(req.Mirror, session.Mirror{Port: port, To: to})
+	}
+	if len(req.Mirror) > wire.MaxCapturePorts {
+		return usage(fmt.Sprintf("--mirror: %d ports, at most %d can be mirrored", len(req.Mirror), wire.MaxCapturePorts), hint)
+	}
+	return nil
+}
+
+// mirrorRows are what status says of mirroring.
+func mirrorRows(m *session.MirrorStatus) [][2]string {
+	if m == nil {
+		return nil
+	}
+	var rows [][2]string
+	for _, p := range m.Ports {
+		rows = append(rows, [2]string{"mirror", fmt.Sprintf("port %d to %d, %s", p.Port, p.To, mirrorState(m, p.Port))})
+	}
+	if c := m.Capture; c != nil {
+		text := fmt.Sprintf("%d packets, %d bytes to the pod", c.Packets, c.Bytes)
+		if c.LostFlows+c.Dropped+c.Unreadable > 0 {
+			text += fmt.Sprintf("; lost in the pod: %d flows (%d packets, %d bytes), %d packets by its kernel, %d unreadable", c.LostFlows, c.LostPackets, c.LostBytes, c.Dropped, c.Unreadable)
+		}
+		rows = append(rows, [2]string{"captured", text})
+	}
+	rows = append(rows, [2]string{"copied", strings.ReplaceAll(replayed(m.Replay), "\n", "; ")})
+	if m.Replay.Problem != "" {
+		rows = append(rows, [2]string{"not copied", m.Replay.Problem})
+	}
+	if m.Starts > 1 {
+		rows = append(rows, [2]string{"captures", fmt.Sprintf("%d: what was under way between them is lost", m.Starts)})
+	}
+	return rows
+}
+
+// mirrorState says where a port is captured, or why it is not.
+func mirrorState(m *session.MirrorStatus, port uint16) string {
+	if !m.Running || m.Capture == nil {
+		if m.Problem != nil {
+			return "not mirrored: " + m.Problem.Reason
+		}
+		return "not mirrored yet"
+	}
+	for _, p := range m.Capture.Ports {
+		if p.Port != port {
+			continue
+		}
+		var where []string
+		for i, on := range []bool{p.Loopback, p.Pod} {
+			if on && i < len(m.Capture.Interfaces) {
+				where = append(where, m.Capture.Interfaces[i])
+			}
+		}
+		text := "captured on " + strings.Join(where, " and ")
+		if p.Why != "" {
+			text += " (" + p.Why + ")"
+		}
+		return text
+	}
+	return "not mirrored yet"
+}
+
+// mirrorProblems warns of what is not mirrored, and says what mirroring does.
+func (u *ui) mirrorProblems(st session.Status) {
+	switch m := st.Mirror; {
+	case m == nil:
+	case m.Problem != nil:
+		u.warn("not mirrored: "+m.Problem.Error(), m.Problem.Hint)
+	default:
+		for _, p := range m.Ports {
+			u.say("mirroring port %d of the pod to port %d here: %s", p.Port, p.To, mirrorState(m, p.Port))
+		}
+		u.warn("the program here acts on copied requests with the pod's identity: what it writes, calls and charges happens, a second time", "")
+	}
+}

@@ -1,0 +1,128 @@
+//go:build lab
+
+package integration
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// planted is what Secrets of the lab's pods and of these tests say: it must be nowhere
+// but in the environment of programs, in the pod's files, and where somebody has it written.
+const planted = "planted-secret-4711"
+
+// secrets are texts that leak if they are anywhere else: what was planted, and the
+// beginning of every token of a ServiceAccount.
+var secrets = []string{planted, "eyJhbGciOi"}
+
+// noLeaks looks for secrets on the laptop while a session is up: in what borrownet
+// prints, in the command lines of all processes and in files. Every scenario that uses up
+// ends with it.
+func noLeaks(t *testing.T) {
+	t.Helper()
+	places := map[string]string{}
+	for _, args := range [][]string{{"status"}, {"status", "-o", "json"}, {"explain"}, {"ls"}} {
+		r := borrownet(t, args...) // no session is up any more after some scenarios
+		places["borrownet "+strings.Join(args, " ")] = r.stdout + r.stderr
+	}
+	lines, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range lines {
+		if text, err := os.ReadFile(path); err == nil {
+			places[path] = string(text)
+		}
+	}
+	for _, dir := range []string{runtimeDir(), os.Getenv("HOME"), os.TempDir()} {
+		files(t, dir, places)
+	}
+	for where, text := range places {
+		for _, secret := range secrets {
+			if strings.Contains(text, secret) {
+				t.Errorf("a secret is in %s", where)
+			}
+		}
+	}
+}
+
+// files adds the content of the files below dir to places, but those of the tests
+// themselves and the copies of the pod's files, which are in memory.
+func files(t *testing.T, dir string, places map[string]string) {
+	t.Helper()
+	const maxSize = 1 << 20
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		switch name := filepath.Base(path); {
+		case errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission):
+			return nil
+		case err != nil:
+			return err
+		case d.IsDir() && (strings.HasPrefix(name, "Test") || name == ".cache" || name == ".kube" ||
+			filepath.Dir(path) == runtimeDir() && strings.HasPrefix(name, "files-")):
+			return fs.SkipDir
+		case !d.Type().IsRegular():
+			return nil
+		}
+		if info, err := d.Info(); err != nil || info.Size() > maxSize {
+			return nil // gone, or a program
+		}
+		if text, err := os.ReadFile(path); err == nil {
+			places[path] = string(text)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// noLeaksInPod looks for secrets in what the cluster keeps of a pod of shop, which is
+// borrowed: its spec, its logs, the agent's among them, and events; and in a bundle for a
+// report of a problem.
+func noLeaksInPod(t *testing.T, pod string) {
+	t.Helper()
+	bundle := filepath.Join(t.TempDir(), "bundle.tar.gz")
+	mustBorrownet(t, "gather", "-f", bundle)
+	unpacked := command{argv: []string{"tar", "-xzOf", bundle}}.run(t)
+	if unpacked.code != 0 || !strings.Contains(unpacked.stdout, pod) {
+		t.Fatalf("the bundle does not speak of %s: %v", pod, unpacked)
+	}
+	for where, text := range map[string]string{
+		"the bundle":   unpacked.stdout,
+		"the pod":      kubectl(t, "-n", "shop", "get", "pod", pod, "-o", "yaml"),
+		"the pod logs": kubectl(t, "-n", "shop", "logs", pod, "--all-containers"),
+		"events":       kubectl(t, "-n", "shop", "get", "events", "-o", "yaml"),
+	} {
+		for _, secret := range secrets {
+			if strings.Contains(text, secret) {
+				t.Errorf("a secret is in %s of %s", where, pod)
+			}
+		}
+	}
+}
+
+// leftInCluster looks for secrets in what the cluster keeps after all scenarios.
+func leftInCluster() []string {
+	var found []string
+	admin := []string{"--kubeconfig", os.Getenv("LAB_ADMIN_KUBECONFIG"), "-n", "shop"}
+	for _, args := range [][]string{
+		{"get", "pods", "-o", "yaml"}, {"get", "events", "-o", "yaml"},
+		{"logs", "-l", "app=api", "--all-containers", "--tail=-1", "--prefix"}, {"logs", "-l", "app=web", "--all-containers", "--tail=-1", "--prefix"},
+	} {
+		text, err := exec.Command("kubectl", append(admin, args...)...).Output()
+		if err != nil {
+			found = append(found, "kubectl "+strings.Join(args, " ")+": "+err.Error())
+		}
+		for _, secret := range secrets {
+			if strings.Contains(string(text), secret) {
+				found = append(found, "a secret is in kubectl "+strings.Join(args, " "))
+			}
+		}
+	}
+	return found
+}

@@ -1,0 +1,454 @@
+//go:build lab
+
+package integration
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/borrownet/borrownet/integration/apps/stream"
+)
+
+// mirrored is the namespace of a pod whose traffic is copied. It enforces the baseline level, under which an agent gets
+// NET_RAW by leaving it among what the runtime gives anyway.
+const mirrored = "mirrored"
+
+const mirroredPods = `apiVersion: v1
+kind: Namespace
+metadata: {name: %[1]s, labels: {istio-injection: enabled, pod-security.kubernetes.io/enforce: %[2]s}}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: front, namespace: %[1]s}
+spec:
+  ipFamilyPolicy: PreferDualStack
+  selector: {app: front}
+  ports: [{name: http-web, port: 80, targetPort: 8080}]
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: front, namespace: %[1]s, labels: {app: front}}
+spec:
+  automountServiceAccountToken: false
+  terminationGracePeriodSeconds: 1
+  securityContext: {runAsNonRoot: true, runAsUser: 10001, seccompProfile: {type: RuntimeDefault}}
+  containers:
+  - name: front
+    image: lab.local/api:1
+    imagePullPolicy: IfNotPresent
+    readinessProbe: {httpGet: {path: /, port: 8080}, periodSeconds: 1}
+    securityContext: {allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: {drop: [ALL]}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: load, namespace: %[1]s, labels: {app: load}}
+spec:
+  automountServiceAccountToken: false
+  terminationGracePeriodSeconds: 1
+  securityContext: {runAsNonRoot: true, runAsUser: 10001, seccompProfile: {type: RuntimeDefault}}
+  containers:
+  - name: load
+    image: lab.local/caller:1
+    imagePullPolicy: IfNotPresent
+    securityContext: {allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: {drop: [ALL]}}
+`
+
+// makeMirrored makes the namespace and its pods.
+func makeMirrored(t *testing.T, level string) {
+	t.Helper()
+	kubectl(t, "delete", "namespace", mirrored, "--ignore-not-found", "--timeout=50s")
+	kubectl(t, "apply", "-f", writeFile(t, fmt.Sprintf(mirroredPods, mirrored, level)))
+	t.Cleanup(func() { kubectl(t, "delete", "namespace", mirrored, "--wait=false") })
+	kubectl(t, "apply", "-f", writeFile(t, mustBorrownet(t, "rbac", "-n", mirrored, "--workloads", "--subject", "user:dev").stdout))
+	argv := []string{"kubectl", "--kubeconfig", os.Getenv("LAB_ADMIN_KUBECONFIG"), "-n", mirrored, "wait", "--for=condition=Ready", "pod", "--all", "--timeout=90s"}
+	if r := (command{argv: argv, timeout: 2 * time.Minute}).run(t); r.code != 0 {
+		t.Fatalf("%v\n%s", r, kubectl(t, "-n", mirrored, "get", "pods,events"))
+	}
+}
+
+// copyApp is a program of the laptop that gets copied requests. It compares each body with the stream that its id names.
+type copyApp struct {
+	port int
+
+	mu    sync.Mutex
+	got   map[uint64]int // by id, how often
+	wrong []string
+}
+
+// listenForCopies serves until the test ends.
+func listenForCopies(t *testing.T) *copyApp {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := &copyApp{port: ln.Addr().(*net.TCPAddr).Port, got: map[uint64]int{}}
+	srv := &http.Server{Handler: a}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = srv.Serve(ln)
+	}()
+	t.Cleanup(func() {
+		srv.Close()
+		<-ended
+	})
+	return a
+}
+
+func (a *copyApp) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(r.Body)
+	id, idErr := strconv.ParseUint(r.FormValue("id"), 10, 64)
+	want, _ := io.ReadAll(stream.New(r.ContentLength, id)) // cannot fail
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if err != nil || idErr != nil || r.Method != http.MethodPost || !bytes.Equal(body, want) {
+		a.wrong = append(a.wrong, fmt.Sprintf("%s %s: %d of %d bytes, %v", r.Method, r.URL, len(body), r.ContentLength, err))
+		return
+	}
+	a.got[id]++
+}
+
+// count returns how many different requests came.
+func (a *copyApp) count() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return len(a.got)
+}
+
+// check complains of what came wrong or twice.
+func (a *copyApp) check(t *testing.T) {
+	t.Helper()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for id, n := range a.got {
+		if n != 1 {
+			t.Errorf("request %d came %d times", id, n)
+		}
+	}
+	if len(a.wrong) > 0 {
+		t.Errorf("%d requests that nobody sent, among them %q", len(a.wrong), a.wrong[0])
+	}
+}
+
+// loadReport is what `caller load` prints.
+type loadReport struct {
+	Sent   int    `json:"sent"`
+	Errors int    `json:"errors"`
+	Error  string `json:"error"`
+	Lost   int    `json:"lost"`
+}
+
+// callFront has the load pod send requests to front.
+func callFront(t *testing.T, rate, length, size string) loadReport {
+	t.Helper()
+	return startCalls(t, rate, length, size)()
+}
+
+// startCalls is callFront that goes on until what it returns is called.
+func startCalls(t *testing.T, rate, length, size string) (wait func() loadReport) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	cmd := exec.CommandContext(ctx, "kubectl", "--kubeconfig", os.Getenv("LAB_ADMIN_KUBECONFIG"), "-n", mirrored, "exec", "load", "-c", "load", "--",
+		"/caller", "load", "http://front/sha256", rate, length, "0s", size)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return func() loadReport {
+		t.Helper()
+		defer cancel()
+		if err := cmd.Wait(); err != nil {
+			t.Fatalf("caller load: %v\n%s", err, &stderr)
+		}
+		var report loadReport
+		decode(t, stdout.String(), &report)
+		return report
+	}
+}
+
+// mirrorState is the part of a status that tells of the mirror.
+type mirrorState struct {
+	Mirror struct {
+		Running bool `json:"running"`
+		Problem *struct {
+			Reason, Hint string
+		} `json:"problem"`
+		Starts  int `json:"starts"`
+		Capture struct {
+			Interfaces []string `json:"interfaces"`
+			Ports      []struct {
+				Port          int
+				Loopback, Pod bool
+			} `json:"ports"`
+			Dropped, Unreadable, Packets, Bytes, LostFlows, LostBytes uint64
+		} `json:"capture"`
+	} `json:"mirror"`
+	text string
+}
+
+func mirrorOf(t *testing.T, session string) mirrorState {
+	t.Helper()
+	r := borrownet(t, "status", session, "-o", "json")
+	var s mirrorState
+	decode(t, r.stdout, &s)
+	s.text = r.stdout
+	return s
+}
+
+// upMirror opens a session that copies port 8080 of front to app.
+func upMirror(t *testing.T, session string, app *copyApp) result {
+	t.Helper()
+	r := mustBorrownet(t, "up", "-d", "-n", mirrored, "--pod", "front", "--session", session, "--mirror", fmt.Sprintf("8080:%d", app.port))
+	t.Cleanup(func() { borrownet(t, "down", session, "--stop-agent") })
+	return r
+}
+
+// meshed reports whether the lab has a mesh.
+func meshed() bool { return os.Getenv("LAB_MESH") != "" }
+
+// TestMirror copies what a pod gets to programs of the laptop.
+func TestMirror(t *testing.T) {
+	makeMirrored(t, "baseline")
+	t.Run("plan", mirrorPlan)
+	t.Run("every_request", mirrorEveryRequest)
+	t.Run("bulk", mirrorBulk)
+	t.Run("two_developers", mirrorForTwo)
+	t.Run("not_felt", mirrorIsNotFelt)
+}
+
+// mirrorEveryRequest: each request is copied, once, with every byte, while the callers of the pod notice nothing. It is
+// captured where it is plain: behind the sidecar if there is one.
+func mirrorEveryRequest(t *testing.T) {
+	app := listenForCopies(t)
+	said := upMirror(t, "front", app)
+	if !strings.Contains(said.stderr, "acts on copied requests") {
+		t.Errorf("up does not say what mirroring does: %v", said)
+	}
+	rate := "500"
+	if meshed() {
+		rate = "150"
+	}
+	live := callFront(t, rate, "5s", "3000")
+	if live.Errors > 0 || live.Lost > 0 {
+		t.Errorf("the live pod's callers: %+v", live)
+	}
+	waitFor(t, "every request was copied", time.Minute, func() bool { return app.count() >= live.Sent })
+	app.check(t)
+	var s mirrorState
+	waitFor(t, "the counters come, which they do once a second", 10*time.Second, func() bool {
+		s = mirrorOf(t, "front")
+		return s.Mirror.Capture.Bytes >= uint64(live.Sent)*3000
+	})
+	if m := s.Mirror; !m.Running || m.Problem != nil || m.Starts != 1 || m.Capture.Dropped+m.Capture.LostFlows+m.Capture.Unreadable > 0 {
+		t.Errorf("status: %s", s.text)
+	}
+	if p := s.Mirror.Capture.Ports; len(p) != 1 || p[0].Port != 8080 || p[0].Loopback != meshed() || p[0].Pod == meshed() {
+		t.Errorf("captured on %+v, meshed %v", p, meshed())
+	}
+	if text := mustBorrownet(t, "status", "front").stdout; !strings.Contains(text, "captured on") {
+		t.Errorf("status does not tell of the mirror:\n%s", text)
+	}
+}
+
+// mirrorBulk copies uploads of many megabytes.
+func mirrorBulk(t *testing.T) {
+	app := listenForCopies(t)
+	upMirror(t, "front", app)
+	live := callFront(t, "2", "2s", fmt.Sprint(20<<20))
+	if live.Errors > 0 || live.Lost > 0 {
+		t.Errorf("the live pod's callers: %+v", live)
+	}
+	lost := func() uint64 {
+		c := mirrorOf(t, "front").Mirror.Capture
+		return c.LostFlows + c.Dropped
+	}
+	waitFor(t, "every upload was copied, or counted as lost", time.Minute, func() bool { return app.count() >= live.Sent || lost() > 0 })
+	if n := app.count(); n < live.Sent {
+		t.Logf("%d of %d uploads were copied: %s", n, live.Sent, mirrorOf(t, "front").text)
+	}
+	app.mu.Lock()
+	defer app.mu.Unlock()
+	for _, wrong := range app.wrong {
+		if !strings.Contains(wrong, "unexpected EOF") && !strings.Contains(wrong, "reset by peer") { // one that is lost ends
+			t.Error(wrong)
+		}
+	}
+}
+
+// mirrorForTwo: two developers copy the same port of the same pod at once, and both get everything.
+func mirrorForTwo(t *testing.T) {
+	first, second := listenForCopies(t), listenForCopies(t)
+	upMirror(t, "first", first)
+	upMirror(t, "second", second)
+	live := callFront(t, "50", "3s", "500")
+	if live.Errors > 0 || live.Lost > 0 {
+		t.Errorf("the live pod's callers: %+v", live)
+	}
+	for _, app := range []*copyApp{first, second} {
+		waitFor(t, "every request was copied", time.Minute, func() bool { return app.count() >= live.Sent })
+		app.check(t)
+	}
+}
+
+// TestMirrorRefused: where a policy forbids NET_RAW that is said, and the rest of the session works.
+func TestMirrorRefused(t *testing.T) {
+	r := mustBorrownet(t, "up", "-d", "-n", "shop", "--pod", "api", "--mirror", "8080:3000")
+	t.Cleanup(func() { borrownet(t, "down", "--all", "--stop-agent") })
+	if !strings.Contains(r.stderr, "warning: not mirrored: ") || !strings.Contains(r.stderr, `PodSecurity "restricted`) || !strings.Contains(r.stderr, "hint: mirroring takes CAP_NET_RAW") {
+		t.Errorf("up: %v", r)
+	}
+	probe(t, time.Minute, "get", "http://orders/")
+	if s := mirrorOf(t, "api"); s.Mirror.Running || s.Mirror.Problem == nil || !strings.Contains(s.Mirror.Problem.Reason, "PodSecurity") {
+		t.Errorf("status: %s", s.text)
+	}
+	dry := mustBorrownet(t, "up", "--dry-run", "-n", "shop", "--pod", "api", "--mirror", "8080:3000")
+	if !strings.Contains(dry.stdout, "# not mirrored: ") {
+		t.Errorf("dry run: %v", dry)
+	}
+}
+
+// mirrorPlan: a dry run shows what would be asked for, by the means that the namespace's level allows.
+func mirrorPlan(t *testing.T) {
+	level := func(level string) { kubectl(t, "label", "namespace", mirrored, "--overwrite", enforce+"="+level) }
+	t.Cleanup(func() { level("baseline") })
+	for _, tt := range []struct{ level, want string }{{"privileged", `"add":["NET_RAW"]`}, {"baseline", `"drop":["AUDIT_WRITE",`}} {
+		t.Run(tt.level, func(t *testing.T) {
+			level(tt.level)
+			dry := mustBorrownet(t, "up", "--dry-run", "-n", mirrored, "--pod", "front", "--mirror", "8080:3000")
+			var pod struct {
+				Spec struct {
+					EphemeralContainers []struct {
+						SecurityContext struct {
+							Capabilities json.RawMessage `json:"capabilities"`
+						} `json:"securityContext"`
+					} `json:"ephemeralContainers"`
+				} `json:"spec"`
+			}
+			decode(t, kubectl(t, "create", "--dry-run=client", "--validate=false", "-o", "json", "-f", writeFile(t, dry.stdout)), &pod)
+			var got bytes.Buffer
+			if err := json.Compact(&got, pod.Spec.EphemeralContainers[0].SecurityContext.Capabilities); err != nil {
+				t.Fatal(err)
+			}
+			if !strings.Contains(got.String(), tt.want) || !strings.Contains(dry.stdout, "# port 8080 of the pod would be copied") {
+				t.Errorf("capabilities %s, want %s\n%s", &got, tt.want, dry.stdout)
+			}
+		})
+	}
+}
+
+// mirrorIsNotFelt: whatever happens to the program that gets the copies, to the client and to the agent, the pod's
+// callers have every request answered, and keep their connections.
+func mirrorIsNotFelt(t *testing.T) {
+	node := onNode(t)
+	kill := func(pattern string) func(*testing.T) {
+		return func(t *testing.T) {
+			if n := node(`n=0; for p in $(grep -lzs '` + pattern + `' /proc/[0-9]*/cmdline | cut -d/ -f3); do [ "$p" = $$ ] || { kill -9 "$p" && n=$((n+1)); }; done; echo $n`); n == "0" {
+				t.Error("there was nothing to kill")
+			}
+		}
+	}
+	for _, tt := range []struct {
+		name    string
+		listen  func(t *testing.T) int // port of the program that gets the copies
+		disturb func(t *testing.T)
+		lost    bool // the session is, afterwards
+	}{
+		{"nobody_listens", freePort, func(*testing.T) {}, false},
+		{"program_never_reads", deafPort, func(*testing.T) {}, false},
+		{"client_is_killed", freePort, func(t *testing.T) { killDaemon(t) }, true},
+		{"agent_is_killed", freePort, kill("^/borrownet-agent"), true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			app := &copyApp{port: tt.listen(t)}
+			upMirror(t, "front", app)
+			wait := startCalls(t, "100", "4s", "3000")
+			waitFor(t, "requests are captured", 30*time.Second, func() bool { return mirrorOf(t, "front").Mirror.Capture.Bytes > 100*3000 })
+			tt.disturb(t)
+			if live := wait(); live.Errors > 0 || live.Lost > 0 || live.Sent < 400 {
+				t.Errorf("the live pod's callers: %+v", live)
+			}
+			if !tt.lost {
+				if s := mirrorOf(t, "front"); !s.Mirror.Running {
+					t.Errorf("status: %s", s.text)
+				}
+			}
+		})
+	}
+}
+
+// freePort returns a port that nobody listens on.
+func freePort(t *testing.T) int {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	return ln.Addr().(*net.TCPAddr).Port
+}
+
+// deafPort returns a port where connections are accepted and never read.
+func deafPort(t *testing.T) int {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var conns []net.Conn
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			conns = append(conns, c)
+		}
+	}()
+	t.Cleanup(func() {
+		ln.Close()
+		<-ended
+		for _, c := range conns {
+			c.Close()
+		}
+	})
+	return ln.Addr().(*net.TCPAddr).Port
+}
+
+// killDaemon kills the user's daemon.
+func killDaemon(t *testing.T) {
+	t.Helper()
+	found := false
+	for _, line := range leftovers(t) {
+		if !strings.Contains(line, "__daemon") {
+			continue
+		}
+		pid, err := strconv.Atoi(strings.Split(line, "/")[2])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		found = true
+	}
+	if !found {
+		t.Error("there is no daemon to kill")
+	}
+}
