@@ -15,7 +15,7 @@ GO=${GO:-go}
 export CGO_ENABLED=0 PATH=$PATH:/usr/sbin:/sbin
 say() { echo "docker-build: $*" >&2; }
 
-needs=(dockerd=docker.io docker-compose=docker-compose busybox=busybox-static iptables=iptables ip=iproute2)
+needs=(dockerd=docker.io docker-compose=docker-compose busybox=busybox-static musl-gcc=musl-tools iptables=iptables ip=iproute2)
 missing=()
 for need in "${needs[@]}"; do
   command -v "${need%%=*}" >/dev/null || missing+=("${need#*=}")
@@ -41,9 +41,11 @@ make --no-print-directory build
 (cd integration/lab && $GO build -trimpath -o ../../bin/engine ./cmd/engine)
 $GO build -trimpath -o bin/caller ./integration/apps/caller
 $GO test -c -tags docker -trimpath -o bin/containers.test ./integration/containers
-# Two kinds of images: one static program and nothing else, and a small userland.
+musl-gcc -static -o bin/resolve-musl integration/apps/resolve/musl/resolve.c
+# Two kinds of images: static programs and nothing else, and a small userland, with a
+# resolver of another C library.
 arch=$($GO env GOARCH)
 $GO run ./hack/mkimage -arch "$arch" -ref lab.local/caller:1 -user 1000:1000 -entrypoint /caller -file bin/caller:/caller \
   -file bin/borrownet:/borrownet -o bin/caller-image.tar >/dev/null
 $GO run ./hack/mkimage -arch "$arch" -ref lab.local/busybox:1 -entrypoint /bin/busybox -file "$(command -v busybox):/bin/busybox" \
-  -file bin/caller:/bin/caller -env PATH=/bin -dir /tmp:1777 -o bin/busybox-image.tar >/dev/null
+  -file bin/caller:/bin/caller -file bin/resolve-musl:/bin/resolve-musl -env PATH=/bin -dir /tmp:1777 -o bin/busybox-image.tar >/dev/null

@@ -3,6 +3,7 @@
 package integration
 
 import (
+	"bufio"
 	"encoding/hex"
 	"fmt"
 	"os"
@@ -133,6 +134,79 @@ func TestContainersInAMesh(t *testing.T) {
 	}
 }
 
+// TestContainersKeepConnections takes the way to the API server away for longer than a
+// carrier lives: a container's connection waits and goes on.
+func TestContainersKeepConnections(t *testing.T) {
+	needDocker(t)
+	must(t, "docker", "load", "-i", filepath.Join("bin", "busybox-image.tar"))
+	up(t, "api", "--docker")
+	echo := exec.Command("/usr/bin/docker", "run", "--rm", "-i", "--network", "container:borrownet-api", "lab.local/busybox:1", "nc", "ledger", "7000")
+	in, err := echo.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := echo.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := echo.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		in.Close()
+		echo.Wait()
+	})
+	lines := bufio.NewScanner(out)
+	say := func(text string) {
+		t.Helper()
+		if _, err := fmt.Fprintln(in, text); err != nil {
+			t.Fatal(err)
+		}
+		late := time.AfterFunc(2*time.Minute, func() { echo.Process.Kill() })
+		defer late.Stop()
+		if !lines.Scan() || lines.Text() != text {
+			t.Fatalf("said %q, heard %q, %v", text, lines.Text(), lines.Err())
+		}
+	}
+	say("before")
+	server := strings.TrimSuffix(strings.TrimPrefix(kubectl(t, "config", "view", "--minify", "-o", "jsonpath={.clusters[0].cluster.server}"), "https://"), ":6443")
+	route := func(verb string) {
+		t.Helper()
+		// The user is no administrator of the laptop, but may use its engine.
+		must(t, "docker", "run", "--rm", "-u", "0", "--network", "host", "--cap-add", "NET_ADMIN", "lab.local/busybox:1", "ip", "route", verb, "blackhole", server)
+	}
+	route("add")
+	cut := true
+	t.Cleanup(func() {
+		if cut {
+			route("del")
+		}
+	})
+	end := time.Now().Add(time.Minute)
+	for !strings.Contains(mustBorrownetOr(t, 33, "status", "api").stdout, "reconnecting") {
+		if time.Now().After(end) {
+			t.Fatal("the session does not notice")
+		}
+		<-time.After(time.Second / 2)
+	}
+	route("del")
+	cut = false
+	say("after")
+	if r := mustBorrownet(t, "status", "api", "-o", "json"); strings.Contains(r.stdout, `"redials": 0`) {
+		t.Errorf("no carrier was lost: %s", r.stdout)
+	}
+}
+
+// mustBorrownetOr is mustBorrownet for commands that may end with another code too.
+func mustBorrownetOr(t *testing.T, code int, args ...string) result {
+	t.Helper()
+	r := borrownet(t, args...)
+	if r.code != 0 && r.code != code {
+		t.Fatalf("borrownet %q: %v", args, r)
+	}
+	return r
+}
+
 // TestContainersGigabyteEachWay sends a container's bytes through the cluster.
 func TestContainersGigabyteEachWay(t *testing.T) {
 	needDocker(t)
@@ -149,6 +223,11 @@ func TestContainersGigabyteEachWay(t *testing.T) {
 			t.Errorf("%s: %s, want %s", dir.probe, got, want)
 		}
 		t.Logf("%s: %.0f MB/s with the container's start", dir.probe, float64(size)/1e6/time.Since(start).Seconds())
+		start = time.Now()
+		if got := probe(t, 5*time.Minute, dir.probe, dir.addr, fmt.Sprint(size), "9"); got != want {
+			t.Errorf("%s by run: %s, want %s", dir.probe, got, want)
+		}
+		t.Logf("%s: %.0f MB/s by run", dir.probe, float64(size)/1e6/time.Since(start).Seconds())
 	}
 }
 

@@ -136,6 +136,7 @@ var elsewhere = map[string]string{
 	"env --session":    "TestShellEnv",
 	"up --docker":      "TestDockerRun",
 	"env --docker":     "TestDockerEnv",
+	"cp":               "TestFilesOfThePod",
 	"compose":          "TestCompose", "compose --service": "TestCompose", "compose --build": "TestCompose",
 }
 

@@ -50,7 +50,9 @@ func (a *app) env() *cobra.Command {
 		panic(err) // the flag exists: unreachable
 	}
 	cmd.MarkFlagsMutuallyExclusive("session", "unset", "follow", "follow-step")
-	cmd.MarkFlagsMutuallyExclusive("docker", "unset", "follow", "follow-step", "shell")
+	for _, other := range []string{"unset", "follow", "follow-step", "shell"} { // which go together
+		cmd.MarkFlagsMutuallyExclusive("docker", other)
+	}
 	a.completeSessions(cmd)
 	return cmd
 }

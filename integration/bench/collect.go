@@ -42,6 +42,7 @@ var groups = []struct {
 	{"delay", samples.collectDelays},
 	{"dns", samples.collectNames},
 	{"live", samples.collectLive},
+	{"mirror", samples.collectMirror},
 }
 
 func groupNames() string {

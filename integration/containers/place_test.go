@@ -26,7 +26,7 @@ const (
 	bins   = "bin" // of the checkout, where the tests are started
 
 	caller  = "lab.local/caller:1"  // static programs and nothing else, as uid 1000
-	busybox = "lab.local/busybox:1" // a userland
+	busybox = "lab.local/busybox:1" // a userland, and a program of musl's
 
 	// patience bounds a command. They take a second at most on a quiet machine.
 	patience = 2 * time.Minute

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -16,6 +17,7 @@ import (
 // TestDockerRun has containers of two kinds of image join the session.
 func TestDockerRun(t *testing.T) {
 	p := newPlace(t)
+	rules := firewall(t)
 	if said := p.up(); !strings.Contains(said, "docker run --network container:borrownet-api") {
 		t.Errorf("up does not say how to join:\n%s", said)
 	}
@@ -32,6 +34,7 @@ func TestDockerRun(t *testing.T) {
 		{"ipv6", in("borrownet-api", busybox, "sh", "-c", "echo hi | nc -w 5 2001:db8:0:2::22 11"), "[2001:db8:0:1::10]:", false},
 		{"tcp-half-close", in("borrownet-api", busybox, "sh", "-c", "echo -n data | nc -w 5 ledger 9"), `{"bytes":4,`, false},
 		{"udp", in("borrownet-api", "--entrypoint", "/borrownet", caller, "demo", "call", "udp://ledger:7", "echoed"), "echoed", false},
+		{"musl", in("borrownet-api", "--entrypoint", "/bin/resolve-musl", busybox, "orders", "ledger", "nobody"), "orders 198.51.100.21\nledger 2001:db8:0:2::22 198.51.100.22\nnobody none", false},
 		{"lookup", in("borrownet-api", busybox, "nslookup", "ledger.shop.svc.cluster.local"), "2001:db8:0:2::22", false},
 		{"refused", in("borrownet-api", caller, "tcp", "ledger:81"), "connection refused", true},
 		{"unreachable", in("borrownet-api", caller, "tcp", "unreachable:80"), "no route to host", true},
@@ -60,8 +63,30 @@ func TestDockerRun(t *testing.T) {
 	if said := p.must(p.bin, "status"); !strings.Contains(said, "borrownet-api: joined, device tun") {
 		t.Errorf("status:\n%s", said)
 	}
+	if now := firewall(t); now != rules {
+		t.Errorf("the machine's rules have changed:\n%s\n%s", rules, now)
+	}
 	p.must(p.bin, "down")
 	p.nothingLeft()
+}
+
+// firewall is what decides about packets of the machine. It is the engine's to change,
+// not ours; a container without published ports is no reason.
+func firewall(t *testing.T) string {
+	t.Helper()
+	var all string
+	for _, argv := range [][]string{{"/usr/sbin/iptables-save"}, {"/usr/sbin/ip6tables-save"}, {"/usr/sbin/ip", "rule"}, {"/usr/sbin/ip", "route", "show", "table", "main", "scope", "global"}} {
+		out, err := exec.Command(argv[0], argv[1:]...).Output()
+		if err != nil {
+			t.Fatalf("%q: %v", argv, err)
+		}
+		for line := range strings.Lines(string(out)) {
+			if !strings.HasPrefix(line, "#") && !strings.HasPrefix(line, ":") { // times and counters
+				all += line
+			}
+		}
+	}
+	return all
 }
 
 // TestDockerLeastPrivilege looks at what the container may.

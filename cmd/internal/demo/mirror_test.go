@@ -116,7 +116,7 @@ func TestMirror(t *testing.T) {
 	want := map[string]string{}
 	for i, at := range []netip.Addr{ordersPod, ordersAddr, ordersPod} {
 		conn := l.mustDial(at, 80)
-		client := &http.Client{Transport: &http.Transport{Dial: func(string, string) (net.Conn, error) { return conn, nil }}}
+		client := &http.Client{Transport: &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return conn, nil }}}
 		for j := range 10 {
 			body := make([]byte, rand.IntN(200<<10))
 			for k := range body {
@@ -170,7 +170,7 @@ func TestRecord(t *testing.T) {
 		t.Fatalf("first record %+v, %v", first, err)
 	}
 	conn := l.mustDial(ordersPod, 80)
-	client := &http.Client{Transport: &http.Transport{Dial: func(string, string) (net.Conn, error) { return conn, nil }}}
+	client := &http.Client{Transport: &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return conn, nil }}}
 	resp, err := client.Get("http://orders/recorded")
 	if err != nil {
 		t.Fatal(err)

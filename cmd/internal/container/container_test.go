@@ -1,0 +1,158 @@
+package container
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/borrownet/borrownet/cmd/internal/engine"
+	"github.com/borrownet/borrownet/cmd/internal/fault"
+)
+
+// fakeEngine has one container at most, whose name is taken once it is there.
+type fakeEngine struct {
+	labels   map[string]string // of the container, nil = there is none
+	rootless bool
+	startErr string
+	created  engine.Spec
+	removed  int
+}
+
+func (f *fakeEngine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	fail := func(status int, text string) {
+		w.WriteHeader(status)
+		fmt.Fprintf(w, `{"message":%q}`, text)
+	}
+	switch {
+	case r.URL.Path == "/info":
+		info := engine.Info{}
+		if f.rootless {
+			info.SecurityOptions = []string{"name=rootless"}
+		}
+		json.NewEncoder(w).Encode(info)
+	case r.URL.Path == "/containers/create" && f.labels != nil:
+		fail(http.StatusConflict, "the name is in use")
+	case r.URL.Path == "/containers/create":
+		json.NewDecoder(r.Body).Decode(&f.created)
+		f.labels = f.created.Labels
+		w.WriteHeader(http.StatusCreated)
+		fmt.Fprint(w, `{"Id":"new"}`)
+	case strings.HasSuffix(r.URL.Path, "/start") && f.startErr != "":
+		fail(http.StatusInternalServerError, f.startErr)
+	case strings.HasSuffix(r.URL.Path, "/start"):
+		w.WriteHeader(http.StatusNoContent)
+	case f.labels == nil:
+		fail(http.StatusNotFound, "no such container")
+	case r.Method == http.MethodDelete:
+		f.labels = nil
+		f.removed++
+		w.WriteHeader(http.StatusNoContent)
+	default:
+		d := engine.Details{ID: "old"}
+		d.Config.Labels = f.labels
+		json.NewEncoder(w).Encode(d)
+	}
+}
+
+func (f *fakeEngine) client(t *testing.T) *engine.Client {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "bn") // paths of sockets are bounded
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	ln, err := net.Listen("unix", filepath.Join(dir, "s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := &http.Server{Handler: f}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = srv.Serve(ln)
+	}()
+	t.Cleanup(func() {
+		srv.Close()
+		<-done
+	})
+	return engine.New(ln.Addr().String())
+}
+
+var spec = Spec{
+	Name: "borrownet-api", Image: "x:1", Session: "api", Owner: "/run/user/1/borrownet", Socket: "/run/user/1/borrownet/docker-1.sock",
+	Resolver: netip.MustParseAddr("192.0.0.4"), Publish: map[uint16]uint16{8080: 18080},
+}
+
+func TestStart(t *testing.T) {
+	mine := map[string]string{SessionLabel: "api", OwnerLabel: spec.Owner}
+	for _, tt := range []struct {
+		name   string
+		engine fakeEngine
+		want   string // in the error, "" if there is none
+		hint   string
+	}{
+		{"fresh", fakeEngine{}, "", ""},
+		{"left_by_a_daemon_that_was_killed", fakeEngine{labels: mine}, "", ""},
+		{"somebody_elses", fakeEngine{labels: map[string]string{}}, "there is a container of that name", "--docker=OTHER"},
+		{"another_users", fakeEngine{labels: map[string]string{SessionLabel: "api", OwnerLabel: "/run/user/2/borrownet"}}, "there is a container of that name", "docker rm -f borrownet-api"},
+		{"port_taken", fakeEngine{startErr: "Bind for 127.0.0.1:18080 failed: port is already allocated"}, "a port that is to be published is taken", "--publish HOST:PORT"},
+		{"no_device", fakeEngine{startErr: `error gathering device information while adding custom device "/dev/net/tun": no such file`}, "/dev/net/tun", "modprobe tun"},
+		{"rootless", fakeEngine{startErr: "it does not work", rootless: true}, "it does not work", "this engine is rootless"},
+		{"other", fakeEngine{startErr: "it does not work"}, "it does not work", "journalctl -u docker"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			before := tt.engine.labels
+			id, err := Start(context.Background(), tt.engine.client(t), spec)
+			if tt.want == "" {
+				if err != nil || id != "new" {
+					t.Fatalf("Start = %q, %v", id, err)
+				}
+				if got := tt.engine.created.HostConfig; !got.AutoRemove || strings.Join(got.CapDrop, "") != "ALL" || got.Mounts[0].Source != spec.Socket || got.PortBindings["8080/tcp"][0].HostPort != "18080" {
+					t.Errorf("made %+v", got)
+				}
+				return
+			}
+			f, ok := errors.AsType[*fault.Error](err)
+			if !ok || f.Code != fault.Engine || !strings.Contains(err.Error(), tt.want) || !strings.Contains(f.Hint, tt.hint) {
+				t.Errorf("got %v, hint %q; want %q, %q", err, f.Hint, tt.want, tt.hint)
+			}
+			if before != nil && tt.engine.removed > 0 {
+				t.Error("somebody else's container was removed")
+			}
+			if before == nil && tt.engine.labels != nil {
+				t.Error("a container that did not start stays")
+			}
+		})
+	}
+}
+
+func TestExplain(t *testing.T) {
+	e := (&fakeEngine{}).client(t)
+	for _, tt := range []struct {
+		err  error
+		want string
+	}{
+		{fs.ErrNotExist, "systemctl start docker"},
+		{syscall.ECONNREFUSED, "systemctl start docker"},
+		{syscall.EACCES, "usermod -aG docker"},
+		{context.DeadlineExceeded, "docker info"},
+	} {
+		err := Explain("reach the container engine at", "/run/docker.sock", e, fmt.Errorf("dial: %w", tt.err))
+		if f := fault.From(err); f.Code != fault.Engine || f.Reason == "" || !strings.Contains(f.Hint, tt.want) {
+			t.Errorf("%v: %v, hint %q", tt.err, err, f.Hint)
+		}
+	}
+	if err := Explain("reach", "x", e, context.Canceled); fault.From(err).Code != fault.Interrupted {
+		t.Errorf("interrupted: %v", err)
+	}
+}
