@@ -5,7 +5,7 @@
 # Measures borrownet beside raw kubectl port-forward on the lab's laptop, in one run: prints
 # the table and writes docs/benchmarks/results.json. FLAGs are those of integration/bench.
 #
-#   -run GROUP   measures one group of rows only (up, link, live) and writes GROUP.json
+#   -run GROUP   measures one group of rows only (up, link, dns, live, mirror) and writes GROUP.json
 #   --mesh       in a lab with Istio; writes results-mesh.json or GROUP-mesh.json
 #   -go          runs the Go benchmarks instead, six times each with memory figures, in
 #                the format that benchstat reads
@@ -30,7 +30,7 @@ while [ $# -gt 0 ]; do
 done
 result=$name${mesh:+-mesh}.json
 # What the callers of a pod notice is a matter of its node.
-[ "$name" != live ] || lab+=(--node-first)
+case $name in live | mirror) lab+=(--node-first) ;; esac
 
 hack/e2e-build.sh ${mesh:+"$mesh"}
 mkdir -p docs/benchmarks

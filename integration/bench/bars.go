@@ -52,8 +52,16 @@ var bars = []bar{
 	{"live.moved", "MB/s", "≥ 19", func(r Row) bool { return r.Min >= 19 }},
 	{"live.latency.p50", "ms", "", nil},
 	{"live.latency.p99", "ms", "", nil},
+	{"mirror.delivered", "%", "100", func(r Row) bool { return r.Min == 100 }},
+	{"mirror.wrong", "requests", "none", func(r Row) bool { return r.Max == 0 }},  // with other bytes, or twice
+	{"mirror.silent", "requests", "none", func(r Row) bool { return r.Max == 0 }}, // missing while no counter says so
+	{"mirror.live.p50", "%", "within ± 10", nil},
+	{"mirror.live.p99", "%", "within ± 25", nil},
+	{"mirror.live.failed", "requests", "none", func(r Row) bool { return r.Max == 0 }},
+	{"mirror.live.latency.p50", "ms", "", nil},
+	{"mirror.live.latency.p99", "ms", "", nil},
 }
 
 // noise has the rows of paired differences, in percent, and how far from nothing their
 // medians may be. Whether such a row is held is judged with its control's.
-var noise = map[string]float64{"live.p50": 10, "live.p99": 25}
+var noise = map[string]float64{"live.p50": 10, "live.p99": 25, "mirror.live.p50": 10, "mirror.live.p99": 25}

@@ -36,6 +36,7 @@ var groups = []struct {
 	{"link", samples.collectSession},
 	{"dns", samples.collectNames},
 	{"live", samples.collectLive},
+	{"mirror", samples.collectMirror},
 }
 
 func groupNames() string {
