@@ -271,6 +271,7 @@ func statusRows(st session.Status) [][2]string {
 	rows = append(rows, cloudRows(st)...)
 	rows = append(rows, fileRows(st.Files)...)
 	rows = append(rows, mirrorRows(st.Mirror)...)
+	rows = append(rows, [2]string{"guard", guardText(st.Guard)})
 	rows = append(rows,
 		[2]string{"bytes", fmt.Sprintf("%d in, %d out", st.Traffic.BytesIn, st.Traffic.BytesOut)},
 		[2]string{"flows", fmt.Sprint(st.Traffic.Flows)},

@@ -31,6 +31,7 @@ func (s *Session) Status(ctx context.Context, measure bool) Status {
 	out.Mirror = s.mirror.status()
 	out.Redirects = s.req.Redirects
 	out.Publish, out.Ports = s.req.Publish, s.ports.list()
+	out.Guard = s.locals.guard.status(s.req.Deny)
 	out.Container = s.guests.status()
 	if s.helper != nil {
 		out.Device = s.helper.Kind()

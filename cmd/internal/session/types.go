@@ -36,9 +36,18 @@ type Request struct {
 	Hosts     map[string][]netip.Addr `json:"hosts,omitempty"`
 	Redirects []Redirect              `json:"redirects,omitempty"`
 	// Docker asks for a network namespace that containers can join; nil = none.
-	Docker  *Docker       `json:"docker,omitempty"`
-	IdleTTL time.Duration `json:"idleTTL"`
-	HardTTL time.Duration `json:"hardTTL"`
+	Docker *Docker `json:"docker,omitempty"`
+	// Select says which mirrored requests the local program gets.
+	Select Selection `json:"select,omitzero"`
+	// ReadOnly lets no HTTP request out of the pod that could change something. Deny are
+	// destinations that programs may not connect to, as ParseDenial takes them.
+	ReadOnly bool     `json:"readOnly,omitempty"`
+	Deny     []string `json:"deny,omitempty"`
+	// MirrorProxy tells programs on the laptop's loopback who the client of a mirrored
+	// flow is, by the PROXY protocol.
+	MirrorProxy bool          `json:"mirrorProxy,omitempty"`
+	IdleTTL     time.Duration `json:"idleTTL"`
+	HardTTL     time.Duration `json:"hardTTL"`
 	// Stay keeps the session at its pod: when that goes the session is lost.
 	Stay bool `json:"stay,omitempty"`
 }
@@ -126,6 +135,8 @@ type Status struct {
 	Redirects       []Redirect      `json:"redirects,omitempty"`
 	Publish         Publish         `json:"publish,omitzero"`
 	Ports           []PublishedPort `json:"ports,omitempty"` // of programs, on the laptop's loopback
+
+	Guard *GuardStatus `json:"guard,omitempty"` // nil: what goes to the pod is not looked into
 
 	// BulkCarrier is that of flows that send much; "" = none now, they use Carrier.
 	BulkCarrier string `json:"bulkCarrier,omitempty"`
