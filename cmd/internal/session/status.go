@@ -94,6 +94,6 @@ func (s *Session) measure(ctx context.Context, out *Status) {
 		return
 	}
 	out.RoundTrip = max(took, time.Microsecond)
-	out.Agent.TCPFlows, out.Agent.Drops = &stats.TCPFlows, stats.Dropped
+	out.Agent.TCPFlows, out.Agent.Drops, out.Agent.Usage = &stats.TCPFlows, stats.Dropped, stats.Usage
 	s.lookAtMesh(ctx)
 }
