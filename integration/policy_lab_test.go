@@ -274,9 +274,32 @@ func TestPolicyAdmitsOnlyTheAgent(t *testing.T) {
 			t.Errorf("dry run, want exit code %d: %v", up.code, dry)
 		}
 	})
+	t.Run("mirror", func(t *testing.T) {
+		kubectl(t, "delete", "validatingadmissionpolicy,validatingadmissionpolicybinding", policyOf, "--ignore-not-found")
+		waitFor(t, "the first policy is gone", 30*time.Second, func() bool { return add(t, guarded, true, debugContainer()).code == 0 })
+		admit(t, "--registry", agentRepo, "--mirror")
+		mirrors := plannedContainer(t, guarded, "--mirror", "8080:3000")
+		if r := add(t, guarded, true, mirrors); r.code != 0 {
+			t.Errorf("an agent that mirrors: %v", r)
+		}
+		if r := add(t, guarded, true, good); r.code != 0 {
+			t.Errorf("an agent that does not: %v", r)
+		}
+		for name, spoil := range map[string]func(object){
+			"escalation_alone": security("capabilities", object{"drop": []any{"ALL"}}),
+			"more":             security("capabilities", object{"drop": []any{"ALL"}, "add": []any{"NET_RAW", "NET_ADMIN"}}),
+			"keeps_more":       security("capabilities", object{"drop": []any{"CHOWN"}}),
+		} {
+			bad := maps.Clone(mirrors)
+			spoil(bad)
+			if r := add(t, guarded, true, bad); r.code == 0 || !strings.Contains(r.stderr, "NET_RAW") {
+				t.Errorf("%s: %v", name, r)
+			}
+		}
+	})
 	t.Run("digest", func(t *testing.T) {
 		const digest = "@sha256:05b657f6f6ae33f835cf7fa38b2bfbfe6a09575ab08b7bb7103b540c72a51041"
-		kubectl(t, "delete", "validatingadmissionpolicy,validatingadmissionpolicybinding", policyOf)
+		kubectl(t, "delete", "validatingadmissionpolicy,validatingadmissionpolicybinding", policyOf, "--ignore-not-found")
 		waitFor(t, "the first policy is gone", 30*time.Second, func() bool { return add(t, guarded, true, debugContainer()).code == 0 })
 		admit(t, "--image", agentRepo+":1"+digest, "--metadata", "169.254.169.254")
 		dryRun := func(image string, more ...string) result {

@@ -238,7 +238,9 @@ func (q *Queue) flow(s *segment, now time.Time) *life {
 	}
 	if f == nil {
 		if q.sweep(now); len(q.flows) >= maxFlows {
-			q.stats.LostFlows++
+			if s.opens() {
+				q.stats.LostFlows++
+			}
 			return q.unknown
 		}
 		q.births++

@@ -23,32 +23,37 @@ const (
 	addDelay = 0.25 // of the controls
 )
 
-// livePods are the Service of the live pod, and a pod that calls it as others of the
-// cluster do: nothing of borrownet is on its way.
-const livePods = `apiVersion: v1
+// liveService is that of the live pod.
+const liveService = `apiVersion: v1
 kind: Service
 metadata: {name: api, namespace: shop}
 spec:
   selector: {app: api}
   ports: [{name: http-web, port: 80, targetPort: 8080}]
 ---
-apiVersion: v1
+`
+
+// samplePod is a pod of a sample app: its name, namespace and image. That of caller calls
+// a live pod as others of the cluster do: nothing of borrownet is on its way.
+const samplePod = `apiVersion: v1
 kind: Pod
-metadata: {name: load, namespace: shop, labels: {app: load}}
+metadata: {name: %[1]s, namespace: %[2]s, labels: {app: %[1]s}}
 spec:
   automountServiceAccountToken: false
   terminationGracePeriodSeconds: 1
   securityContext: {runAsNonRoot: true, runAsUser: 10001, seccompProfile: {type: RuntimeDefault}}
   containers:
-  - name: load
-    image: lab.local/caller:1
+  - name: %[1]s
+    image: lab.local/%[3]s:1
     imagePullPolicy: IfNotPresent
     securityContext: {allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: {drop: [ALL]}}
+---
 `
 
 // liveWindow is what caller load reports.
 type liveWindow struct {
 	Requests int     `json:"requests"`
+	Sent     int     `json:"sent"` // and answered, those before the window too
 	Errors   int     `json:"errors"`
 	Error    string  `json:"error"`
 	Lost     int     `json:"lost"`
@@ -56,13 +61,10 @@ type liveWindow struct {
 	P99      float64 `json:"p99"`
 }
 
-// collectLive measures what the callers of a live pod notice of a session on it. A
-// round has four windows in random order: without a session (the agent is parked),
-// with one that moves data, and two controls without one, in which each request takes
-// longer by a quarter of the median or of the 99th percentile. Their differences to the
-// window without a session are the pairs. Rounds go on until both rows are decided.
+// collectLive measures what the callers of a live pod notice of a session on it that
+// moves data.
 func (s samples) collectLive(o options) error {
-	if _, err := kubectlAdmin(livePods, "apply", "-f", "-"); err != nil {
+	if _, err := kubectlAdmin(liveService+fmt.Sprintf(samplePod, "load", "shop", "caller"), "apply", "-f", "-"); err != nil {
 		return err
 	}
 	if _, err := kubectlAdmin("", "-n", "shop", "wait", "pod/load", "--for=condition=Ready", "--timeout=2m"); err != nil {
@@ -74,20 +76,37 @@ func (s samples) collectLive(o options) error {
 		return err
 	}
 	defer borrownet("down", "--all", "--stop-agent")
-	first, err := o.without(0)
+	return s.alternate(o, alternation{id: "live", without: o.without, within: func() (liveWindow, error) { return s.within(o) }})
+}
+
+// alternation has the callers of a live pod measured with something beside them and
+// without.
+type alternation struct {
+	id      string // of the rows
+	without func(delay float64) (liveWindow, error)
+	within  func() (liveWindow, error)
+}
+
+// alternate fills the rows of a. A round has four windows in random order: without a
+// session (the agent is parked), with one, and two controls without one, in which each
+// request takes longer by a quarter of the median or of the 99th percentile. Their
+// differences to the window without a session are the pairs. Rounds go on until both
+// rows are decided.
+func (s samples) alternate(o options, a alternation) error {
+	first, err := a.without(0)
 	if err != nil {
 		return err
 	}
 	p50, p99 := []float64{first.P50}, []float64{first.P99}
 	random := rand.New(rand.NewPCG(1, 1))
 	for round := range o.maxPairs {
-		fmt.Fprintf(os.Stderr, "live: round %d of %d to %d\n", round+1, o.pairs, o.maxPairs)
+		fmt.Fprintf(os.Stderr, "%s: round %d of %d to %d\n", a.id, round+1, o.pairs, o.maxPairs)
 		var off, on, slow50, slow99 liveWindow
 		windows := []func() error{
-			func() (err error) { off, err = o.without(0); return err },
-			func() (err error) { on, err = s.within(o); return err },
-			func() (err error) { slow50, err = o.without(addDelay * median(p50)); return err },
-			func() (err error) { slow99, err = o.without(addDelay * median(p99)); return err },
+			func() (err error) { off, err = a.without(0); return err },
+			func() (err error) { on, err = a.within(); return err },
+			func() (err error) { slow50, err = a.without(addDelay * median(p50)); return err },
+			func() (err error) { slow99, err = a.without(addDelay * median(p99)); return err },
 		}
 		random.Shuffle(len(windows), func(i, j int) { windows[i], windows[j] = windows[j], windows[i] })
 		for _, window := range windows {
@@ -96,27 +115,28 @@ func (s samples) collectLive(o options) error {
 			}
 		}
 		p50, p99 = append(p50, off.P50), append(p99, off.P99)
-		s.addWindow("direct", off)
-		s.addWindow("borrownet", on)
-		s.add("live.p50", "borrownet", difference(off.P50, on.P50))
-		s.add("live.p99", "borrownet", difference(off.P99, on.P99))
-		s.add("live.p50", "control", difference(off.P50, slow50.P50))
-		s.add("live.p99", "control", difference(off.P99, slow99.P99))
-		fmt.Fprintf(os.Stderr, "live: round %d: so far p50 %+.1f %%, p99 %+.1f %%\n", round+1,
-			median(s[key{"live.p50", "borrownet"}]), median(s[key{"live.p99", "borrownet"}]))
-		if round+1 >= o.pairs && s.judge("live.p50") != inconclusive && s.judge("live.p99") != inconclusive {
+		s.addWindow(a.id, "direct", off)
+		s.addWindow(a.id, "borrownet", on)
+		id50, id99 := a.id+".p50", a.id+".p99"
+		s.add(id50, "borrownet", difference(off.P50, on.P50))
+		s.add(id99, "borrownet", difference(off.P99, on.P99))
+		s.add(id50, "control", difference(off.P50, slow50.P50))
+		s.add(id99, "control", difference(off.P99, slow99.P99))
+		fmt.Fprintf(os.Stderr, "%s: round %d: so far p50 %+.1f %%, p99 %+.1f %%\n", a.id, round+1,
+			median(s[key{id50, "borrownet"}]), median(s[key{id99, "borrownet"}]))
+		if round+1 >= o.pairs && s.judge(id50) != inconclusive && s.judge(id99) != inconclusive {
 			break
 		}
 	}
 	return nil
 }
 
-func (s samples) addWindow(subject string, w liveWindow) {
-	s.add("live.latency.p50", subject, w.P50)
-	s.add("live.latency.p99", subject, w.P99)
-	s.add("live.failed", subject, float64(w.Errors+w.Lost))
+func (s samples) addWindow(id, subject string, w liveWindow) {
+	s.add(id+".latency.p50", subject, w.P50)
+	s.add(id+".latency.p99", subject, w.P99)
+	s.add(id+".failed", subject, float64(w.Errors+w.Lost))
 	if w.Error != "" {
-		fmt.Fprintf(os.Stderr, "live: %s: %s\n", subject, w.Error)
+		fmt.Fprintf(os.Stderr, "%s: %s: %s\n", id, subject, w.Error)
 	}
 }
 
@@ -152,9 +172,13 @@ func (s samples) within(o options) (w liveWindow, err error) {
 
 // callLive has the live pod called from the other one.
 func (o options) callLive(delay time.Duration) (liveWindow, error) {
+	return load("shop", liveURL, liveRate, o.window.String(), delay.String())
+}
+
+// load has the pod load of a namespace run caller load.
+func load(namespace string, args ...string) (liveWindow, error) {
 	var w liveWindow
-	out, err := kubectlAdmin("", "-n", "shop", "exec", "load", "-c", "load", "--",
-		"/caller", "load", liveURL, liveRate, o.window.String(), delay.String())
+	out, err := kubectlAdmin("", append([]string{"-n", namespace, "exec", "load", "-c", "load", "--", "/caller", "load"}, args...)...)
 	if err != nil {
 		return w, err
 	}
