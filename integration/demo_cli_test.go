@@ -72,8 +72,14 @@ func TestDemoIsListed(t *testing.T) {
 			t.Errorf("status -o wide:\n%s", said)
 		}
 		p.must("down")
-		if said := p.must("ls", "--context", "demo"); !regexp.MustCompile(`(?m)^deploy/api +1/1 +- +yes +key .{8} \(parked\)$`).MatchString(said) {
-			t.Errorf("after down:\n%s", said)
+		// The world notices a moment later that the session's carriers are gone.
+		parked := regexp.MustCompile(`(?m)^deploy/api +1/1 +- +yes +key .{8} \(parked\)$`)
+		said = p.must("ls", "--context", "demo")
+		for end := time.Now().Add(30 * time.Second); !parked.MatchString(said); said = p.must("ls", "--context", "demo") {
+			if time.Now().After(end) {
+				t.Fatalf("after down:\n%s", said)
+			}
+			<-time.After(50 * time.Millisecond)
 		}
 		if said, code := p.run("ls", "--context", "demo", "-n", "nosuch"); code != 11 && code != 10 || !strings.Contains(said, "there is no namespace nosuch") {
 			t.Errorf("exit code %d, %s", code, said)

@@ -66,8 +66,10 @@ var layers = map[string]layer{
 	"netstack/mirror":            {ours: []string{"netstack/flow"}, why: "what capture and replay share"},
 	"netstack/mirror/mirrortest": {ours: []string{"netstack/flow", "netstack/mirror"}, why: "a test kit"},
 	"netstack/reassembly":        {ours: []string{"netstack/flow", "netstack/mirror"}, why: "its streams must be testable without a network"},
+	"netstack/http1":             {why: "messages in bytes, for whoever has the bytes"},
+	"netstack/guard":             {ours: []string{"netstack/http1", "netstack/relay"}, why: "looks into one connection"},
 	"netstack/replay": {
-		ours: []string{"netstack/flow", "netstack/mirror", "netstack/reassembly", "netstack/relay"},
+		ours: []string{"netstack/flow", "netstack/http1", "netstack/mirror", "netstack/reassembly", "netstack/relay"},
 		why:  "delivers through whatever it is given to dial with",
 	},
 	"netstack/leaktest":      {why: "a test kit"},
@@ -115,7 +117,7 @@ var layers = map[string]layer{
 		why: "the only importer of a pcapng library",
 	},
 	"cmd/borrownet": {
-		ours: []string{"cmd/internal/...", "agent/wire", "agent/kube", "dnsproxy", "hook", "hook/netns", "hook/supervisor", "hook/switchboard", "hook/view", "netstack/replay"}, third: []string{cobra, pflag, xterm}, linux: []string{xsys},
+		ours: []string{"cmd/internal/...", "agent/wire", "agent/kube", "dnsproxy", "hook", "hook/netns", "hook/supervisor", "hook/switchboard", "hook/view", "netstack/replay"}, third: []string{cobra, pflag, xterm}, linux: []string{xsys}, tests: []string{"netstack/mirror"},
 		why: "flags and text only",
 	},
 	"cmd/borrownet-capture": {ours: []string{"agent/capture"}, why: "has a capability"},

@@ -115,7 +115,7 @@ func (a *app) root() *cobra.Command {
 	root.SetHelpCommand(a.help(root))
 	root.AddCommand(
 		a.up(), a.run(), a.shell(), a.env(), a.forward(), a.status(), a.ls(), a.down(), a.rbac(), a.policy(), a.compose(), a.doctor(), a.gather(), a.explain(), a.demo(), a.versionCommand(), a.completion(), exitCodes(), errorNames(), a.tree(),
-		a.record(), a.replay(), a.cp(),
+		a.record(), a.replay(), a.tail(), a.cp(),
 	)
 	return root
 }

@@ -32,6 +32,7 @@ type targetFlags struct {
 	kube                    kube.Flags
 	routing                 routingFlags
 	mirror                  mirrorFlags
+	guard                   guardFlags
 }
 
 func (t *targetFlags) add(cmd *cobra.Command) {
@@ -43,6 +44,7 @@ func (t *targetFlags) add(cmd *cobra.Command) {
 	t.addAgent(cmd)
 	t.routing.add(cmd)
 	t.mirror.add(cmd)
+	t.guard.add(cmd)
 	t.addKube(cmd)
 	complete(cmd, "pod", t.completeTargets)
 	complete(cmd, "container", t.completeContainers)
@@ -117,6 +119,9 @@ func (t *targetFlags) request(name string) (session.Request, error) {
 		return session.Request{}, err
 	}
 	if err := t.mirror.apply(&req, name+" --pod "+t.pod); err != nil {
+		return session.Request{}, err
+	}
+	if err := t.guard.apply(&req, name+" --pod "+t.pod); err != nil {
 		return session.Request{}, err
 	}
 	return req, t.routing.apply(&req, file.Routing, name+" --pod "+t.pod)

@@ -11,9 +11,15 @@ import (
 )
 
 // mirrorFlags say which inbound flows of the pod are copied.
-type mirrorFlags struct{ ports []string }
+type mirrorFlags struct {
+	ports     []string
+	selection selectionFlags
+	proxy     bool
+}
 
 func (m *mirrorFlags) add(cmd *cobra.Command) {
+	m.selection.add(cmd, "mirror-")
+	cmd.Flags().BoolVar(&m.proxy, "mirror-proxy-protocol", false, "tell programs on this machine's loopback who the client is, by the PROXY protocol (version 2)")
 	cmd.Flags().StringSliceVar(&m.ports, "mirror", nil, "`PORT[:LOCAL]`: copy what the pod gets on PORT to the program that listens on LOCAL (default: the same number); may be repeated")
 }
 
@@ -40,6 +46,15 @@ func (m *mirrorFlags) apply(req *session.Request, name string) error {
 	if len(req.Mirror) > wire.MaxCapturePorts {
 		return usage(fmt.Sprintf("--mirror: %d ports, at most %d can be mirrored", len(req.Mirror), wire.MaxCapturePorts), hint)
 	}
+	selection, err := m.selection.parse("mirror-", hint)
+	if err != nil {
+		return err
+	}
+	req.Select = session.Selection{Filters: m.selection.filters, Percent: selection.Percent, PerSecond: selection.PerSecond, Probes: selection.Probes}
+	req.MirrorProxy = m.proxy
+	if len(req.Mirror) == 0 && (m.proxy || len(m.selection.filters) > 0 || selection.Percent != 0 || m.selection.rate != 0 || m.selection.probes) {
+		return usage("--mirror-... without --mirror", hint)
+	}
 	return nil
 }
 
@@ -59,10 +74,7 @@ func mirrorRows(m *session.MirrorStatus) [][2]string {
 		}
 		rows = append(rows, [2]string{"captured", text})
 	}
-	rows = append(rows, [2]string{"copied", strings.ReplaceAll(replayed(m.Replay), "\n", "; ")})
-	if m.Replay.Problem != "" {
-		rows = append(rows, [2]string{"not copied", m.Replay.Problem})
-	}
+	rows = append(rows, replayRows(m.Replay)...)
 	if m.Starts > 1 {
 		rows = append(rows, [2]string{"captures", fmt.Sprintf("%d: what was under way between them is lost", m.Starts)})
 	}
@@ -106,6 +118,10 @@ func (u *ui) mirrorProblems(st session.Status) {
 		for _, p := range m.Ports {
 			u.say("mirroring port %d of the pod to port %d here: %s", p.Port, p.To, mirrorState(m, p.Port))
 		}
-		u.warn("the program here acts on copied requests with the pod's identity: what it writes, calls and charges happens, a second time", "")
+		hint := "--read-only lets no HTTP request out that could change something, --deny no connection to a host or port"
+		if st.Guard != nil {
+			hint = ""
+		}
+		u.warn("the program here acts on copied requests with the pod's identity: what it writes, calls and charges happens, a second time", hint)
 	}
 }

@@ -23,6 +23,8 @@ type replayFlags struct {
 	to, speed, output string
 	port              uint16
 	selection         selectionFlags
+	diff              bool
+	ignore            []string
 }
 
 func (a *app) replay() *cobra.Command {
@@ -40,6 +42,9 @@ func (a *app) replay() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if f.diff {
+				return a.replayAndCompare(cfg, f.output)
+			}
 			return a.replayFile(cfg, f.output)
 		},
 	}
@@ -47,6 +52,8 @@ func (a *app) replay() *cobra.Command {
 	cmd.Flags().StringVar(&f.speed, "speed", "1x", "`FACTOR` of the recorded speed: 2x, 0.5x, or asap, which waits for the program alone")
 	cmd.Flags().Uint16Var(&f.port, "port", 0, "`PORT` of the recorded program (default: all that connections were opened to)")
 	cmd.Flags().StringVarP(&f.output, "output", "o", "", "`FORMAT` of the summary: json or yaml")
+	cmd.Flags().BoolVar(&f.diff, "diff", false, "compare the program's answers with the recorded ones; the exit code is 1 if any differs")
+	cmd.Flags().StringArrayVar(&f.ignore, "diff-ignore", nil, "do not compare `WHAT`, which may be given again: a header's name, or a place in JSON bodies like $.items[*].id")
 	f.selection.add(cmd, "")
 	return cmd
 }
@@ -69,7 +76,13 @@ func (f *replayFlags) config(cmd *cobra.Command, path string) (recording.Config,
 	if err != nil {
 		return recording.Config{}, err
 	}
-	return recording.Config{Path: path, To: to, Port: f.port, Speed: speed, Select: selection}, nil
+	cfg := recording.Config{Path: path, To: to, Port: f.port, Speed: speed, Select: selection}
+	for _, text := range f.ignore {
+		if err := cfg.Ignore.Add(text); err != nil {
+			return cfg, usage("--diff-ignore: "+err.Error(), again+" --to "+f.to+" --diff --diff-ignore 'X-Version'")
+		}
+	}
+	return cfg, nil
 }
 
 // localAddress reads [HOST]:PORT.
@@ -115,6 +128,56 @@ func (a *app) replayFile(cfg recording.Config, output string) error {
 		return err
 	}
 	return undelivered(cfg, stats)
+}
+
+// compared is what replay --diff has found.
+type compared struct {
+	Replay      replay.Stats        `json:"replay"`
+	Compared    int                 `json:"compared"`
+	Same        int                 `json:"same"`
+	Differences []replay.Difference `json:"differences"` // of those that are not the same
+}
+
+// replayAndCompare replays and prints how the answers differ from the recorded ones.
+func (a *app) replayAndCompare(cfg recording.Config, output string) error {
+	ctx, stop := interruptible()
+	defer stop()
+	var mu sync.Mutex
+	var found compared
+	cfg.OnDifference = func(d replay.Difference) {
+		mu.Lock()
+		defer mu.Unlock()
+		found.Compared++
+		if len(d.Differs) == 0 {
+			found.Same++
+			return
+		}
+		if output == "" {
+			a.ui.difference(d)
+			return
+		}
+		found.Differences = append(found.Differences, d)
+	}
+	stats, err := recording.Replay(ctx, cfg)
+	mu.Lock()
+	defer mu.Unlock()
+	if err != nil {
+		return replayFault(cfg, err)
+	}
+	found.Replay = stats
+	if output != "" {
+		err = a.ui.encode(output, found)
+	} else {
+		a.ui.say("%s\nanswers: %d compared, %d the same", replayed(stats), found.Compared, found.Same)
+	}
+	if err == nil {
+		err = undelivered(cfg, stats)
+	}
+	if err == nil && found.Same < found.Compared {
+		err = &fault.Error{Code: fault.General, Op: "compare", Object: cfg.Path + " with " + cfg.To.String(), Reason: fmt.Sprintf("%d of %d answers differ", found.Compared-found.Same, found.Compared),
+			Hint: "--diff-ignore leaves out headers and places in JSON that always do"}
+	}
+	return err
 }
 
 // replayFault says why a recording was not replayed.

@@ -271,6 +271,7 @@ func statusRows(st session.Status) [][2]string {
 	rows = append(rows, cloudRows(st)...)
 	rows = append(rows, fileRows(st.Files)...)
 	rows = append(rows, mirrorRows(st.Mirror)...)
+	rows = append(rows, [2]string{"guard", guardText(st.Guard)})
 	rows = append(rows,
 		[2]string{"bytes", fmt.Sprintf("%d in, %d out", st.Traffic.BytesIn, st.Traffic.BytesOut)},
 		[2]string{"flows", fmt.Sprint(st.Traffic.Flows)},
@@ -384,6 +385,9 @@ func agentText(st session.Status) string {
 	text := st.Agent.Container + ", version " + st.Agent.Version
 	if !st.Agent.Expires.IsZero() {
 		text += ", ends in " + time.Until(st.Agent.Expires).Round(time.Second).String() + " at the latest"
+	}
+	if u := st.Agent.Usage; u.Resident > 0 {
+		text += fmt.Sprintf(", takes %d MiB and has used %v of CPU", u.Resident>>20, u.CPU.Round(10*time.Millisecond))
 	}
 	return text
 }

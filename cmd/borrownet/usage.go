@@ -319,6 +319,17 @@ const explainExample = `  borrownet explain
   borrownet explain 12
   borrownet explain BN1202`
 
+const tailLong = `Show the requests that a session mirrors ("up --mirror"), one line for each once it is
+known what became of it: when the live server had it, from whom, what was asked, and
+the status of the local program's answer, or why it has none: refused, broken (the
+program ended the connection), slow (no room), cut (bytes are missing). Health probes
+and what filters leave out are not shown; "borrownet status" counts everything.
+
+It ends with the session.`
+
+const tailExample = `  borrownet tail
+  borrownet tail --session api -o json`
+
 const replayLong = `Do to a program on this machine what the clients of a recording have done to the
 recorded one: the requests of each connection in their order, each byte as it was, the
 next one when the one before is answered. The program's answers are discarded. FILE is
@@ -329,10 +340,13 @@ sent. Bytes that the recorded program acknowledged and the recording does not ha
 a gap: the request that they belong to is broken off, and counted.
 
 One line is printed for each request, and a summary at the end. The exit code is 0 only
-if the program refused nothing.`
+if the program refused nothing. With --diff the program's answers are compared with the
+recorded ones instead, where the recording has them: status, headers but those that
+always differ (Date, Server, X-Request-Id, ...), and bodies, JSON ones by value.`
 
 const replayExample = `  borrownet replay api.pcapng --to :3000
-  borrownet replay api.pcapng --to :3000 --speed asap --filter method=GET --filter 'path=/orders/*'`
+  borrownet replay api.pcapng --to :3000 --speed asap --filter method=GET --filter 'path=/orders/*'
+  borrownet replay api.pcapng --to :3000 --speed asap --diff --diff-ignore '$.items[*].id'`
 
 const usageTemplate = `usage:{{if .Runnable}}
   {{.UseLine}}{{end}}{{if .HasAvailableSubCommands}}

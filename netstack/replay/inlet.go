@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/borrownet/borrownet/netstack/flow"
+	"github.com/borrownet/borrownet/netstack/http1"
 	"github.com/borrownet/borrownet/netstack/reassembly"
 )
 
@@ -38,11 +39,11 @@ type inlet struct {
 	live *outlet // where the live answers are; nil if they are not compared
 
 	phase   phase
-	speaks  protocol
-	named   protocol // as what the flow is counted among those that wait; undecided = it is not
-	buf     []byte   // of sniffing, heading and switching
-	looked  int      // where the search for the end of the head goes on
-	frame   framing
+	speaks  http1.Protocol
+	named   http1.Protocol // as what the flow is counted among those that wait; undecided = it is not
+	buf     []byte         // of sniffing, heading and switching
+	looked  int            // where the search for the end of the head goes on
+	frame   http1.Framing
 	request *http.Request // of inBody and switching
 	drop    bool          // the request, or what it switched to, is not for the local program
 	raw     itemKind      // of what is streamed
@@ -88,18 +89,18 @@ func (in *inlet) collect(b []byte) {
 // sniff finds out what the flow speaks.
 func (in *inlet) sniff(b []byte) {
 	b = in.gather(b)
-	if in.speaks = sniff(b); in.speaks == undecided {
+	if in.speaks = http1.Sniff(b); in.speaks == http1.Undecided {
 		in.collect(b)
 		return
 	}
 	in.buf = nil
 	switch in.speaks {
-	case http1:
+	case http1.HTTP1:
 		in.phase = heading
 		in.http(b)
-	case tls:
+	case http1.TLS:
 		in.r.counts.tls.Add(1)
-		in.wait(tls)
+		in.wait(http1.TLS)
 		in.r.counts.skipped.Add(uint64(len(b)))
 	default:
 		in.beginStream(b)
@@ -139,11 +140,11 @@ func (in *inlet) http(b []byte) {
 			b = in.head(b)
 			continue
 		}
-		n, done, err := in.frame.next(b)
+		n, done, err := in.frame.Next(b)
 		in.body(b[:n])
 		if err != nil {
 			in.cut()
-			in.wait(http1)
+			in.wait(http1.HTTP1)
 			return
 		}
 		if done {
@@ -160,16 +161,16 @@ func (in *inlet) http(b []byte) {
 func (in *inlet) head(b []byte) []byte {
 	b = in.gather(b)
 	lead := len(b) - len(bytes.TrimLeft(b, "\r\n")) // RFC 9112 §2.2
-	n := endOfHead(b[lead:], in.looked)
-	if n == 0 && len(b) <= maxHead {
+	n := http1.EndOfHead(b[lead:], in.looked)
+	if n == 0 && len(b) <= http1.MaxHead {
 		in.collect(b)
 		in.looked = max(0, len(b)-lead-3)
 		return nil
 	}
 	in.buf, in.looked = nil, 0
-	r, err := (*http.Request)(nil), errFraming
+	r, err := (*http.Request)(nil), http1.ErrFraming
 	if n > 0 {
-		r, err = parseHead(b[lead : lead+n])
+		r, err = http1.ParseHead(b[lead : lead+n])
 	}
 	if err != nil {
 		// Perhaps the live server understands it, so the local program may.
@@ -183,7 +184,7 @@ func (in *inlet) head(b []byte) []byte {
 // begin decides about a request.
 func (in *inlet) begin(r *http.Request, head []byte) {
 	in.r.counts.requests.seen.Add(1)
-	in.request, in.frame, in.phase = r, framingOf(r), inBody
+	in.request, in.frame, in.phase = r, http1.FramingOf(r), inBody
 	f := in.r.selector.take(r, in.r.now)
 	if f == taken && (!in.ensure() || !in.r.fits(in.out, len(head))) {
 		f = slow
@@ -196,7 +197,7 @@ func (in *inlet) begin(r *http.Request, head []byte) {
 	} else {
 		in.out.push(item{kind: itemBegin, data: head, request: q})
 	}
-	if in.frame.empty() {
+	if in.frame.Empty() {
 		in.end()
 	}
 }
@@ -230,7 +231,7 @@ func (in *inlet) end() {
 		in.out.push(item{kind: itemEnd})
 	}
 	in.phase = heading
-	if switches(in.request) {
+	if http1.Switches(in.request) {
 		in.phase = switching
 	}
 }
@@ -239,13 +240,13 @@ func (in *inlet) end() {
 // asked to switch protocols.
 func (in *inlet) afterSwitch(b []byte) {
 	b = in.gather(b)
-	speaks := sniff(b)
-	if speaks == undecided {
+	speaks := http1.Sniff(b)
+	if speaks == http1.Undecided {
 		in.collect(b)
 		return
 	}
 	in.buf = nil
-	if speaks == http1 {
+	if speaks == http1.HTTP1 {
 		in.phase = heading
 		in.http(b)
 		return
@@ -266,35 +267,35 @@ func (in *inlet) tail(b []byte) {
 
 // join enters the flow where a request begins.
 func (in *inlet) join(b []byte, turn bool) {
-	if turn && sniffLine(b) == http1 {
+	if turn && http1.SniffLine(b) == http1.HTTP1 {
 		in.r.counts.joined.Add(1)
-		in.name(undecided)
-		in.speaks, in.phase = http1, heading
+		in.name(http1.Undecided)
+		in.speaks, in.phase = http1.HTTP1, heading
 		in.http(b)
 		return
 	}
-	if in.named == undecided {
-		in.name(sniffMiddle(b))
+	if in.named == http1.Undecided {
+		in.name(http1.SniffMiddle(b))
 	}
 	in.r.counts.skipped.Add(uint64(len(b)))
 }
 
 // name counts the flow among those that wait, by what it speaks.
-func (in *inlet) name(p protocol) {
-	if in.named != undecided {
+func (in *inlet) name(p http1.Protocol) {
+	if in.named != http1.Undecided {
 		in.r.counts.waiting[in.named].Add(-1)
 	}
-	if in.named = p; p != undecided {
+	if in.named = p; p != http1.Undecided {
 		in.r.counts.waiting[p].Add(1)
 	}
 }
 
 // wait gives up until a request begins, or for good.
-func (in *inlet) wait(p protocol) {
+func (in *inlet) wait(p http1.Protocol) {
 	in.buf, in.looked = nil, 0
 	in.name(p)
 	in.phase = skipping
-	if p == http1 || p == undecided {
+	if p == http1.HTTP1 || p == http1.Undecided {
 		in.phase = waiting
 	}
 }
@@ -314,8 +315,8 @@ func (in *inlet) Gap(why reassembly.Reason, n uint64) {
 	switch in.phase {
 	case waiting, skipping:
 	case streaming:
-		if in.speaks != http2 {
-			in.speaks = opaque
+		if in.speaks != http1.HTTP2 {
+			in.speaks = http1.Opaque
 		}
 		in.wait(in.speaks)
 	default:
@@ -337,7 +338,7 @@ func (in *inlet) End(reset bool) {
 	if in.phase == inBody {
 		in.cut()
 	}
-	in.name(undecided)
+	in.name(http1.Undecided)
 	in.phase = skipping
 	if in.out == nil {
 		return

@@ -1,11 +1,8 @@
 package replay
 
 import (
-	"bufio"
 	"bytes"
 	"fmt"
-	"io"
-	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -13,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/borrownet/borrownet/netstack/http1"
 	"github.com/borrownet/borrownet/netstack/mirror/mirrortest"
 )
 
@@ -76,20 +74,20 @@ func TestSteps(t *testing.T) {
 		{"bad-chunk", "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n" + get, []string{
 			"begin POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", "body xyz\r\n", "cut", "fin",
 		}},
-		{"http2", preface + "frames", []string{"raw " + preface + "frames", "fin"}},
-		{"upgraded-to-http2", upgrade + preface + "frames", []string{"begin " + upgrade, "end", "switched " + preface + "frames", "fin"}},
+		{"http2", http1.Preface + "frames", []string{"raw " + http1.Preface + "frames", "fin"}},
+		{"upgraded-to-http2", upgrade + http1.Preface + "frames", []string{"begin " + upgrade, "end", "switched " + http1.Preface + "frames", "fin"}},
 		{"connect", "CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n\x01bytes", []string{"begin CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n", "end", "switched \x01bytes", "fin"}},
 		{"other-version", "GET / HTTP/2.0\r\n\r\n", []string{"raw GET / HTTP/2.0\r\n\r\n", "fin"}},
 		{"http09", "GET /\r\n", []string{"raw GET /\r\n", "fin"}},
 		{"smtp", "EHLO me\r\n", []string{"raw EHLO me\r\n", "fin"}},
 		{"redis", "*1\r\n$4\r\nPING\r\n", []string{"raw *1\r\n$4\r\nPING\r\n", "fin"}},
-		{"head-without-bound", "GET /" + strings.Repeat("x", maxFirst) + " HTTP/1.1\r\n", []string{"raw GET /" + strings.Repeat("x", maxFirst) + " HTTP/1.1\r\n", "fin"}},
+		{"head-without-bound", "GET /" + strings.Repeat("x", http1.MaxFirst) + " HTTP/1.1\r\n", []string{"raw GET /" + strings.Repeat("x", http1.MaxFirst) + " HTTP/1.1\r\n", "fin"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if diff := cmp.Diff(tt.want, steps(t, []byte(tt.in))); diff != "" {
 				t.Errorf("at once (-want +got):\n%s", diff)
 			}
-			if len(tt.in) < maxFirst {
+			if len(tt.in) < http1.MaxFirst {
 				if diff := cmp.Diff(tt.want, steps(t, bytewise([]byte(tt.in))...)); diff != "" {
 					t.Errorf("byte by byte (-want +got):\n%s", diff)
 				}
@@ -101,7 +99,7 @@ func TestSteps(t *testing.T) {
 // FuzzInlet gives the bytes of anybody: where they are split makes no difference, and
 // what is passed on is what came, in its order, and nothing else.
 func FuzzInlet(f *testing.F) {
-	for _, seed := range []string{get, post + chunked, upgrade + "\x81x", preface, get + "\r\n" + head, "\x16\x03\x01", "GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n"} {
+	for _, seed := range []string{get, post + chunked, upgrade + "\x81x", http1.Preface, get + "\r\n" + head, "\x16\x03\x01", "GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n"} {
 		f.Add([]byte(seed), 3)
 	}
 	f.Fuzz(func(t *testing.T, in []byte, size int) {
@@ -118,30 +116,6 @@ func FuzzInlet(f *testing.F) {
 		}
 		if !bytes.HasPrefix(in, passed) {
 			t.Errorf("%q was passed on of %q", passed, in)
-		}
-	})
-}
-
-// FuzzFraming compares where a chunked body ends with what net/http finds.
-func FuzzFraming(f *testing.F) {
-	for _, seed := range []string{"0\r\n\r\n", "4\r\nbody\r\n0\r\nA: b\r\n\r\nGET", "A;x\r\n0123456789\r\n0\r\n\r\n"} {
-		f.Add([]byte(seed))
-	}
-	const head = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
-	f.Fuzz(func(t *testing.T, in []byte) {
-		br := bufio.NewReaderSize(strings.NewReader(head+string(in)), 1<<20)
-		r, err := http.ReadRequest(br)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := io.Copy(io.Discard, r.Body); err != nil {
-			return // net/http refuses it; what then happens is TestSteps' business
-		}
-		want := len(in) - br.Buffered()
-		frame := framingOf(r)
-		n, done, err := frame.next(in)
-		if err != nil || !done || n != want {
-			t.Errorf("%q: ends at %d (done %v, %v), net/http says %d", in, n, done, err, want)
 		}
 	})
 }
@@ -181,7 +155,7 @@ func TestSelection(t *testing.T) {
 		{"none-sampled", Selection{Percent: 1e-12}, sampled},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			r, err := parseHead([]byte(ask))
+			r, err := http1.ParseHead([]byte(ask))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -231,7 +205,7 @@ func TestFiltersKeepWholeRequests(t *testing.T) {
 
 // TestRate caps requests in the time of the capture.
 func TestRate(t *testing.T) {
-	r, err := parseHead([]byte(get))
+	r, err := http1.ParseHead([]byte(get))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -249,7 +223,7 @@ func TestRate(t *testing.T) {
 }
 
 func TestSample(t *testing.T) {
-	r, err := parseHead([]byte(get))
+	r, err := http1.ParseHead([]byte(get))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 
+	"github.com/borrownet/borrownet/netstack/http1"
 	"github.com/borrownet/borrownet/netstack/reassembly"
 )
 
@@ -22,12 +23,12 @@ type outlet struct {
 	gone  bool // no answer can be found any more
 
 	inBody bool
-	raw    []byte  // of the answer so far: its head, and up to maxAnswer of its body
-	head   int     // length of the head in raw
-	looked int     // where the search for the end of the head goes on
-	frame  framing // of its body
-	toEnd  bool    // its body ends with the connection
-	long   bool    // raw has not all of the body
+	raw    []byte        // of the answer so far: its head, and up to maxAnswer of its body
+	head   int           // length of the head in raw
+	looked int           // where the search for the end of the head goes on
+	frame  http1.Framing // of its body
+	toEnd  bool          // its body ends with the connection
+	long   bool          // raw has not all of the body
 }
 
 var _ reassembly.Stream = (*outlet)(nil)
@@ -52,7 +53,7 @@ func (o *outlet) Data(b []byte, _ bool) {
 			o.keep(b)
 			return
 		}
-		n, done, err := o.frame.next(b)
+		n, done, err := o.frame.Next(b)
 		o.keep(b[:n])
 		b = b[n:]
 		switch {
@@ -80,9 +81,9 @@ func (o *outlet) readHead(b []byte) []byte {
 	}
 	had := len(o.raw)
 	o.raw = append(o.raw, b...)
-	n := endOfHead(o.raw, o.looked)
+	n := http1.EndOfHead(o.raw, o.looked)
 	switch {
-	case n == 0 && len(o.raw) > maxHead:
+	case n == 0 && len(o.raw) > http1.MaxHead:
 		o.giveUp("malformed")
 		return nil
 	case n == 0:
@@ -110,17 +111,10 @@ func (o *outlet) readHead(b []byte) []byte {
 
 // begin prepares for the body of resp.
 func (o *outlet) begin(resp *http.Response) {
-	o.inBody, o.toEnd = true, false
-	switch {
-	case len(resp.TransferEncoding) > 0:
-		o.frame = framing{part: partSize}
-	case resp.ContentLength < 0:
-		o.toEnd = true
-	default:
-		o.frame = framing{left: uint64(resp.ContentLength)}
-	}
+	o.inBody = true
+	o.frame, o.toEnd = http1.FramingOfAnswer(resp)
 	noBody := o.asked[0].method == http.MethodHead || resp.StatusCode == http.StatusNoContent || resp.StatusCode == http.StatusNotModified
-	if noBody || !o.toEnd && o.frame.empty() {
+	if noBody || !o.toEnd && o.frame.Empty() {
 		o.complete()
 	}
 }

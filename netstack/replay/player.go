@@ -28,7 +28,7 @@ type player struct {
 	flow   flow.Flow
 	in     *queue
 	local  *local    // nil: not connected
-	dialed bool      // the client's own port was used
+	dialed bool      // there was a connection
 	now    *request  // under way; nil if none is, or its fate is known
 	bytes  uint64    // of now
 	stream fate      // taken while the flow's bytes are being delivered
@@ -107,11 +107,7 @@ func (p *player) connect(http bool) bool {
 	if p.local != nil {
 		return true
 	}
-	client := p.flow.Src
-	if p.dialed {
-		client = netip.AddrPortFrom(client.Addr(), 0) // the port may be in TIME_WAIT
-	}
-	c, err := p.r.dial(client, p.flow.Dst)
+	c, err := p.r.dial(Call{Client: p.flow.Src, Server: p.flow.Dst, Again: p.dialed})
 	if err != nil {
 		p.settle(refused, nil)
 		p.settleStream(refused)
@@ -277,18 +273,15 @@ func (p *player) hangUp(reset bool) {
 	}
 }
 
-// dial connects to the local program as the client.
-func (r *Replayer) dial(client, server netip.AddrPort) (relay.Conn, error) {
-	port, ok := r.cfg.Ports[server.Port()]
-	if !ok {
-		port = server.Port()
-	}
+// dial connects to the local program.
+func (r *Replayer) dial(call Call) (relay.Conn, error) {
+	call.Server = netip.AddrPortFrom(call.Server.Addr(), r.cfg.Ports[call.Server.Port()])
 	if until := r.rest.Load(); until > time.Now().UnixNano() {
 		return nil, errResting
 	}
 	ctx, cancel := context.WithTimeout(r.ctx, dialTimeout)
 	defer cancel()
-	c, err := r.cfg.Dial(ctx, client, netip.AddrPortFrom(server.Addr(), port))
+	c, err := r.cfg.Dial(ctx, call)
 	if err != nil {
 		if r.ctx.Err() == nil {
 			r.rest.Store(time.Now().Add(restAfterRefusal).UnixNano())

@@ -42,10 +42,8 @@ type Config struct {
 	Ports map[uint16]uint16
 	// Servers are the addresses of the live program. Loopback is always one.
 	Servers []netip.Addr
-	// Dial connects to the local program: server is the live program's address with
-	// the local program's port, client the address to come from; its port is 0 where
-	// any will do.
-	Dial func(ctx context.Context, client, server netip.AddrPort) (relay.Conn, error)
+	// Dial connects to the local program.
+	Dial func(ctx context.Context, c Call) (relay.Conn, error)
 	// Select says which requests the local program gets.
 	Select Selection
 	// OnRequest is told what has become of each request that was not left out. It is
@@ -70,6 +68,17 @@ type Config struct {
 	Linger time.Duration
 	// Logger may be nil: nothing is logged.
 	Logger *slog.Logger
+}
+
+// A Call is a connection that the local program is to get.
+type Call struct {
+	// Client is who has called the live program.
+	Client netip.AddrPort
+	// Server is where the live program was called, with the local program's port.
+	Server netip.AddrPort
+	// Again reports that the local program has ended an earlier one for the same flow:
+	// the client's port may be in TIME_WAIT.
+	Again bool
 }
 
 // Request is what has become of a mirrored request.

@@ -18,6 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/borrownet/borrownet/netstack/flow"
+	"github.com/borrownet/borrownet/netstack/http1"
 	"github.com/borrownet/borrownet/netstack/leaktest"
 	"github.com/borrownet/borrownet/netstack/mirror"
 	"github.com/borrownet/borrownet/netstack/mirror/mirrortest"
@@ -103,7 +104,7 @@ func (p *program) heard() []string {
 	return out
 }
 
-func (p *program) dial(ctx context.Context, _, _ netip.AddrPort) (relay.Conn, error) {
+func (p *program) dial(ctx context.Context, _ Call) (relay.Conn, error) {
 	var d net.Dialer
 	c, err := d.DialContext(ctx, "tcp", p.ln.Addr().String())
 	if err != nil {
@@ -316,11 +317,11 @@ func TestDelivery(t *testing.T) {
 			name: "http2", serve: listening,
 			play: func(c *mirrortest.Conversation) {
 				c.Open()
-				c.Ask(preface[:10])
-				c.Ask(preface[10:] + "\x00\x00\x00\x04\x00\x00\x00\x00\x00")
+				c.Ask(http1.Preface[:10])
+				c.Ask(http1.Preface[10:] + "\x00\x00\x00\x04\x00\x00\x00\x00\x00")
 				c.Close()
 			},
-			heard:   []string{preface + "\x00\x00\x00\x04\x00\x00\x00\x00\x00"},
+			heard:   []string{http1.Preface + "\x00\x00\x00\x04\x00\x00\x00\x00\x00"},
 			streams: Outcomes{Seen: 1, Delivered: 1},
 		},
 		{
@@ -506,7 +507,7 @@ func TestNames(t *testing.T) {
 
 // TestRefused has no local program.
 func TestRefused(t *testing.T) {
-	refusing := func(context.Context, netip.AddrPort, netip.AddrPort) (relay.Conn, error) {
+	refusing := func(context.Context, Call) (relay.Conn, error) {
 		return nil, errors.New("nobody listens")
 	}
 	r := replaying(t, nil, Config{Dial: refusing})

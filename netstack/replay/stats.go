@@ -4,6 +4,7 @@ import (
 	"maps"
 	"sync/atomic"
 
+	"github.com/borrownet/borrownet/netstack/http1"
 	"github.com/borrownet/borrownet/netstack/reassembly"
 )
 
@@ -128,7 +129,7 @@ type counters struct {
 	lostPackets, lostBytes, kernelDrops                                atomic.Uint64
 	requests, streams                                                  outcomes
 	gaps, gapBytes                                                     [numReasons]atomic.Uint64
-	waiting                                                            [numProtocols]atomic.Int64
+	waiting                                                            [http1.NumProtocols]atomic.Int64
 }
 
 func (c *counters) load() Stats {
@@ -151,7 +152,7 @@ func (c *counters) load() Stats {
 			if s.Waiting == nil {
 				s.Waiting = map[string]int64{}
 			}
-			s.Waiting[protocol(i).String()] = n
+			s.Waiting[http1.Protocol(i).String()] = n
 		}
 	}
 	return s

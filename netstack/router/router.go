@@ -67,6 +67,9 @@ type Config struct {
 	Nameservers []netip.Addr
 	// Local are destinations that the client's netstack gets instead of the tunnel: those of the laptop's own network.
 	Local []netip.Prefix
+	// Terminate gives the client's netstack the TCP flows of programs that would go through the tunnel: somebody there
+	// looks into them.
+	Terminate bool
 	// MaxFlows bounds the flow table. Zero means 65536.
 	MaxFlows int
 	// Logger may be nil: nothing is logged. There are no per-packet logs, see Stats.
@@ -81,6 +84,7 @@ type Router struct {
 	resolver      netip.Addr
 	nameservers   atomic.Pointer[[]netip.Addr]
 	local         []netip.Prefix
+	terminate     bool
 	log           *slog.Logger
 	start         time.Time
 
@@ -100,6 +104,8 @@ func New(cfg Config) *Router {
 		local:    slices.Clone(cfg.Local),
 		log:      cfg.Logger,
 		start:    time.Now(),
+
+		terminate: cfg.Terminate,
 	}
 	r.SetSession(cfg.Session)
 	r.SetNameservers(cfg.Nameservers)

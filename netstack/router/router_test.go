@@ -417,6 +417,28 @@ func TestVerdicts(t *testing.T) {
 	}
 }
 
+// TestTerminate gives TCP flows of programs to the netstack, and nothing else.
+func TestTerminate(t *testing.T) {
+	r := New(Config{
+		Session: []netip.Addr{addr("192.0.2.10")}, Client: addr("192.0.0.2"), Agent: addr("192.0.0.1"), Terminate: true,
+	})
+	const far = "198.51.100.7:80"
+	for i, s := range []step{
+		sess(tcpPacket(app, far, syn), ToStack),
+		stk(tcpPacket(far, app, synAck), ToSession),
+		sess(tcpPacket(app, far, ack), ToStack),
+		stk(tcpPacket("192.0.0.2:7000", far, syn), ToTunnel),
+		tun(tcpPacket(far, "192.0.0.2:7000", synAck), ToStack),
+		tunDrop(tcpPacket(far, app, ack), "unsolicited"),
+		sess(udpPacket(app, far), ToTunnel),
+		sessDrop(tcpPacket(app, "192.0.0.1:80", syn), "control address"),
+	} {
+		if got := s.run(r); got != s.want {
+			t.Errorf("step %d: %v, want %v", i, got, s.want)
+		}
+	}
+}
+
 func TestVerdictString(t *testing.T) {
 	for v, want := range map[Verdict]string{Drop: "drop", ToTunnel: "tunnel", ToStack: "stack", ToSession: "session", 9: "invalid"} {
 		if got := v.String(); got != want {

@@ -103,6 +103,10 @@ func (r *Router) sessionPacket(p *packet) (Verdict, reason) {
 		}
 		return ToStack, 0
 	}
+	if r.terminate && p.Flow.Proto == flow.TCP && what == kindFlow {
+		r.table.answer(p.outward(), p.TCPFlags, p.now) // the netstack's packets open the flow, these keep it
+		return ToStack, 0
+	}
 	switch what {
 	case kindFlow, kindRequest:
 		switch r.open(p, p.outward(), session) {

@@ -143,7 +143,8 @@ func (b Borrowed) container(s *yaml.Node) *yaml.Node {
 		"labels", mapping(container.SessionLabel, scalar(b.Session), InstanceLabel, scalar(b.Instance)),
 		"healthcheck", mapping(
 			"test", list(append([]string{"CMD"}, container.Command(netns.GuestReady)...)...),
-			"interval", scalar("1s"), "timeout", scalar("10s"), "retries", plain("30")),
+			// Each look starts a process: no more than the start needs.
+			"interval", scalar("2s"), "timeout", scalar("10s"), "retries", plain("30")),
 		"stop_grace_period", scalar("3s"),
 	)
 	if b.TUN {

@@ -6,16 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"net/http"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 
 	"github.com/borrownet/borrownet/cmd/internal/engine"
+	"github.com/borrownet/borrownet/cmd/internal/engine/enginetest"
 	"github.com/borrownet/borrownet/cmd/internal/fault"
 )
 
@@ -66,26 +64,7 @@ func (f *fakeEngine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func (f *fakeEngine) client(t *testing.T) *engine.Client {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "bn") // paths of sockets are bounded
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	ln, err := net.Listen("unix", filepath.Join(dir, "s"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	srv := &http.Server{Handler: f}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		_ = srv.Serve(ln)
-	}()
-	t.Cleanup(func() {
-		srv.Close()
-		<-done
-	})
-	return engine.New(ln.Addr().String())
+	return engine.New(enginetest.Serve(t, f))
 }
 
 var spec = Spec{

@@ -91,7 +91,7 @@ func (s Spec) explainStart(e *engine.Client, err error) error {
 // NoGuest explains that a container runs but did not join the session.
 func NoGuest(e *engine.Client, name string, err error) error {
 	f := &fault.Error{Code: fault.Engine, ID: "BN2203", Op: "let container", Object: name + " join the session", Reason: err.Error(), Err: err,
-		Hint: "docker logs " + name + "; is the engine on this machine and not in a virtual one?"}
+		Hint: "docker events --since 5m --filter container=" + name + "; is the engine on this machine and not in a virtual one?"}
 	if isRootless(e) {
 		f.Hint = rootlessHint
 	}

@@ -91,6 +91,9 @@ type Session interface {
 	// Record starts a capture of what the session mirrors, until ctx ends or the
 	// stream is closed.
 	Record(ctx context.Context) (io.ReadCloser, error)
+	// WatchRequests calls begin, and then tell with what becomes of each mirrored
+	// request, until ctx or the session ends, or tell fails.
+	WatchRequests(ctx context.Context, begin func(), tell func(session.MirroredRequest) error) error
 	// StopAgent ends the agent in the pod; only Close may follow.
 	StopAgent(ctx context.Context) error
 	// Close gives the target back and joins everything. It is bounded in time.

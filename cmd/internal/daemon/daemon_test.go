@@ -21,6 +21,7 @@ import (
 	"github.com/borrownet/borrownet/cmd/internal/rundir"
 	"github.com/borrownet/borrownet/cmd/internal/session"
 	"github.com/borrownet/borrownet/dnsproxy"
+	"github.com/borrownet/borrownet/netstack/replay"
 )
 
 // fakeOpener opens fakes; what goes wrong is chosen by the target's name.
@@ -66,7 +67,7 @@ func (o *fakeOpening) Start(ctx context.Context, name string, obs session.Observ
 		}
 		return nil, context.Cause(ctx)
 	}
-	s := &fakeSession{name: name, observe: obs.State, moved: obs.Moved}
+	s := &fakeSession{name: name, observe: obs.State, moved: obs.Moved, ended: make(chan struct{})}
 	o.opener.mu.Lock()
 	o.opener.sessions[o.ref] = s
 	o.opener.mu.Unlock()
@@ -81,6 +82,7 @@ func (o *fakeOpener) session(ref string) *fakeSession {
 
 type fakeSession struct {
 	name    string
+	ended   chan struct{} // closed when it ends
 	observe func(session.State, *fault.Error)
 	moved   func(session.Move)
 	stopped atomic.Bool
@@ -138,6 +140,25 @@ func (s *fakeSession) StopAgent(context.Context) error {
 func (s *fakeSession) Close() error {
 	if s.closed.Swap(true) {
 		return net.ErrClosed
+	}
+	close(s.ended)
+	return nil
+}
+
+// WatchRequests tells of two requests.
+func (s *fakeSession) WatchRequests(ctx context.Context, begin func(), tell func(session.MirroredRequest) error) error {
+	if s.name == "unmirrored" {
+		return &fault.Error{Code: fault.Usage, Op: "watch", Object: s.name, Reason: "it mirrors no port", Hint: "up --mirror"}
+	}
+	begin()
+	for _, target := range []string{"/a", "/b"} {
+		if err := tell(session.MirroredRequest{Request: replay.Request{Method: "GET", Target: target}}); err != nil {
+			return err
+		}
+	}
+	select {
+	case <-ctx.Done():
+	case <-s.ended:
 	}
 	return nil
 }
@@ -627,4 +648,45 @@ func TestSpawnReportsDeath(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	os.Remove(h.dir.Path(rundir.LogName))
+}
+
+// TestRequestsAreTold: a client is told of requests until it leaves, or the session
+// ends.
+func TestRequestsAreTold(t *testing.T) {
+	h := newHouse(t)
+	h.mustUp("api", false)
+	watch := func(ctx context.Context, end func()) []string {
+		t.Helper()
+		var got []string
+		err := h.client.WatchRequests(ctx, "api", func() { got = append(got, "begin") }, func(q session.MirroredRequest) {
+			if got = append(got, q.Method+" "+q.Target); q.Target == "/b" {
+				end()
+			}
+		})
+		if err != nil {
+			t.Error(err)
+		}
+		return got
+	}
+	want := []string{"begin", "GET /a", "GET /b"}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	if diff := cmp.Diff(want, watch(ctx, cancel)); diff != "" {
+		t.Errorf("until the client leaves (-want +got)\n%s", diff)
+	}
+	down := func() {
+		if _, err := h.client.Down(t.Context(), "api", false); err != nil {
+			t.Error(err)
+		}
+	}
+	var downs sync.WaitGroup
+	if diff := cmp.Diff(want, watch(t.Context(), func() { downs.Go(down) })); diff != "" {
+		t.Errorf("until the session ends (-want +got)\n%s", diff)
+	}
+	downs.Wait()
+	h.mustUp("unmirrored", false)
+	err := h.client.WatchRequests(t.Context(), "unmirrored", func() { t.Error("it begins") }, nil)
+	if f := fault.From(err); f == nil || f.Hint != "up --mirror" {
+		t.Errorf("of a session that mirrors nothing: %v", err)
+	}
 }

@@ -45,6 +45,7 @@ func (s *server) handler() http.Handler {
 	mux.HandleFunc("GET "+pathSessions+"/{name}/changes", s.changes)
 	mux.HandleFunc("GET "+pathSessions+"/{name}/way", s.way)
 	mux.HandleFunc("GET "+pathSessions+"/{name}/capture", s.record)
+	mux.HandleFunc("GET "+pathSessions+"/{name}/requests", s.requests)
 	mux.HandleFunc("DELETE "+pathSessions+"/{name}", s.down)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !s.sessions.enter() {

@@ -73,15 +73,21 @@ func (c *copies) of(path string) []string {
 // mirror starts a session that copies a port of a pod.
 func mirror(t *testing.T, l *laptop, ref string, m ...session.Mirror) *session.Session {
 	t.Helper()
+	return mirrorAs(t, l, session.Request{Ref: ref, Mirror: m})
+}
+
+// mirrorAs starts the session that req asks for.
+func mirrorAs(t *testing.T, l *laptop, req session.Request) *session.Session {
+	t.Helper()
 	opener := &session.Opener{Dir: l.dir, Keys: session.NewKeys(l.dir), Connect: func(f kube.Flags) (session.Cluster, error) {
 		return NewClient(l.dir, f), nil
 	}}
-	req := session.Request{Ref: ref, Hook: hook.Relay, IdleTTL: time.Minute, HardTTL: time.Hour, Kube: kube.Flags{Context: Context}, Mirror: m}
+	req.Hook, req.IdleTTL, req.HardTTL, req.Kube = hook.Relay, time.Minute, time.Hour, kube.Flags{Context: Context}
 	opening, err := opener.Open(t.Context(), req, func(string) {})
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := opening.Start(t.Context(), ref, session.Observer{Step: func(string) {}, State: func(session.State, *fault.Error) {}})
+	s, err := opening.Start(t.Context(), req.Ref, session.Observer{Step: func(string) {}, State: func(session.State, *fault.Error) {}})
 	if err != nil {
 		t.Fatal(err)
 	}

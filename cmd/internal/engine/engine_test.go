@@ -6,39 +6,20 @@ import (
 	"errors"
 	"io"
 	"io/fs"
-	"net"
 	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/borrownet/borrownet/cmd/internal/engine/enginetest"
 )
 
 // serve answers as an engine would at a socket of its own.
 func serve(t *testing.T, handle http.HandlerFunc) *Client {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "bn") // paths of sockets are bounded
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	socket := filepath.Join(dir, "engine.sock")
-	ln, err := net.Listen("unix", socket)
-	if err != nil {
-		t.Fatal(err)
-	}
-	srv := &http.Server{Handler: handle}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		_ = srv.Serve(ln)
-	}()
-	t.Cleanup(func() {
-		srv.Close()
-		<-done
-	})
-	return New(socket)
+	return New(enginetest.Serve(t, handle))
 }
 
 func TestCreate(t *testing.T) {

@@ -46,6 +46,10 @@ type Config struct {
 	Select replay.Selection
 	// OnRequest is told what has become of each request. It may be nil.
 	OnRequest func(replay.Request)
+	// OnDifference is told how the answers differ from the recorded ones. Nil: they are
+	// not compared. Ignore says what is not.
+	OnDifference func(replay.Difference)
+	Ignore       replay.Ignore
 	// Linger bounds the wait for answers when the recording is over; zero means one
 	// minute.
 	Linger time.Duration
@@ -71,8 +75,8 @@ func Replay(ctx context.Context, cfg Config) (replay.Stats, error) {
 	}
 	var dialer net.Dialer
 	r, err := replay.New(replay.Config{
-		Ports: ports, Servers: addrs, Select: cfg.Select, OnRequest: cfg.OnRequest, Wait: true, Linger: cfg.Linger, Logger: cfg.Logger,
-		Dial: func(ctx context.Context, _, _ netip.AddrPort) (relay.Conn, error) {
+		Ports: ports, Servers: addrs, Select: cfg.Select, OnRequest: cfg.OnRequest, OnDifference: cfg.OnDifference, Ignore: cfg.Ignore, Wait: true, Linger: cfg.Linger, Logger: cfg.Logger,
+		Dial: func(ctx context.Context, _ replay.Call) (relay.Conn, error) {
 			c, err := dialer.DialContext(ctx, "tcp", cfg.To.String())
 			if err != nil {
 				return nil, err

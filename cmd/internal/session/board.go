@@ -55,7 +55,7 @@ func (b board) OpenTCP(ctx context.Context, dst netip.AddrPort) (func(context.Co
 	case err != nil:
 		return nil, err
 	case remote != nil:
-		return carryTo(remote), nil
+		return b.session().locals.guard.carryTo(remote), nil
 	}
 	return b.exchange.OpenTCP(ctx, dst)
 }

@@ -9,34 +9,45 @@ import (
 
 	"github.com/borrownet/borrownet/netstack/flow"
 	"github.com/borrownet/borrownet/netstack/relay"
+	"github.com/borrownet/borrownet/netstack/replay"
 )
 
 // localhost is where programs of the session listen too, if they listen on all
 // addresses.
 var localhost = netip.AddrFrom4([4]byte{127, 0, 0, 1})
 
-// deliver connects to a local program as the client of a mirrored flow: server is
-// the pod's address with the program's port. A program of the session sees the
-// client's address. One of the laptop, on its loopback, cannot.
-func (s *Session) deliver(ctx context.Context, client, server netip.AddrPort) (relay.Conn, error) {
+// deliver connects to a local program as the client of a mirrored flow. A program of
+// the session sees the client's address. One of the laptop, on its loopback, cannot,
+// but may be told.
+func (s *Session) deliver(ctx context.Context, call replay.Call) (relay.Conn, error) {
+	port := call.Server.Port()
 	if s.helper != nil {
-		c, err := s.deliverInside(ctx, client, server)
-		if err == nil || !errors.Is(err, syscall.ECONNREFUSED) || s.ports.owns(flow.TCP, server.Port()) {
+		c, err := s.deliverInside(ctx, call)
+		if err == nil || !errors.Is(err, syscall.ECONNREFUSED) || s.ports.owns(flow.TCP, port) {
 			return c, err
 		}
 	}
-	c, err := dialLaptop(ctx, netip.AddrPortFrom(localhost, server.Port()))
+	c, err := dialLaptop(ctx, netip.AddrPortFrom(localhost, port))
 	if errors.Is(err, syscall.ECONNREFUSED) {
-		if c6, err6 := dialLaptop(ctx, netip.AddrPortFrom(netip.IPv6Loopback(), server.Port())); err6 == nil {
-			return c6, nil
+		if c6, err6 := dialLaptop(ctx, netip.AddrPortFrom(netip.IPv6Loopback(), port)); err6 == nil {
+			c, err = c6, nil
 		}
 	}
-	return c, err
+	if err != nil || !s.req.MirrorProxy {
+		return c, err
+	}
+	if _, err := c.Write(proxyHeader(call.Client, call.Server)); err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	return c, nil
 }
 
 // deliverInside connects to a program in the session's namespace.
-func (s *Session) deliverInside(ctx context.Context, client, server netip.AddrPort) (relay.Conn, error) {
-	client, server = s.places(client, server)
+func (s *Session) deliverInside(ctx context.Context, call replay.Call) (relay.Conn, error) {
+	client, server := s.places(call.Client, call.Server)
+	if call.Again {
+		client = netip.AddrPortFrom(client.Addr(), 0)
+	}
 	c, err := s.stack.DialTCP(ctx, client, server)
 	if errors.Is(err, syscall.EADDRINUSE) && client.Port() != 0 {
 		// An earlier flow of the same port is not over here yet.

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/borrownet/borrownet/netstack/replay"
 )
 
 // listen listens on a wildcard address of the session's namespace, on both families.
@@ -42,7 +44,7 @@ func TestDeliverInside(t *testing.T) {
 		want           string // the address that the program sees; without a port where that is not the client's
 	}{
 		{"real-client", "203.0.113.7:40000", pod.String(), "203.0.113.7:40000"},
-		{"any-port", "203.0.113.7:0", pod.String(), "203.0.113.7"},
+		{"again", "203.0.113.7:40001", pod.String(), "203.0.113.7"},
 		{"port-in-use", "203.0.113.7:40000", pod.String(), "203.0.113.7"},
 		{"ipv6", "[2001:db8:9::7]:40000", pod6.String(), "[2001:db8:9::7]:40000"},
 		{"sidecar", "127.0.0.6:41000", pod.String(), "127.0.0.6:41000"},
@@ -53,7 +55,7 @@ func TestDeliverInside(t *testing.T) {
 		{"pod-to-itself-ipv6", netip.AddrPortFrom(podIP6, 42000).String(), pod6.String(), "127.0.0.1"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			c, err := s.deliver(t.Context(), netip.MustParseAddrPort(tt.client), netip.MustParseAddrPort(tt.server))
+			c, err := s.deliver(t.Context(), replay.Call{Client: netip.MustParseAddrPort(tt.client), Server: netip.MustParseAddrPort(tt.server), Again: tt.name == "again"})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -86,28 +88,59 @@ func TestDeliverInside(t *testing.T) {
 }
 
 // TestDeliverToTheLaptop connects to a listener on the laptop's loopback, where none
-// is in the session, and is refused where there is none either.
+// is in the session, says who the client is if it should, and is refused where there is
+// no listener either.
 func TestDeliverToTheLaptop(t *testing.T) {
-	s := newLab(t).start()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	port := ln.Addr().(*net.TCPAddr).AddrPort().Port()
-	client := netip.MustParseAddrPort("203.0.113.7:40000")
-	c, err := s.deliver(t.Context(), client, netip.AddrPortFrom(podIP, port))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	in, err := ln.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	in.Close()
-	ln.Close()
-	if _, err := s.deliver(t.Context(), client, netip.AddrPortFrom(podIP, port)); !errors.Is(err, syscall.ECONNREFUSED) {
-		t.Errorf("without a listener: %v", err)
+	for _, tt := range []struct {
+		name, address string
+		proxy         bool
+		call          replay.Call
+		want          string
+	}{
+		{"plain", "127.0.0.1:0", false, replay.Call{Client: netip.MustParseAddrPort("203.0.113.7:40000"), Server: netip.AddrPortFrom(podIP, 0)}, ""},
+		{"proxied", "127.0.0.1:0", true, replay.Call{Client: netip.MustParseAddrPort("203.0.113.7:258"), Server: netip.AddrPortFrom(podIP, 0)},
+			proxySignature + "\x21\x11\x00\x0c" + "\xcb\x00\x71\x07" + "\xc6\x33\x64\x07" + "\x01\x02"},
+		{"proxied-ipv6", "[::1]:0", true, replay.Call{Client: netip.MustParseAddrPort("[2001:db8::7]:258"), Server: netip.AddrPortFrom(podIP6, 0)},
+			proxySignature + "\x21\x21\x00\x24" + string(netip.MustParseAddr("2001:db8::7").AsSlice()) + string(podIP6.AsSlice()) + "\x01\x02"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			l := newLab(t)
+			opening := l.opening()
+			opening.req.MirrorProxy = tt.proxy
+			s, err := opening.Start(t.Context(), "api", l.observer())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			ln, err := net.Listen("tcp", tt.address)
+			if err != nil {
+				t.Skipf("no %s here: %v", tt.address, err)
+			}
+			defer ln.Close()
+			port := ln.Addr().(*net.TCPAddr).AddrPort().Port()
+			call := tt.call
+			call.Server = netip.AddrPortFrom(call.Server.Addr(), port)
+			c, err := s.deliver(t.Context(), call)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.Close()
+			in, err := ln.Accept()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer in.Close()
+			want := tt.want
+			if want != "" {
+				want += string([]byte{byte(port >> 8), byte(port)})
+			}
+			if got, err := io.ReadAll(in); err != nil || string(got) != want {
+				t.Errorf("the program hears %q, %v, want %q", got, err, want)
+			}
+			ln.Close()
+			if _, err := s.deliver(t.Context(), call); !errors.Is(err, syscall.ECONNREFUSED) {
+				t.Errorf("without a listener: %v", err)
+			}
+		})
 	}
 }

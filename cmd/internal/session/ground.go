@@ -30,6 +30,7 @@ type ground struct {
 	now     atomic.Pointer[Session] // at the pod that is borrowed, or was last
 
 	redirects *redirects
+	watchers  watchers // of mirrored requests
 
 	watching sync.WaitGroup // who waits for the loss of a pod and looks for the next
 	tasks    sync.WaitGroup // what else runs until life ends

@@ -205,7 +205,13 @@ func (s *Session) newReplayer() (*replay.Replayer, error) {
 	for _, m := range s.req.Mirror {
 		ports[m.Port] = m.To
 	}
-	return replay.New(replay.Config{Ports: ports, Servers: s.target.PodIPs, Dial: s.deliver, Logger: s.log})
+	selection, err := s.req.Select.parse()
+	if err != nil {
+		return nil, err
+	}
+	return replay.New(replay.Config{
+		Ports: ports, Servers: s.target.PodIPs, Select: selection, Dial: s.deliver, OnRequest: s.watchers.tell, Logger: s.log,
+	})
 }
 
 // told notes what the agent says of the capture whose packets r replays.

@@ -91,8 +91,15 @@ func (e *exchange) OpenTCP(ctx context.Context, dst netip.AddrPort) (func(contex
 			}
 		}, nil
 	}
+	guard := s.locals.guard
+	if s.locals.isLocal(dst.Addr()) {
+		guard = nil // the laptop's network is not the pod's
+	}
 	ctx, cancel := context.WithTimeout(ctx, dialLimit)
 	defer cancel()
+	if guard.denies(ctx, dst) {
+		return nil, syscall.EACCES
+	}
 	peer, err := e.dial(ctx, "tcp", dst)
 	if err != nil {
 		return nil, err
@@ -101,7 +108,7 @@ func (e *exchange) OpenTCP(ctx context.Context, dst netip.AddrPort) (func(contex
 	if !ok {
 		return nil, errors.Join(syscall.ENETUNREACH, peer.Close())
 	}
-	return carryTo(pod), nil
+	return guard.carryTo(pod), nil
 }
 
 // dial connects to dst from where the session's policy says.

@@ -208,7 +208,7 @@ func (s *Session) raiseStack(context.Context) error {
 	s.stack = stack
 	s.fabric = newFabric(router.New(router.Config{
 		Session: s.target.PodIPs, Client: wire.ClientAddr, Agent: wire.AgentAddr, Remote: wire.LoopbackAddr, Resolver: guestResolver,
-		Nameservers: s.names.addrs(), Local: local, Logger: s.log,
+		Nameservers: s.names.addrs(), Local: local, Terminate: s.req.ReadOnly || len(s.req.Deny) > 0, Logger: s.log,
 	}), stack, s.log)
 	s.fabric.pumpStack()
 	s.onEndLast(func() error {
@@ -331,6 +331,10 @@ func (s *Session) serveLocals(context.Context) error {
 		})
 	})
 	s.locals.queries = newQueries(s.life, s.locals.dns)
+	var err error
+	if s.locals.guard, err = s.newGuarded(); err != nil {
+		return err
+	}
 	s.stack.ForwardTCP(maxDialing, s.locals.forwardTCP)
 	s.stack.ForwardUDP(s.locals.forwardUDP)
 	return nil

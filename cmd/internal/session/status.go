@@ -31,6 +31,7 @@ func (s *Session) Status(ctx context.Context, measure bool) Status {
 	out.Mirror = s.mirror.status()
 	out.Redirects = s.req.Redirects
 	out.Publish, out.Ports = s.req.Publish, s.ports.list()
+	out.Guard = s.locals.guard.status(s.req.Deny)
 	out.Container = s.guests.status()
 	if s.helper != nil {
 		out.Device = s.helper.Kind()
@@ -88,6 +89,6 @@ func (s *Session) measure(ctx context.Context, out *Status) {
 		return
 	}
 	out.RoundTrip = max(took, time.Microsecond)
-	out.Agent.TCPFlows, out.Agent.Drops = &stats.TCPFlows, stats.Dropped
+	out.Agent.TCPFlows, out.Agent.Drops, out.Agent.Usage = &stats.TCPFlows, stats.Dropped, stats.Usage
 	s.lookAtMesh(ctx)
 }

@@ -39,6 +39,7 @@ type locals struct {
 	udp         *udpTable
 	ports       atomic.Pointer[ports] // nil until the session has a namespace
 	queries     *queries
+	guard       *guarded // nil: what goes to the pod is not looked into
 }
 
 // dnsServer is what locals needs of the DNS proxy.
@@ -65,6 +66,8 @@ func (l *locals) forwardTCP(r *netstack.TCPRequest) {
 		}
 	case dst.Addr().IsLoopback(), l.isLocal(dst.Addr()):
 		l.relay(r, dst)
+	case l.guard != nil && !l.guard.lost():
+		l.guard.carry(l.ctx, r)
 	default:
 		r.Reject(syscall.ENETUNREACH) // only a lost session sends these here
 	}
@@ -89,6 +92,10 @@ func (l *locals) relay(r *netstack.TCPRequest, dst netip.AddrPort) {
 	c, err := r.Accept()
 	if err != nil {
 		peer.Close()
+		return
+	}
+	if l.guard != nil && dst.Addr().IsLoopback() && slices.Contains(l.remote, dst.Port()) {
+		l.guard.copy(l.ctx, c, peer)
 		return
 	}
 	relay.Copy(l.ctx, c, peer, relay.Options{})

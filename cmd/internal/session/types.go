@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/borrownet/borrownet/agent/kube"
+	"github.com/borrownet/borrownet/agent/wire"
 	"github.com/borrownet/borrownet/cmd/internal/fault"
 	"github.com/borrownet/borrownet/dnsproxy"
 	"github.com/borrownet/borrownet/hook"
@@ -35,9 +36,18 @@ type Request struct {
 	Hosts     map[string][]netip.Addr `json:"hosts,omitempty"`
 	Redirects []Redirect              `json:"redirects,omitempty"`
 	// Docker asks for a network namespace that containers can join; nil = none.
-	Docker  *Docker       `json:"docker,omitempty"`
-	IdleTTL time.Duration `json:"idleTTL"`
-	HardTTL time.Duration `json:"hardTTL"`
+	Docker *Docker `json:"docker,omitempty"`
+	// Select says which mirrored requests the local program gets.
+	Select Selection `json:"select,omitzero"`
+	// ReadOnly lets no HTTP request out of the pod that could change something. Deny are
+	// destinations that programs may not connect to, as ParseDenial takes them.
+	ReadOnly bool     `json:"readOnly,omitempty"`
+	Deny     []string `json:"deny,omitempty"`
+	// MirrorProxy tells programs on the laptop's loopback who the client of a mirrored
+	// flow is, by the PROXY protocol.
+	MirrorProxy bool          `json:"mirrorProxy,omitempty"`
+	IdleTTL     time.Duration `json:"idleTTL"`
+	HardTTL     time.Duration `json:"hardTTL"`
 	// Stay keeps the session at its pod: when that goes the session is lost.
 	Stay bool `json:"stay,omitempty"`
 }
@@ -80,6 +90,8 @@ type Agent struct {
 	Expires   time.Time `json:"expires,omitzero"`   // its hard end
 	Ping      string    `json:"ping,omitempty"`     // why ICMP echo does not work, or ""
 	TCPFlows  *int64    `json:"tcpFlows,omitempty"` // open now; nil when it does not answer
+	// Usage is what the agent takes of its pod; zero when it does not answer, or is too old to tell.
+	Usage wire.Usage `json:"usage,omitzero"`
 	// Drops counts what the agent refused or dropped since its start, by reason.
 	Drops map[string]uint64 `json:"drops,omitempty"`
 }
@@ -123,6 +135,8 @@ type Status struct {
 	Redirects       []Redirect      `json:"redirects,omitempty"`
 	Publish         Publish         `json:"publish,omitzero"`
 	Ports           []PublishedPort `json:"ports,omitempty"` // of programs, on the laptop's loopback
+
+	Guard *GuardStatus `json:"guard,omitempty"` // nil: what goes to the pod is not looked into
 
 	// BulkCarrier is that of flows that send much; "" = none now, they use Carrier.
 	BulkCarrier string `json:"bulkCarrier,omitempty"`

@@ -53,12 +53,12 @@ func (s *Session) openRemote(dst netip.AddrPort) (relay.Conn, error) {
 }
 
 // carryTo carries a flow between pod and the far end that will come.
-func carryTo(pod relay.Conn) func(context.Context, *net.TCPConn) {
+func (g *guarded) carryTo(pod relay.Conn) func(context.Context, *net.TCPConn) {
 	return func(ctx context.Context, c *net.TCPConn) {
 		if c == nil {
 			pod.Close()
 			return
 		}
-		relay.Copy(ctx, c, pod, relay.Options{})
+		g.copy(ctx, c, pod)
 	}
 }

@@ -1,4 +1,6 @@
-package replay
+// Package http1 finds HTTP/1 messages in streams of bytes without changing or keeping
+// them: what a connection speaks, where heads and bodies end.
+package http1
 
 import (
 	"bufio"
@@ -8,98 +10,100 @@ import (
 	"strings"
 )
 
-// A protocol is what a flow speaks, as far as its first bytes tell.
-type protocol uint8
+// A Protocol is what a flow speaks, as far as its first bytes tell.
+type Protocol uint8
 
+// The protocols.
 const (
-	undecided protocol = iota
-	http1
-	http2
-	tls
-	opaque // anything else: bytes
-	numProtocols
+	Undecided Protocol = iota
+	HTTP1
+	HTTP2
+	TLS
+	Opaque // anything else: bytes
+	// NumProtocols is how many there are.
+	NumProtocols
 )
 
 // String returns the protocol's name.
-func (p protocol) String() string {
+func (p Protocol) String() string {
 	switch p {
-	case http1:
+	case HTTP1:
 		return "http/1"
-	case http2:
+	case HTTP2:
 		return "http/2"
-	case tls:
+	case TLS:
 		return "tls"
-	case opaque:
+	case Opaque:
 		return "unknown"
 	}
 	return "undecided"
 }
 
-// preface is how an HTTP/2 connection begins (RFC 9113 §3.4).
-const preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+// Preface is how an HTTP/2 connection begins (RFC 9113 §3.4).
+const Preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 const (
-	// maxHead bounds the head of a request.
-	maxHead = 256 << 10
-	// maxFirst bounds its first line.
-	maxFirst = 64 << 10
+	// MaxHead bounds the head of a request.
+	MaxHead = 256 << 10
+	// MaxFirst bounds its first line.
+	MaxFirst = 64 << 10
 	// maxMethod bounds a method; the longest that is registered has 17 letters.
 	maxMethod = 24
 )
 
-// sniff tells from the first bytes of a connection what it speaks. It is undecided
+// Sniff tells from the first bytes of a connection what it speaks. It is undecided
 // as long as they may become several things.
-func sniff(b []byte) protocol {
+func Sniff(b []byte) Protocol {
 	if len(b) == 0 {
-		return undecided
+		return Undecided
 	}
 	if b[0] == 22 { // handshake (RFC 8446 §5.1)
 		switch {
 		case len(b) < 3:
-			return undecided
+			return Undecided
 		case b[1] == 3 && b[2] <= 4:
-			return tls
+			return TLS
 		}
-		return opaque
+		return Opaque
 	}
-	if n := min(len(b), len(preface)); string(b[:n]) == preface[:n] {
-		if n == len(preface) {
-			return http2
+	if n := min(len(b), len(Preface)); string(b[:n]) == Preface[:n] {
+		if n == len(Preface) {
+			return HTTP2
 		}
-		return undecided
+		return Undecided
 	}
-	return sniffLine(b)
+	return SniffLine(b)
 }
 
-// sniffLine tells whether b begins with the first line of an HTTP/1 request.
-func sniffLine(b []byte) protocol {
+// SniffLine tells whether b begins with the first line of an HTTP/1 request.
+func SniffLine(b []byte) Protocol {
 	line, _, whole := bytes.Cut(b, []byte("\n"))
 	method, rest, spaced := bytes.Cut(line, []byte(" "))
 	switch {
-	case len(method) > maxMethod, !isMethod(method), len(line) > maxFirst:
-		return opaque
+	case len(method) > maxMethod, !isMethod(method), len(line) > MaxFirst:
+		return Opaque
 	case !spaced:
 		if whole {
-			return opaque
+			return Opaque
 		}
-		return undecided
+		return Undecided
 	}
 	target, version, spaced := bytes.Cut(rest, []byte(" "))
 	if !spaced && whole || spaced && len(target) == 0 {
-		return opaque
+		return Opaque
 	}
 	version = bytes.TrimSuffix(version, []byte("\r"))
 	const want = "HTTP/1."
 	if n := min(len(version), len(want)); string(version[:n]) != want[:n] || len(version) > len(want)+1 {
-		return opaque
+		return Opaque
 	}
 	if !whole {
-		return undecided
+		return Undecided
 	}
 	if len(version) != len(want)+1 {
-		return opaque
+		return Opaque
 	}
-	return http1
+	return HTTP1
 }
 
 // isMethod reports whether b may be, or become, a method: those in use are capital
@@ -113,22 +117,22 @@ func isMethod(b []byte) bool {
 	return len(b) > 0
 }
 
-// sniffMiddle guesses what a connection speaks that was open before it was looked
+// SniffMiddle guesses what a connection speaks that was open before it was looked
 // at. The guess only names it.
-func sniffMiddle(b []byte) protocol {
+func SniffMiddle(b []byte) Protocol {
 	switch {
 	case len(b) >= 5 && b[0] >= 20 && b[0] <= 23 && b[1] == 3 && b[2] <= 4:
-		return tls
+		return TLS
 	case len(b) >= 9 && b[0] == 0 && b[3] <= 9 && b[5]&0x80 == 0:
 		// A frame of at most 64 KiB of a known type (RFC 9113 §4.1).
-		return http2
+		return HTTP2
 	}
-	return opaque
+	return Opaque
 }
 
-// endOfHead returns where the head in b ends, 0 if it does not. from is where to
+// EndOfHead returns where the head in b ends, 0 if it does not. from is where to
 // begin to look; what is before has been looked at.
-func endOfHead(b []byte, from int) int {
+func EndOfHead(b []byte, from int) int {
 	for i := max(from, 0); ; {
 		k := bytes.IndexByte(b[i:], '\n')
 		if k < 0 {
@@ -144,9 +148,9 @@ func endOfHead(b []byte, from int) int {
 	}
 }
 
-// parseHead reads the head of a request, from which leading empty lines have been
+// ParseHead reads the head of a request, from which leading empty lines have been
 // taken off.
-func parseHead(head []byte) (*http.Request, error) {
+func ParseHead(head []byte) (*http.Request, error) {
 	r, err := http.ReadRequest(bufio.NewReaderSize(bytes.NewReader(head), 16))
 	if err != nil {
 		return nil, fmt.Errorf("read head of request: %w", err)
@@ -154,8 +158,8 @@ func parseHead(head []byte) (*http.Request, error) {
 	return r, nil
 }
 
-// switches reports whether the connection may speak something else behind r.
-func switches(r *http.Request) bool {
+// Switches reports whether the connection may speak something else behind r.
+func Switches(r *http.Request) bool {
 	if r.Method == http.MethodConnect {
 		return true
 	}

@@ -1,4 +1,4 @@
-package replay
+package http1
 
 import (
 	"bytes"
@@ -12,8 +12,8 @@ const (
 	maxTrailer = 64 << 10
 )
 
-// errFraming says that a body is not framed as its request's head says.
-var errFraming = errors.New("malformed chunked body")
+// ErrFraming says that a body is not framed as its request's head says.
+var ErrFraming = errors.New("malformed chunked body")
 
 // A part is what the next byte of a body belongs to.
 type part uint8
@@ -25,26 +25,26 @@ const (
 	partTrailer             // trailer lines
 )
 
-// framing finds where the body of an HTTP/1 message ends (RFC 9112 §6, §7), without
+// Framing finds where the body of an HTTP/1 message ends (RFC 9112 §6, §7), without
 // changing or keeping a byte of it.
-type framing struct {
+type Framing struct {
 	part    part
 	left    uint64
 	line    []byte // the beginning of a line that is not complete
 	trailer int    // bytes of trailers so far
 }
 
-// framingOf returns the framing of r's body.
-func framingOf(r *http.Request) framing {
+// FramingOf returns the framing of r's body.
+func FramingOf(r *http.Request) Framing {
 	if len(r.TransferEncoding) > 0 {
-		return framing{part: partSize}
+		return Framing{part: partSize}
 	}
-	return framing{left: uint64(max(r.ContentLength, 0))}
+	return Framing{left: uint64(max(r.ContentLength, 0))}
 }
 
-// next returns how many of b's bytes belong to the body, and whether it ends with
+// Next returns how many of b's bytes belong to the body, and whether it ends with
 // them.
-func (f *framing) next(b []byte) (n int, done bool, err error) {
+func (f *Framing) Next(b []byte) (n int, done bool, err error) {
 	for {
 		switch f.part {
 		case partFixed:
@@ -64,7 +64,7 @@ func (f *framing) next(b []byte) (n int, done bool, err error) {
 			n += k
 			if line == nil {
 				if len(f.line) > maxLine {
-					return n, false, errFraming
+					return n, false, ErrFraming
 				}
 				return n, false, nil
 			}
@@ -80,7 +80,7 @@ func (f *framing) next(b []byte) (n int, done bool, err error) {
 
 // readLine returns the line that ends in b without its end, nil if none does, and
 // how many of b's bytes it took.
-func (f *framing) readLine(b []byte) (line []byte, n int) {
+func (f *Framing) readLine(b []byte) (line []byte, n int) {
 	i := bytes.IndexByte(b, '\n')
 	if i < 0 {
 		f.line = append(f.line, b...)
@@ -96,11 +96,11 @@ func (f *framing) readLine(b []byte) (line []byte, n int) {
 }
 
 // heed takes a whole line. It reports whether the body ends with it.
-func (f *framing) heed(line []byte) (done bool, err error) {
+func (f *Framing) heed(line []byte) (done bool, err error) {
 	if f.part == partTrailer {
 		f.trailer += len(line)
 		if f.trailer > maxTrailer {
-			return false, errFraming
+			return false, ErrFraming
 		}
 		return len(line) == 0, nil
 	}
@@ -123,7 +123,7 @@ func chunkSize(line []byte) (uint64, error) {
 	line, _, _ = bytes.Cut(line, []byte(";"))
 	line = bytes.TrimRight(line, " \t")
 	if len(line) == 0 || len(line) > 15 {
-		return 0, errFraming
+		return 0, ErrFraming
 	}
 	var size uint64
 	for _, c := range line {
@@ -136,11 +136,23 @@ func chunkSize(line []byte) (uint64, error) {
 		case c >= 'A' && c <= 'F':
 			size |= uint64(c-'A') + 10
 		default:
-			return 0, errFraming
+			return 0, ErrFraming
 		}
 	}
 	return size, nil
 }
 
-// empty reports whether there is no body.
-func (f *framing) empty() bool { return f.part == partFixed && f.left == 0 }
+// FramingOfAnswer returns the framing of r's body. toEnd reports that it ends with the
+// connection instead.
+func FramingOfAnswer(r *http.Response) (f Framing, toEnd bool) {
+	switch {
+	case len(r.TransferEncoding) > 0:
+		return Framing{part: partSize}, false
+	case r.ContentLength < 0:
+		return Framing{}, true
+	}
+	return Framing{left: uint64(r.ContentLength)}, false
+}
+
+// Empty reports whether there is no body.
+func (f *Framing) Empty() bool { return f.part == partFixed && f.left == 0 }
