@@ -33,7 +33,9 @@ func (a *Agent) control() http.Handler {
 		a.answer(w, info)
 	})
 	mux.HandleFunc("GET "+wire.PathStats, func(w http.ResponseWriter, r *http.Request) {
-		a.answer(w, a.counters.snapshot())
+		stats := a.counters.snapshot()
+		stats.Usage = usage()
+		a.answer(w, stats)
 	})
 	mux.HandleFunc("GET "+wire.PathFiles, func(w http.ResponseWriter, r *http.Request) {
 		files, err := a.files(r.FormValue("root"), r.FormValue("have"))

@@ -44,6 +44,7 @@ func (a *Agent) newSession(id [16]byte) (_ *session, err error) {
 		Addrs:       []netip.Addr{wire.AgentAddr},
 		Transparent: true,
 		IPv6:        slices.ContainsFunc(a.addrs, netip.Addr.Is6),
+		Patient:     true,
 		Buffers:     a.memory.buffers(),
 		Yields:      isCapture,
 		Logger:      a.log,

@@ -5,7 +5,7 @@
 # Measures borrownet beside raw kubectl port-forward on the lab's laptop, in one run: prints
 # the table and writes docs/benchmarks/results.json. FLAGs are those of integration/bench.
 #
-#   -run GROUP   measures one group of rows only (up, link, dns, live, mirror) and writes GROUP.json
+#   -run GROUP   measures one group of rows only (up, link, cost, kill, delay, dns, live, mirror) and writes GROUP.json
 #   --mesh       in a lab with Istio; writes results-mesh.json or GROUP-mesh.json
 #   -go          runs the Go benchmarks instead, six times each with memory figures, in
 #                the format that benchstat reads
@@ -41,7 +41,8 @@ hack/lab-run.sh --fresh "${lab[@]}" sh -c '"$@" -o /tmp/results.json && echo "==
   bench "$PWD/bin/bench" -rounds "${ROUNDS:-5}" -seconds "${SECONDS_EACH:-3}" -commit "$commit" "${flags[@]}" |
   awk '/^== results$/ { on = 1; next } on { print > "bin/results.json"; next } { print; fflush() }'
 mv bin/results.json "docs/benchmarks/$result"
-echo "docs/benchmarks/$result is written"
+bin/bench overview docs/benchmarks
+echo "docs/benchmarks/$result is written, and README.md with charts beside it"
 # The pages that show its table.
 { grep -lF "<!-- begin: $result -->" docs/*.md || true; } | while read -r page; do
   bin/bench page "docs/benchmarks/$result" "$page"

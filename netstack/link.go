@@ -76,6 +76,8 @@ type link struct {
 	mu       sync.Mutex
 	readable [fairqueue.Lanes]sync.Cond // something can be popped from the lane, or closed
 	queue    *fairqueue.Queue[outbound]
+	patient  bool            // acknowledgements wait for something to travel with
+	alarm    fairqueue.Alarm // of those
 	used     [budgets]int
 	waiters  []waiting
 	senders  map[flow.Flow]*sender
@@ -89,7 +91,8 @@ type link struct {
 var _ stack.LinkEndpoint = (*link)(nil)
 
 func newLink(mtu int) *link {
-	l := &link{senders: make(map[flow.Flow]*sender), queue: fairqueue.New[outbound]()}
+	l := &link{senders: make(map[flow.Flow]*sender)}
+	l.queue = fairqueue.New(l.supersededLocked)
 	for i := range l.readable {
 		l.readable[i].L = &l.mu
 	}
@@ -132,8 +135,38 @@ func (l *link) write(pkt *stack.PacketBuffer) tcpip.Error {
 	}
 	out.pkt.IncRef()
 	l.used[out.budget] += out.size
-	l.readable[l.queue.Push(out, p, time.Now())].Signal()
+	lane, waits := l.queue.Push(out, p, time.Now())
+	switch {
+	case !waits:
+		l.readable[lane].Signal()
+	case l.patient:
+		l.alarm.Set(l.hurry)
+	default:
+		l.hurryLocked()
+	}
 	return nil
+}
+
+// supersededLocked forgets a packet that leaves no more. The caller holds l.mu.
+func (l *link) supersededLocked(out outbound) {
+	l.used[out.budget] -= out.size
+	out.pkt.DecRef()
+}
+
+// hurry lets acknowledgements go that have waited.
+func (l *link) hurry() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.alarm.Rung()
+	l.hurryLocked()
+}
+
+func (l *link) hurryLocked() {
+	for lane := range fairqueue.Lanes {
+		if l.queue.Hurry(lane) {
+			l.readable[lane].Signal()
+		}
+	}
 }
 
 // describe says what the queue has to know of pkt.
@@ -143,6 +176,7 @@ func describe(pkt *stack.PacketBuffer, size int) fairqueue.Packet {
 	switch {
 	case pkt.TransportProtocolNumber == header.TCPProtocolNumber && len(h) >= header.TCPMinimumSize:
 		p.Flow = flowOf(pkt, flow.TCP, header.TCP(h))
+		p.Acking = flow.ParseAcking(h, pkt.Data().Size())
 	case pkt.TransportProtocolNumber == header.UDPProtocolNumber && len(h) >= header.UDPMinimumSize:
 		p.Flow = flowOf(pkt, flow.UDP, header.UDP(h))
 	}
@@ -267,6 +301,7 @@ func copyPacket(b []byte, pkt *stack.PacketBuffer) int {
 func (l *link) close() {
 	l.mu.Lock()
 	l.closed = true
+	l.alarm.Stop()
 	var queued []outbound
 	l.queue.Clear(func(out outbound) { queued = append(queued, out) })
 	for _, w := range l.waiters {

@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"syscall"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"gvisor.dev/gvisor/pkg/buffer"
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -290,6 +292,55 @@ func TestErrnoOf(t *testing.T) {
 		if got := errnoOf(tt.err); got != tt.want {
 			t.Errorf("errnoOf(%T) = %v, want %v", tt.err, got, tt.want)
 		}
+	}
+}
+
+// acknowledging makes a packet of outSegment acknowledge.
+func acknowledging(pkt *stack.PacketBuffer, number uint32) *stack.PacketBuffer {
+	h := header.TCP(pkt.TransportHeader().Slice())
+	h.SetFlags(uint8(header.TCPFlagAck))
+	h.SetAckNumber(number)
+	return pkt
+}
+
+// TestAcksWaitForCompany: of a patient link an acknowledgement leaves with the answer that follows, or by itself in the
+// end; of another one at once.
+func TestAcksWaitForCompany(t *testing.T) {
+	for _, patient := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			l := newLink(defaultMTU)
+			l.patient = patient
+			defer l.close()
+			write := func(pkt *stack.PacketBuffer) {
+				t.Helper()
+				defer pkt.DecRef()
+				if err := l.write(pkt); err != nil {
+					t.Fatalf("write = %v", err)
+				}
+			}
+			read := func() int {
+				t.Helper()
+				bufs, sizes := [][]byte{make([]byte, 1<<16), make([]byte, 1<<16), make([]byte, 1<<16)}, make([]int, 3)
+				n, err := l.readPackets(fairqueue.Express, bufs, sizes, 0)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return n
+			}
+			start := time.Now()
+			write(acknowledging(outSegment(header.TCPProtocolNumber, 1, 7, 0, 0), 1))
+			if n, waited := read(), time.Since(start); n != 1 || (waited > 0) != patient || waited > fairqueue.AckDelay {
+				t.Errorf("patient %v: %d packets after %v", patient, n, waited)
+			}
+			write(acknowledging(outSegment(header.TCPProtocolNumber, 1, 7, 0, 0), 2))
+			write(acknowledging(outSegment(header.TCPProtocolNumber, 1, 7, 100, 1), 3))
+			if n := read(); n != 1 && patient {
+				t.Errorf("%d packets leave, want the answer alone", n)
+			}
+			if l.used != [budgets]int{} || l.queue.Len() != 0 {
+				t.Errorf("patient %v: %v in use, %d packets queued", patient, l.used, l.queue.Len())
+			}
+		})
 	}
 }
 

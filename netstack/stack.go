@@ -50,6 +50,9 @@ type Config struct {
 	Loopback bool
 	// IPv6 enables IPv6 even if no address in Addrs is one.
 	IPv6 bool
+	// Patient is for a link on which each packet is dear: an acknowledgement that is alone waits, for
+	// fairqueue.AckDelay at most, for something to travel with.
+	Patient bool
 	// Buffers is a budget, in bytes, for what TCP conns buffer in each direction:
 	// together they buffer a few times as much at most, but each may a little. 0
 	// bounds each conn for itself.
@@ -105,6 +108,7 @@ func New(cfg Config) (*Stack, error) {
 		link: newLink(cfg.MTU),
 		done: make(chan struct{}),
 	}
+	s.link.patient = cfg.Patient
 	s.link.yields = cfg.Yields
 	for _, a := range cfg.Addrs {
 		if !a.IsValid() || a.IsUnspecified() || a.IsMulticast() {
@@ -302,13 +306,26 @@ func (s *Stack) Deliver(pkt []byte) {
 		s.counts.malformed.Add(1)
 		return
 	}
-	pb := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithData(pkt)})
+	pb := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: bufferOf(pkt)})
 	if p, ok := parseICMP(pkt); ok {
 		s.dials.heed(p)
 		s.sockets.heed(p)
 	}
 	s.link.deliver(proto, pb)
 	pb.DecRef()
+}
+
+// headSize is room for the headers of nearly every packet.
+const headSize = 128
+
+// bufferOf copies pkt, its headers apart from the rest: gVisor shares packets, and copies the part with a header when it looks
+// at one that is shared.
+func bufferOf(pkt []byte) buffer.Buffer {
+	b := buffer.MakeWithData(pkt[:min(len(pkt), headSize)])
+	if len(pkt) > headSize {
+		b.Append(buffer.NewViewWithData(pkt[headSize:]))
+	}
+	return b
 }
 
 // parseICMP parses pkt if it is ICMP.

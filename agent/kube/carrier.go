@@ -108,7 +108,8 @@ func mayFallBack(ctx context.Context, err error) bool {
 }
 
 // carrier is one port-forwarded TCP connection, or a container's standard input:
-// a data stream and an error stream on a SPDY connection that nothing else uses.
+// a data stream and an error stream on a SPDY connection that nothing else uses. The
+// library opens and closes them; data goes past it.
 type carrier struct {
 	protocol string
 	object   string // for messages
@@ -192,8 +193,12 @@ func (f *carrier) openStreams(ctx context.Context, want streams) error {
 		return fmt.Errorf("open error stream: %w", err)
 	}
 	headers.Set(corev1.StreamType, want.data)
+	f.conn.direct = f.errs.Identifier() + 2 // as the library counts
 	if f.data, err = f.spdy.CreateStream(headers, nil, false); err != nil {
 		return fmt.Errorf("open data stream: %w", err)
+	}
+	if id := f.data.Identifier(); id != f.conn.direct {
+		return fmt.Errorf("open data stream: its number is %d, not %d", id, f.conn.direct)
 	}
 	for _, s := range []*spdystream.Stream{f.errs, f.data} {
 		if err := f.awaitReply(ctx, s); err != nil {
@@ -251,7 +256,7 @@ func (f *carrier) Protocol() string { return f.protocol }
 // Read reads from the pod's port. When the far side said why the stream ended,
 // that is the error.
 func (f *carrier) Read(p []byte) (int, error) {
-	n, err := f.data.Read(p)
+	n, err := f.conn.readData(p)
 	if n > 0 || err == nil {
 		return n, nil
 	}
@@ -293,15 +298,17 @@ func forwardFailure(object string, port uint16, said string) error {
 func (f *carrier) Write(p []byte) (int, error) {
 	done := 0
 	for done < len(p) {
-		n, err := f.data.Write(p[done:min(done+maxFrame, len(p))])
-		done += n
-		if err != nil {
-			select {
-			case <-f.closed:
-				return done, net.ErrClosed
-			default:
-				return done, fmt.Errorf("write to %s: %w", f.object, err)
-			}
+		n := min(maxFrame, len(p)-done)
+		err := f.conn.writeData(p[done : done+n])
+		if err == nil {
+			done += n
+			continue
+		}
+		select {
+		case <-f.closed:
+			return done, net.ErrClosed
+		default:
+			return done, fmt.Errorf("write to %s: %w", f.object, err)
 		}
 	}
 	return done, nil

@@ -146,6 +146,7 @@ func (c *Client) openTransports() error {
 	}
 	upgrade := rest.CopyConfig(c.config)
 	upgrade.NextProtos = []string{"http/1.1"}
+	upgrade.Dial = corkDialer()
 	c.upgrade, err = rest.TransportFor(upgrade)
 	return err
 }

@@ -23,7 +23,8 @@ func forwardRequest(verb string, t *Target) request {
 
 // upgradeSPDY opens a connection for SPDY streams by an HTTP/1.1 upgrade.
 func (c *Client) upgradeSPDY(ctx context.Context, r request, protocol string) (io.ReadWriteCloser, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, r.url(c.base).String(), nil)
+	traced, under := traceCork(ctx)
+	req, err := http.NewRequestWithContext(traced, http.MethodPost, r.url(c.base).String(), nil)
 	if err != nil {
 		return nil, &requestError{r, err}
 	}
@@ -42,6 +43,9 @@ func (c *Client) upgradeSPDY(ctx context.Context, r request, protocol string) (i
 	if !ok || !strings.EqualFold(resp.Header.Get("Upgrade"), "SPDY/3.1") {
 		resp.Body.Close()
 		return nil, &requestError{r, fmt.Errorf("server switched to protocol %q instead of SPDY/3.1", resp.Header.Get("Upgrade"))}
+	}
+	if cork := under(); cork != nil {
+		return &corkStream{conn, cork}, nil
 	}
 	return conn, nil
 }

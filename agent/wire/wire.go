@@ -151,6 +151,14 @@ type Stats struct {
 	Echoes      uint64            `json:"echoes"`      // ICMP echo requests sent
 	Denied      map[string]uint64 `json:"denied"`      // refused by policy, by reason
 	Dropped     map[string]uint64 `json:"dropped"`     // packets dropped, by reason
+	Usage       Usage             `json:"usage"`       // of the agent's process
+}
+
+// Usage is what a process has taken since its start. It is zero where nobody knows.
+type Usage struct {
+	CPU      time.Duration `json:"cpuNanos"` // user's and system's
+	Waits    uint64        `json:"waits"`    // times that a thread gave its processor up to wait
+	Resident int64         `json:"resident"` // bytes in memory now
 }
 
 // Mesh says how a connection left the pod just now, and as whom.

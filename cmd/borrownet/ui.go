@@ -386,6 +386,9 @@ func agentText(st session.Status) string {
 	if !st.Agent.Expires.IsZero() {
 		text += ", ends in " + time.Until(st.Agent.Expires).Round(time.Second).String() + " at the latest"
 	}
+	if u := st.Agent.Usage; u.Resident > 0 {
+		text += fmt.Sprintf(", takes %d MiB and has used %v of CPU", u.Resident>>20, u.CPU.Round(10*time.Millisecond))
+	}
 	return text
 }
 

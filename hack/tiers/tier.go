@@ -110,7 +110,7 @@ func tiers() []*tier {
 		},
 		{
 			name: "bench", about: "every row of the bench once, in the lab",
-			warm: 1.5, cold: 1.5, prove: "sudo make bench",
+			warm: 2.5, cold: 2.5, prove: "sudo make bench",
 			probe:   probeLab,
 			missing: missingLab,
 			steps:   benchSteps,

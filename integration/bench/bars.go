@@ -8,6 +8,9 @@ type bar struct {
 
 func below(limit float64) func(Row) bool { return func(r Row) bool { return r.Value < limit } }
 
+// none is of rows that count what must not happen.
+func none(r Row) bool { return r.Max == 0 }
+
 func spdyAtMost(q float64) func(Row) bool {
 	return func(r Row) bool { return r.Ratio != nil && *r.Ratio <= q }
 }
@@ -36,6 +39,30 @@ var bars = []bar{
 	{"link.rtt.loaded.p99", "ms", "≤ 0.25 × spdy", spdyAtMost(0.25)},
 	{"link.rtt.loaded.bulk", "MB/s", "≥ 0.5 × spdy", spdyAtLeast(0.5)},
 	{"link.connect.p50", "ms", "≤ 0.8 × spdy", spdyAtMost(0.8)},
+	{"link.up.1.0ms", "MB/s", "", nil},
+	{"link.down.1.0ms", "MB/s", "", nil},
+	{"link.up.16.0ms", "MB/s", "", nil},
+	{"link.down.16.0ms", "MB/s", "", nil},
+	{"link.rtt.0ms", "ms", "", nil},
+	{"link.up.1.20ms", "MB/s", delayedText, nil},
+	{"link.down.1.20ms", "MB/s", delayedText, nil},
+	{"link.up.16.20ms", "MB/s", delayedText, nil},
+	{"link.down.16.20ms", "MB/s", delayedText, nil},
+	{"link.rtt.20ms", "ms", "", nil},
+	{"link.up.1.60ms", "MB/s", delayedText, nil},
+	{"link.down.1.60ms", "MB/s", delayedText, nil},
+	{"link.up.16.60ms", "MB/s", delayedText, nil},
+	{"link.down.16.60ms", "MB/s", delayedText, nil},
+	{"link.rtt.60ms", "ms", "", nil},
+	{"link.carrier-kill.flows-lost", "flows", "0 of 50", none},
+	{"link.carrier-kill.flows-wrong", "flows", "0 of 50", none},
+	{"link.carrier-kill.gap.p50", "s", "", nil},
+	{"link.carrier-kill.gap.p99", "s", "≤ 2", func(r Row) bool { return r.Value <= 2 }},
+	{"link.cpu", "core-ms/MB", "≤ 6", func(r Row) bool { return r.Value <= 6 }},
+	{"link.cpu.16", "core-ms/MB", "", nil},
+	{"link.cpu.trip", "core-ms", "", nil},
+	{"link.cpu.connect", "core-ms", "", nil},
+	{"link.waits.trip", "waits", "", nil},
 	{"hook.socket.p50", "µs", "< 40", below(40)},
 	{"hook.listen.p50", "µs", "< 1000", below(1000)},
 	{"hook.untrapped", "ns", "< 40", below(40)},
@@ -44,11 +71,11 @@ var bars = []bar{
 	{"dns.uncached.p50", "µs", "", nil},
 	{"dns.uncached.overhead", "µs", "≤ 300", below(300)}, // beyond the round trip to another pod
 	{"dns.qps", "queries/s", "≥ 20000", func(r Row) bool { return r.Value >= 20000 }},
-	{"dns.lost", "queries", "0", func(r Row) bool { return r.Max == 0 }},
+	{"dns.lost", "queries", "0", none},
 	{"mem.daemon.idle", "MiB", "< 60", below(60)},
 	{"live.p50", "%", "within ± 10", nil},
 	{"live.p99", "%", "within ± 25", nil},
-	{"live.failed", "requests", "none", func(r Row) bool { return r.Max == 0 }},
+	{"live.failed", "requests", "none", none},
 	{"live.moved", "MB/s", "≥ 19", func(r Row) bool { return r.Min >= 19 }},
 	{"live.latency.p50", "ms", "", nil},
 	{"live.latency.p99", "ms", "", nil},

@@ -4,11 +4,13 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -25,6 +27,7 @@ type options struct {
 	// Rows of pairs: how many at least, at most, and how long a half is.
 	pairs, maxPairs int
 	window          time.Duration
+	kills           int // of carriers
 }
 
 // groups are what can be measured alone, in the order they are measured.
@@ -34,6 +37,9 @@ var groups = []struct {
 }{
 	{"up", samples.collectUp},
 	{"link", samples.collectSession},
+	{"cost", samples.collectCost},
+	{"kill", samples.collectKills},
+	{"delay", samples.collectDelays},
 	{"dns", samples.collectNames},
 	{"live", samples.collectLive},
 	{"mirror", samples.collectMirror},
@@ -118,6 +124,9 @@ func (s samples) collectUp(o options) error {
 	return nil
 }
 
+// raws are the ways of kubectl port-forward.
+var raws = []struct{ subject, websockets string }{{"raw-spdy", "false"}, {"raw-ws", "true"}}
+
 // collectLinks gives every subject one turn.
 func (s samples) collectLinks(seconds float64) error {
 	self, err := os.Executable()
@@ -131,8 +140,8 @@ func (s samples) collectLinks(seconds float64) error {
 		return err
 	}
 	s.addLink("borrownet", inside)
-	for _, raw := range []struct{ subject, websockets string }{{"raw-spdy", "false"}, {"raw-ws", "true"}} {
-		local, stop, err := portForward(raw.websockets)
+	for _, raw := range raws {
+		local, stop, err := portForward(os.Environ(), raw.websockets)
 		if err != nil {
 			return err
 		}
@@ -180,8 +189,12 @@ func turn(argv []string) (Sample, error) {
 
 func borrownet(args ...string) ([]byte, error) { return output(append([]string{"borrownet"}, args...)) }
 
-func output(argv []string) ([]byte, error) {
+func output(argv []string) ([]byte, error) { return outputIn(nil, argv) }
+
+// outputIn runs a program with the environment env; nil is this process's.
+func outputIn(env, argv []string) ([]byte, error) {
 	cmd := exec.Command(argv[0], argv[1:]...)
+	cmd.Env = env
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
@@ -193,15 +206,15 @@ func output(argv []string) ([]byte, error) {
 
 var forwarding = regexp.MustCompile(`Forwarding from (127\.0\.0\.1:\d+) -> (\d+)`)
 
-// portForward starts kubectl port-forward to the ledger and returns the local
+// portForward starts kubectl port-forward to the ledger, in an environment, and returns the local
 // addresses of its ports and a function that ends it.
-func portForward(websockets string) ([]string, func(), error) {
+func portForward(env []string, websockets string) ([]string, func(), error) {
 	argv := []string{"port-forward", "-n", "shop", "deploy/ledger"}
 	for _, p := range ports {
 		argv = append(argv, ":"+p)
 	}
 	cmd := exec.Command("kubectl", argv...)
-	cmd.Env = append(os.Environ(), "KUBECTL_PORT_FORWARD_WEBSOCKETS="+websockets)
+	cmd.Env = append(slices.Clone(env), "KUBECTL_PORT_FORWARD_WEBSOCKETS="+websockets)
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
 		return nil, nil, err
@@ -237,27 +250,36 @@ func portForward(websockets string) ([]string, func(), error) {
 	return addrs, stop, nil
 }
 
-// daemonRSS returns the daemon's resident set in MiB.
-func daemonRSS() (float64, error) {
+// daemonProcess returns the daemon's directory in /proc.
+func daemonProcess() (string, error) {
 	lines, err := filepath.Glob("/proc/[0-9]*/cmdline")
 	if err != nil {
-		return 0, err
+		return "", err
 	}
 	for _, path := range lines {
 		line, err := os.ReadFile(path)
-		if err != nil || !strings.Contains(string(line), "\x00__daemon") {
-			continue
-		}
-		status, err := os.ReadFile(filepath.Join(filepath.Dir(path), "status"))
-		if err != nil {
-			return 0, err
-		}
-		for l := range strings.Lines(string(status)) {
-			var kib float64
-			if _, err := fmt.Sscanf(l, "VmRSS: %f kB", &kib); err == nil {
-				return kib / 1024, nil
-			}
+		if err == nil && strings.Contains(string(line), "\x00__daemon") {
+			return filepath.Dir(path), nil
 		}
 	}
-	return 0, fmt.Errorf("no daemon in the process table")
+	return "", errors.New("no daemon in the process table")
+}
+
+// daemonRSS returns the daemon's resident set in MiB.
+func daemonRSS() (float64, error) {
+	daemon, err := daemonProcess()
+	if err != nil {
+		return 0, err
+	}
+	status, err := os.ReadFile(filepath.Join(daemon, "status"))
+	if err != nil {
+		return 0, err
+	}
+	for l := range strings.Lines(string(status)) {
+		var kib float64
+		if _, err := fmt.Sscanf(l, "VmRSS: %f kB", &kib); err == nil {
+			return kib / 1024, nil
+		}
+	}
+	return 0, fmt.Errorf("no VmRSS in %s/status", daemon)
 }

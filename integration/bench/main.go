@@ -10,9 +10,12 @@
 //
 //	bench [-run GROUP] [-rounds N] [-seconds S] [-o results.json]
 //	bench measure ECHO SINK SOURCE SECONDS   (one subject; run by bench itself)
+//	bench act NAME SERVER SECONDS            (one thing that costs; run by bench itself)
+//	bench survive ECHO SINK SOURCE           (flows whose carriers are cut; run by bench itself)
 //	bench names SERVER                       (likewise, of DNS; - is resolv.conf's server)
 //	bench pump SINK SOURCE RATE              (load on a session; run by bench itself)
 //	bench page RESULTS.json PAGE.md          (puts the table into a page, between comments)
+//	bench overview DIR                       (writes README.md and charts of all results there)
 package main
 
 import (
@@ -66,10 +69,16 @@ func run(args []string) error {
 		switch args[0] {
 		case "measure":
 			return measure(args[1:])
+		case "act":
+			return act(args[1:])
+		case "survive":
+			return survive(args[1:])
 		case "names":
 			return measureNames(args[1:])
 		case "pump":
 			return pump(args[1:])
+		case "overview":
+			return overview(args[1:])
 		case "page":
 			return page(args[1:])
 		}
@@ -82,6 +91,7 @@ func run(args []string) error {
 	fs.IntVar(&o.pairs, "pairs", 10, "the fewest pairs of a row \"within noise\"")
 	fs.IntVar(&o.maxPairs, "max-pairs", 60, "the most pairs, if fewer do not decide")
 	fs.DurationVar(&o.window, "window", 5*time.Second, "length of each half of a pair")
+	fs.IntVar(&o.kills, "kills", 20, "how often the connections to the API server are cut")
 	out := fs.String("o", "", "write the results as JSON to this file")
 	commit := fs.String("commit", "unknown", "what is measured")
 	if err := fs.Parse(args); err != nil {
@@ -162,6 +172,10 @@ func (s samples) rows() []Row {
 				held := b.held(r)
 				r.Bar, r.Held = b.text, &held
 			}
+			if base, delayed := undelayed(b.id); delayed && subject == "borrownet" && b.text != "" && r.Ratio != nil {
+				held := *r.Ratio >= s.ratioOf(base)-delayLoss
+				r.Bar, r.Held = b.text, &held
+			}
 			if _, ok := noise[b.id]; ok {
 				low, high := interval(v)
 				r.Low, r.High = &low, &high
@@ -180,6 +194,11 @@ func (s samples) rows() []Row {
 // judge judges a row of paired differences.
 func (s samples) judge(id string) verdict {
 	return judge(s[key{id, "borrownet"}], s[key{id, "control"}], noise[id])
+}
+
+// ratioOf is the ratio of a row that has been measured to raw-spdy.
+func (s samples) ratioOf(id string) float64 {
+	return median(s[key{id, "borrownet"}]) / median(s[key{id, "raw-spdy"}])
 }
 
 func (s samples) ratio(r Row, to string) *float64 {

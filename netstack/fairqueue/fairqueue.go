@@ -6,6 +6,10 @@
 // wait until those that left by the other lane have arrived. Inside a lane flows take turns as in FQ-CoDel
 // (RFC 8290 §4), with a byte deficit each, and flows that have just begun come before those that are at it.
 //
+// A TCP acknowledgement that waits is superseded by the next one of its flow, and by data, which carries one: only
+// the last of them leaves. One that is alone waits for a moment for that, or for anything else that leaves by its lane. On
+// its way each packet wakes every process there, so those that say nothing new cost what calls and data need.
+//
 // A Queue starts no goroutine and bounds nothing: its owner does, by Bytes. It is unsafe for concurrent use.
 package fairqueue
 
@@ -49,12 +53,14 @@ const (
 
 // Packet says what a Queue has to know of an item.
 type Packet struct {
-	Flow flow.Flow
-	Size int
+	Flow   flow.Flow
+	Size   int
+	Acking flow.Acking // zero if it is none
 }
 
 // Queue holds items, which are packets in whatever form its owner has them.
 type Queue[T any] struct {
+	drop  func(T) // told of items that are superseded
 	flows map[flow.Flow]*state[T]
 	lanes [Lanes]lane[T]
 	held  []*state[T] // flows that wait for their packets of the other lane to arrive
@@ -64,17 +70,19 @@ type Queue[T any] struct {
 	swept time.Time
 }
 
-// item is an item and its size.
+// item is an item and what has to be known of it.
 type item[T any] struct {
-	value T
-	size  int
+	value  T
+	size   int
+	acking flow.Acking
 }
 
 // lane is a lane's flows that have something queued, and how far it has come.
 type lane[T any] struct {
 	fresh, going fifo[*state[T]]
-	popped       uint64 // packets that have left by this lane
-	arrived      uint64 // of these have arrived at the other end
+	late         fifo[*state[T]] // have a pure acknowledgement alone, which need not leave yet
+	popped       uint64          // packets that have left by this lane
+	arrived      uint64          // of these have arrived at the other end
 	bytes        int
 }
 
@@ -98,12 +106,14 @@ const (
 	nowhere place = iota
 	fresh
 	going
+	late
 	held
 )
 
-// New returns an empty Queue, which uses Express only until it is told to [Queue.Split].
-func New[T any]() *Queue[T] {
-	return &Queue[T]{flows: make(map[flow.Flow]*state[T])}
+// New returns an empty Queue, which uses Express only until it is told to [Queue.Split]. Push hands items that are
+// superseded to drop.
+func New[T any](drop func(T)) *Queue[T] {
+	return &Queue[T]{drop: drop, flows: make(map[flow.Flow]*state[T])}
 }
 
 // Split says whether flows may move to Bulk. Those that are there stay while they send much.
@@ -134,11 +144,9 @@ func (q *Queue[T]) Lane(f flow.Flow) Lane {
 	return Express
 }
 
-// Push adds an item and returns the lane that it will leave by.
-func (q *Queue[T]) Push(value T, p Packet, now time.Time) Lane {
-	it := item[T]{value, p.Size}
-	q.bytes += p.Size
-	q.count++
+// Push adds an item. It returns the lane that it will leave by, and whether it may wait: then nothing can be popped that
+// could not before, and [Queue.Hurry] is due after [AckDelay].
+func (q *Queue[T]) Push(value T, p Packet, now time.Time) (l Lane, waits bool) {
 	s := q.flows[p.Flow]
 	if s == nil {
 		q.sweep(now)
@@ -147,14 +155,31 @@ func (q *Queue[T]) Push(value T, p Packet, now time.Time) Lane {
 	}
 	s.pour(p.Size, now)
 	q.choose(s)
-	s.queue.push(it)
-	s.bytes += p.Size
-	q.lanes[s.lane].bytes += p.Size
-	if s.place == nowhere {
-		s.place, s.deficit = fresh, quantum
-		q.lanes[s.lane].fresh.push(s)
+	q.supersede(s, p.Acking)
+	q.add(s, item[T]{value, p.Size, p.Acking})
+	switch alone := s.queue.len() == 1; {
+	case s.place == late && alone && p.Acking.Pure:
+		return s.lane, true
+	case s.place == late:
+		removeFrom(&q.lanes[s.lane].late, s)
+		q.enter(s)
+	case s.place == nowhere && p.Acking.Pure:
+		s.place = late
+		q.lanes[s.lane].late.push(s)
+		return s.lane, true
+	case s.place == nowhere:
+		q.enter(s)
 	}
-	return s.lane
+	return s.lane, false
+}
+
+// add queues an item of s.
+func (q *Queue[T]) add(s *state[T], it item[T]) {
+	s.queue.push(it)
+	s.bytes += it.size
+	q.lanes[s.lane].bytes += it.size
+	q.bytes += it.size
+	q.count++
 }
 
 // pour counts what s sends.
@@ -188,6 +213,8 @@ func (q *Queue[T]) choose(s *state[T]) {
 		removeFrom(&from.fresh, s)
 	case going:
 		removeFrom(&from.going, s)
+	case late:
+		removeFrom(&from.late, s)
 	}
 	from.bytes -= s.bytes
 	q.lanes[want].bytes += s.bytes
@@ -212,7 +239,7 @@ func (q *Queue[T]) enter(s *state[T]) {
 }
 
 // Pop removes up to len(out) items from a lane, and no more than the first that makes them maxBytes or more. It
-// returns how many.
+// returns how many. Acknowledgements that may wait come only behind others.
 func (q *Queue[T]) Pop(l Lane, out []T, maxBytes int) int {
 	n, size := 0, 0
 	for n < len(out) && size < maxBytes {
@@ -223,6 +250,14 @@ func (q *Queue[T]) Pop(l Lane, out []T, maxBytes int) int {
 		out[n] = it.value
 		n++
 		size += it.size
+	}
+	if n == 0 {
+		return 0
+	}
+	for waiting := &q.lanes[l].late; n < len(out) && waiting.len() > 0; n++ {
+		s := waiting.pop()
+		s.place = nowhere
+		out[n] = q.take(s).value
 	}
 	return n
 }
@@ -254,21 +289,27 @@ func (q *Queue[T]) next(l Lane) (item[T], bool) {
 			s.place = going
 			lane.going.push(s)
 		default:
-			it := s.queue.pop()
-			s.bytes -= it.size
+			it := q.take(s)
 			s.deficit -= it.size
-			q.left(lane, it.size)
-			s.last = lane.popped
 			return it, true
 		}
 	}
 }
 
-// left counts a packet that leaves by a lane.
-func (q *Queue[T]) left(l *lane[T], size int) {
-	l.popped++
-	l.bytes -= size
-	q.bytes -= size
+// take removes the first item of s, which leaves by its lane.
+func (q *Queue[T]) take(s *state[T]) item[T] {
+	lane, it := &q.lanes[s.lane], s.queue.pop()
+	q.subtract(s, it)
+	lane.popped++
+	s.last = lane.popped
+	return it
+}
+
+// subtract counts an item of s that is queued no more.
+func (q *Queue[T]) subtract(s *state[T], it item[T]) {
+	s.bytes -= it.size
+	q.lanes[s.lane].bytes -= it.size
+	q.bytes -= it.size
 	q.count--
 }
 
@@ -304,7 +345,7 @@ func (q *Queue[T]) Clear(drop func(T)) {
 	q.held, q.bytes, q.count = nil, 0, 0
 	for i := range q.lanes {
 		l := &q.lanes[i]
-		l.fresh, l.going, l.bytes = fifo[*state[T]]{}, fifo[*state[T]]{}, 0
+		l.fresh, l.going, l.late, l.bytes = fifo[*state[T]]{}, fifo[*state[T]]{}, fifo[*state[T]]{}, 0
 	}
 }
 

@@ -19,6 +19,8 @@ func numbered(n int) flow.Flow {
 
 var start = time.Unix(1000, 0)
 
+func ignore[T any](T) {}
+
 // all pops everything of a lane.
 func all[T any](q *Queue[T], l Lane) []T {
 	var got []T
@@ -33,11 +35,11 @@ func all[T any](q *Queue[T], l Lane) []T {
 }
 
 func TestBulkMovesWhenWhatLeftHasArrived(t *testing.T) {
-	q := New[int]()
+	q := New(ignore[int])
 	q.Split(true)
 	bulk, other := numbered(1), numbered(2)
 	for i := range 2 {
-		if l := q.Push(i, Packet{Flow: bulk, Size: 60000}, start); l != Express {
+		if l, _ := q.Push(i, Packet{Flow: bulk, Size: 60000}, start); l != Express {
 			t.Fatalf("packet %d leaves by %v", i, l)
 		}
 	}
@@ -96,7 +98,7 @@ func TestWhoMoves(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			q := New[int]()
+			q := New(ignore[int])
 			q.Split(true)
 			now := start
 			for i := range tt.count {
@@ -115,7 +117,7 @@ func TestWhoMoves(t *testing.T) {
 }
 
 func TestFlowsTakeTurns(t *testing.T) {
-	q := New[int]()
+	q := New(ignore[int])
 	for i := range 40 {
 		q.Push(1, Packet{Flow: numbered(1), Size: 60000}, start)
 		if i%2 == 0 {
@@ -144,25 +146,44 @@ func TestFlowsTakeTurns(t *testing.T) {
 }
 
 // TestNeverReordered pushes at random, pops at random, and lets what was popped arrive with a different delay per lane.
+// Nothing is lost but acknowledgements of which a later packet says as much.
 func TestNeverReordered(t *testing.T) {
 	for seed := range uint64(20) {
 		rnd := rand.New(rand.NewPCG(seed, 1))
-		type pkt struct{ flow, number int }
-		q := New[pkt]()
+		type pkt struct {
+			flow, number int
+			acking       flow.Acking
+		}
+		var superseded, sent, got [6]int
+		q := New(func(p pkt) {
+			if !p.acking.Pure {
+				t.Fatalf("seed %d: data is dropped", seed)
+			}
+			superseded[p.flow]++
+		})
 		var ways [Lanes][]pkt // popped, not arrived
 		var arrived [Lanes]uint64
-		var sent, got [6]int
+		var acked [6]uint32
 		used := map[Lane]int{}
 		now := start
 		deliver := func(l Lane) {
 			p := ways[l][0]
 			ways[l] = ways[l][1:]
 			arrived[l]++
-			if p.number != got[p.flow] {
-				t.Fatalf("seed %d: flow %d: packet %d arrives in place of %d", seed, p.flow, p.number, got[p.flow])
+			if p.number < got[p.flow] || p.acking.Ack < acked[p.flow] {
+				t.Fatalf("seed %d: flow %d: packet %d arrives after %d", seed, p.flow, p.number, got[p.flow])
 			}
-			got[p.flow]++
+			got[p.flow], acked[p.flow] = p.number+1, p.acking.Ack
 			used[l]++
+		}
+		// Each packet acknowledges one byte more than the one before. So many bytes of data were sent before it.
+		var bytes [6]uint32
+		push := func(f, size int) {
+			p := Packet{Flow: numbered(f), Size: size, Acking: flow.Acking{Seq: bytes[f], Ack: uint32(sent[f]), Acks: true, Pure: size == 0}}
+			p.Size = max(size, 52)
+			bytes[f] += uint32(size)
+			q.Push(pkt{f, sent[f], p.Acking}, p, now)
+			sent[f]++
 		}
 		out := make([]pkt, 4)
 		for step := range 20000 {
@@ -171,11 +192,10 @@ func TestNeverReordered(t *testing.T) {
 				q.Split(step/1000%4 != 3)
 				now = now.Add(time.Duration(rnd.IntN(3)) * time.Second)
 			}
-			switch l := Lane(rnd.IntN(2)); rnd.IntN(6) {
+			switch l := Lane(rnd.IntN(2)); rnd.IntN(8) {
 			case 0, 1:
 				f := rnd.IntN(len(sent))
-				q.Push(pkt{f, sent[f]}, Packet{Flow: numbered(f), Size: 1 + rnd.IntN(1+f*13000)}, now)
-				sent[f]++
+				push(f, 1+rnd.IntN(1+f*13000))
 			case 2, 3:
 				n := q.Pop(l, out, 1+rnd.IntN(200000))
 				ways[l] = append(ways[l], out[:n]...)
@@ -185,10 +205,15 @@ func TestNeverReordered(t *testing.T) {
 				}
 			case 5:
 				q.Arrived(l, arrived[l])
+			case 6:
+				push(rnd.IntN(len(sent)), 0)
+			case 7:
+				q.Hurry(l)
 			}
 		}
 		for idle := 0; idle < 2; idle++ {
 			for l := range Lanes {
+				q.Hurry(l)
 				ways[l] = append(ways[l], all(q, l)...)
 				for len(ways[l]) > 0 {
 					deliver(l)
@@ -197,17 +222,27 @@ func TestNeverReordered(t *testing.T) {
 				q.Arrived(l, arrived[l])
 			}
 		}
-		if got != sent || q.Bytes() != 0 {
+		if got != sent || q.Bytes() != 0 || q.Len() != 0 {
 			t.Fatalf("seed %d: %v arrived of %v, %d bytes queued", seed, got, sent, q.Bytes())
 		}
-		if used[Express] == 0 || used[Bulk] == 0 {
-			t.Errorf("seed %d: lanes used %v", seed, used)
+		if total := sum(sent) - sum(superseded); uint64(total) != arrived[Express]+arrived[Bulk] {
+			t.Errorf("seed %d: %d packets arrived, %d of %d were superseded", seed, arrived, superseded, sent)
+		}
+		if used[Express] == 0 || used[Bulk] == 0 || sum(superseded) == 0 {
+			t.Errorf("seed %d: lanes used %v, superseded %v", seed, used, superseded)
 		}
 	}
 }
 
+func sum(n [6]int) (total int) {
+	for _, v := range n {
+		total += v
+	}
+	return total
+}
+
 func TestForgetsFlows(t *testing.T) {
-	q := New[int]()
+	q := New(ignore[int])
 	now := start
 	for i := range 50000 {
 		q.Push(i, Packet{Flow: numbered(i % 60000), Size: 100}, now)
@@ -227,7 +262,7 @@ func TestForgetsFlows(t *testing.T) {
 }
 
 func BenchmarkPushPop(b *testing.B) {
-	q := New[[]byte]()
+	q := New(ignore[[]byte])
 	q.Split(true)
 	pkt, out := make([]byte, 1500), make([][]byte, 8)
 	flows := []flow.Flow{numbered(1), numbered(2), numbered(3)}

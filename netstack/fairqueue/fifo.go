@@ -29,6 +29,20 @@ func (f *fifo[T]) pop() T {
 	return v
 }
 
+// popLast removes the newest value.
+func (f *fifo[T]) popLast() T {
+	var none T
+	last := len(f.all) - 1
+	v := f.all[last]
+	f.all[last] = none
+	if f.all = f.all[:last]; f.head == last {
+		f.all, f.head = f.all[:0], 0
+	}
+	return v
+}
+
+func (f *fifo[T]) peekLast() T { return f.all[len(f.all)-1] }
+
 // removeFrom removes v from a list.
 func removeFrom[T comparable](f *fifo[T], v T) {
 	for i := f.head; i < len(f.all); i++ {

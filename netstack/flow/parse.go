@@ -30,6 +30,8 @@ type Packet struct {
 	Flow Flow
 	// TCPFlags is zero unless Flow is a TCP flow and Fragment is not set.
 	TCPFlags uint8
+	// Acking is what a TCP segment acknowledges, under the same condition.
+	Acking Acking
 	// ICMPType and ICMPCode are set for ICMP and ICMPv6.
 	ICMPType, ICMPCode uint8
 	// Fragment reports whether this is a later fragment, whose ports are in
@@ -212,6 +214,7 @@ func (p *Packet) parseTCP(b []byte, quoted bool) error {
 	p.setPorts(binary.BigEndian.Uint16(b), binary.BigEndian.Uint16(b[2:]))
 	p.TCPFlags = b[13]
 	p.Payload = b[hlen:]
+	p.Acking = ParseAcking(b[:hlen], len(p.Payload))
 	return nil
 }
 

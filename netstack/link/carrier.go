@@ -56,9 +56,11 @@ type carrier struct {
 	armed     bool        // ackTimer runs
 }
 
-// When data is acknowledged: after so many bytes, or after a while, or with whatever is written.
+// When data is acknowledged: after so many bytes, or after a while, or with whatever is written. An acknowledgement that
+// travels alone wakes every process on the way. Half of the smallest window is the most: the other half is on its way
+// meanwhile.
 const (
-	ackEvery = 128 << 10
+	ackEvery = minWindow / 2
 	ackAfter = 20 * time.Millisecond
 )
 

@@ -379,12 +379,12 @@ func TestAcknowledges(t *testing.T) {
 		if got := <-p.acks; got != 1 {
 			t.Errorf("acknowledged %d of 1", got)
 		}
-		for range 4 {
-			p.Write(appendDatagram(nil, make([]byte, ackEvery/2-1)))
+		for range 8 {
+			p.Write(appendDatagram(nil, make([]byte, ackEvery/4-1)))
 		}
-		for got := uint64(0); got != 5; got = <-p.acks {
-			if got > 5 {
-				t.Errorf("acknowledged %d of 5", got)
+		for got := uint64(0); got != 9; got = <-p.acks {
+			if got > 9 {
+				t.Errorf("acknowledged %d of 9", got)
 			}
 		}
 	})

@@ -6,8 +6,10 @@ import (
 )
 
 // Buffers: a direction borrows one for a read and the write that follows, and
-// none while it waits for bytes. It begins with a small one and takes a larger
-// one after a read that has filled it, so busy directions copy in large steps.
+// none while it waits for bytes. It begins with a small one, takes a larger one
+// after a read that has filled it, and goes back to the smallest that would have
+// held what was read. So busy directions copy in large steps, which their peers
+// see: each write may be a packet, and wakes who reads it.
 // What is lent beyond small ones is bounded: a write to a peer that does not
 // read keeps its buffer, and there may be a thousand of them.
 const (
@@ -73,10 +75,12 @@ func (l *loan) giveBack() {
 
 // adapt chooses the next buffer after a read of n bytes.
 func (l *loan) adapt(n int) {
+	l.want = 0
+	for n > pools[l.want].size {
+		l.want++
+	}
 	if n == len(*l.buf) {
 		l.want = min(l.class+1, len(pools)-1)
-	} else {
-		l.want = 0
 	}
 	if l.want != l.class {
 		l.giveBack()

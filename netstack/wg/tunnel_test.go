@@ -52,8 +52,8 @@ type tunnelled struct {
 
 func newTunnelled(t *testing.T, refuse [fairqueue.Lanes]error) *tunnelled {
 	tn := &tunnelled{refuse: refuse}
-	tn.clientStack = netstacktest.New(t, netstack.Config{Name: "client", Addrs: []netip.Addr{near}})
-	tn.agentStack = netstacktest.New(t, netstack.Config{Name: "agent", Addrs: []netip.Addr{far}})
+	tn.clientStack = netstacktest.New(t, netstack.Config{Name: "client", Addrs: []netip.Addr{near}, Patient: true})
+	tn.agentStack = netstacktest.New(t, netstack.Config{Name: "agent", Addrs: []netip.Addr{far}, Patient: true})
 	pairs := linktest.TCPPairs(t)
 	dial := func(_ context.Context, lane fairqueue.Lane) (io.ReadWriteCloser, error) {
 		tn.mu.Lock()

@@ -35,13 +35,15 @@ type queue struct {
 	readable [fairqueue.Lanes]sync.Cond // there is a packet in the lane, or closed
 	writable sync.Cond                  // there is room, or up changed, or closed
 	packets  *fairqueue.Queue[*[]byte]
+	alarm    fairqueue.Alarm // of acknowledgements that wait for something to travel with
 	up       [fairqueue.Lanes]bool
 	closed   bool
 	dropped  uint64
 }
 
 func newQueue() *queue {
-	q := &queue{packets: fairqueue.New[*[]byte]()}
+	q := &queue{}
+	q.packets = fairqueue.New(q.recycle)
 	q.writable.L = &q.mu
 	for i := range q.readable {
 		q.readable[i].L = &q.mu
@@ -60,7 +62,7 @@ func (q *queue) push(b *[]byte) *[]byte {
 	pkt := *b
 	p := fairqueue.Packet{Size: len(pkt)}
 	if parsed, err := flow.Parse(pkt); err == nil {
-		p.Flow = parsed.Flow
+		p.Flow, p.Acking = parsed.Flow, parsed.Acking
 	}
 	own, next := b, b
 	if len(pkt) <= smallPacket {
@@ -87,7 +89,24 @@ func (q *queue) add(b *[]byte, p fairqueue.Packet) {
 		q.recycle(b)
 		return
 	}
-	q.readable[q.packets.Push(b, p, now)].Signal()
+	lane, waits := q.packets.Push(b, p, now)
+	if waits {
+		q.alarm.Set(q.hurry)
+		return
+	}
+	q.readable[lane].Signal()
+}
+
+// hurry lets acknowledgements go that have waited.
+func (q *queue) hurry() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.alarm.Rung()
+	for lane := range fairqueue.Lanes {
+		if q.packets.Hurry(lane) {
+			q.readable[lane].Signal()
+		}
+	}
 }
 
 // pop waits for packets of a lane and copies as many as there are and fit.
@@ -142,7 +161,7 @@ func (q *queue) arrived(lane fairqueue.Lane, n uint64) {
 func (q *queue) open() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.packets, q.closed, q.up = fairqueue.New[*[]byte](), false, [fairqueue.Lanes]bool{}
+	q.packets, q.closed, q.up = fairqueue.New(q.recycle), false, [fairqueue.Lanes]bool{}
 }
 
 // close drops what is queued and makes pop return net.ErrClosed.
@@ -150,6 +169,7 @@ func (q *queue) close() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.closed = true
+	q.alarm.Stop()
 	q.packets.Clear(func(*[]byte) {})
 	for i := range q.readable {
 		q.readable[i].Broadcast()

@@ -2,12 +2,15 @@ package session
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"net"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/borrownet/borrownet/netstack/fairqueue"
+	"github.com/borrownet/borrownet/netstack/flow"
 )
 
 // put pushes a packet as a pump does.
@@ -67,6 +70,36 @@ func TestQueueUsesTheBulkLaneWhileItIsUp(t *testing.T) {
 	if got := pops(t, q, fairqueue.Bulk); len(got) != 4 || len(got[0]) != len(big) {
 		t.Errorf("%d packets in the bulk lane, want a batch of 4", len(got))
 	}
+}
+
+// tcpPacket returns a TCP packet that acknowledges up to number.
+func tcpPacket(number uint32, payload int) []byte {
+	pkt := make([]byte, 40+payload)
+	pkt[0], pkt[9], pkt[32], pkt[33] = 4<<4|5, byte(flow.TCP), 5<<4, flow.ACK
+	binary.BigEndian.PutUint16(pkt[2:], uint16(len(pkt)))
+	binary.BigEndian.PutUint32(pkt[28:], number)
+	return pkt
+}
+
+func TestQueueLetsAcknowledgementsWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := newQueue()
+		q.setUp(fairqueue.Express, true)
+		start := time.Now()
+		for number := range uint32(3) {
+			put(q, tcpPacket(number, 0))
+		}
+		got := pops(t, q, fairqueue.Express)
+		if len(got) != 1 || !bytes.Equal(got[0], tcpPacket(2, 0)) || time.Since(start) != fairqueue.AckDelay {
+			t.Errorf("%d packets after %v, want the last alone after %v", len(got), time.Since(start), fairqueue.AckDelay)
+		}
+		put(q, tcpPacket(3, 0))
+		put(q, tcpPacket(4, 100))
+		if got := pops(t, q, fairqueue.Express); len(got) != 1 || !bytes.Equal(got[0], tcpPacket(4, 100)) {
+			t.Errorf("%d packets, want the one with data alone", len(got))
+		}
+		q.close()
+	})
 }
 
 func TestQueueBlocksWhileUp(t *testing.T) {

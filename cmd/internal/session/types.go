@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/borrownet/borrownet/agent/kube"
+	"github.com/borrownet/borrownet/agent/wire"
 	"github.com/borrownet/borrownet/cmd/internal/fault"
 	"github.com/borrownet/borrownet/dnsproxy"
 	"github.com/borrownet/borrownet/hook"
@@ -89,6 +90,8 @@ type Agent struct {
 	Expires   time.Time `json:"expires,omitzero"`   // its hard end
 	Ping      string    `json:"ping,omitempty"`     // why ICMP echo does not work, or ""
 	TCPFlows  *int64    `json:"tcpFlows,omitempty"` // open now; nil when it does not answer
+	// Usage is what the agent takes of its pod; zero when it does not answer, or is too old to tell.
+	Usage wire.Usage `json:"usage,omitzero"`
 	// Drops counts what the agent refused or dropped since its start, by reason.
 	Drops map[string]uint64 `json:"drops,omitempty"`
 }
