@@ -66,6 +66,7 @@ for _ in $(seq 600); do
 done
 grep -q 'it stays up' "$work/demo"
 borrownet down --stop-agent >/dev/null 2>&1
+for _ in $(seq 50); do borrownet ls --context demo 2>/dev/null | grep -q parked || break; read -rt 0.1 <> <(:) || true; done
 grep 'it stays up' "$work/demo" >>"$text"
 say ""
 type "borrownet ls --context demo"
