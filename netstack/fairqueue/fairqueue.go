@@ -6,8 +6,7 @@
 // wait until those that left by the other lane have arrived. Inside a lane flows take turns as in FQ-CoDel
 // (RFC 8290 §4), with a byte deficit each, and flows that have just begun come before those that are at it.
 //
-// A TCP acknowledgement that waits is superseded by the next one of its flow, and by data, which carries one: only
-// the last of them leaves. One that is alone waits for a moment for that, or for anything else that leaves by its lane. On
+// A TCP acknowledgement that waits is superseded by the next one of its flow: only the last of them leaves. One that is alone waits for a moment for that, or for anything else that leaves by its lane. On
 // its way each packet wakes every process there, so those that say nothing new cost what calls and data need.
 //
 // A Queue starts no goroutine and bounds nothing: its owner does, by Bytes. It is unsafe for concurrent use.

@@ -179,7 +179,7 @@ func TestNeverReordered(t *testing.T) {
 		// Each packet acknowledges one byte more than the one before. So many bytes of data were sent before it.
 		var bytes [6]uint32
 		push := func(f, size int) {
-			p := Packet{Flow: numbered(f), Size: size, Acking: flow.Acking{Seq: bytes[f], Ack: uint32(sent[f]), Acks: true, Pure: size == 0}}
+			p := Packet{Flow: numbered(f), Size: size, Acking: flow.Acking{Seq: bytes[f], Ack: uint32(sent[f]), Pure: size == 0}}
 			p.Size = max(size, 52)
 			bytes[f] += uint32(size)
 			q.Push(pkt{f, sent[f], p.Acking}, p, now)

@@ -54,8 +54,8 @@ func TestSupersedes(t *testing.T) {
 	}{
 		{"more", ack, tcpHeader(100, 10, ACK), 0, true}, // past the end of the numbers
 		{"window", ack, tcpHeader(100, 1<<32-10, ACK), 0, true},
-		{"data", ack, tcpHeader(100, 10, ACK), 500, true},
-		{"fin", ack, tcpHeader(100, 10, ACK|FIN), 0, true},
+		{"data", ack, tcpHeader(100, 10, ACK), 500, false},
+		{"fin", ack, tcpHeader(100, 10, ACK|FIN), 0, false},
 		{"less", ack, tcpHeader(100, 1<<32-20, ACK), 0, false},
 		{"reset", ack, tcpHeader(100, 10, ACK|RST), 0, false},
 		{"reset-without-ack", ack, tcpHeader(100, 0, RST), 0, false},

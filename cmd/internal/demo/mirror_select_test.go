@@ -17,7 +17,7 @@ import (
 func askOrders(t *testing.T, l *laptop, requests ...*http.Request) {
 	t.Helper()
 	conn := l.mustDial(ordersPod, 80)
-	client := &http.Client{Transport: &http.Transport{Dial: func(string, string) (net.Conn, error) { return conn, nil }}}
+	client := &http.Client{Transport: &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return conn, nil }}}
 	defer client.CloseIdleConnections()
 	for _, r := range requests {
 		resp, err := client.Do(r)

@@ -95,8 +95,8 @@ func TestQueueLetsAcknowledgementsWait(t *testing.T) {
 		}
 		put(q, tcpPacket(3, 0))
 		put(q, tcpPacket(4, 100))
-		if got := pops(t, q, fairqueue.Express); len(got) != 1 || !bytes.Equal(got[0], tcpPacket(4, 100)) {
-			t.Errorf("%d packets, want the one with data alone", len(got))
+		if got := pops(t, q, fairqueue.Express); len(got) != 2 || !bytes.Equal(got[1], tcpPacket(4, 100)) {
+			t.Errorf("%d packets at once, want the acknowledgement and the data", len(got))
 		}
 		q.close()
 	})
