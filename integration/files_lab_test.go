@@ -269,7 +269,7 @@ spec:
 	if claims(t, before) == claims(t, after) {
 		t.Fatal("the token is the same")
 	}
-	who := command{argv: []string{"borrownet", "run", "--unset", "KUBECONFIG", "--", "sh", "-c",
+	who := command{argv: []string{"borrownet", "run", "--unset", "KUBECONFIG", "--env", "HOME=/nonexistent", "--", "sh", "-c",
 		`kubectl --server https://kubernetes.default --insecure-skip-tls-verify --token "$(cat /run/borrownet.test/token)" auth whoami -o jsonpath={.status.userInfo.username}`}}.run(t)
 	if who.stdout != "system:serviceaccount:shop:web" {
 		t.Errorf("the new token is: %v", who)
