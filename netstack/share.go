@@ -183,15 +183,16 @@ func (c *TCPConn) growSend() bool {
 	return true
 }
 
-// growReceive widens c's window when as much was read as its buffer holds. n is
-// what was read now; the caller holds c.readMu.
+// growReceive widens c's window when a window's worth was read: half of what its
+// buffer holds, so about once per round trip. n is what was read now; the caller
+// holds c.readMu.
 func (c *TCPConn) growReceive(n int) {
 	s := c.stack.shares
 	if s.budget == 0 {
 		return
 	}
 	size := int(c.receiveSize.Load())
-	if c.readSince += n; c.readSince < size {
+	if c.readSince += n; c.readSince < size/2 {
 		return
 	}
 	c.readSince = 0
