@@ -44,7 +44,9 @@ func TestUDPForward(t *testing.T) {
 			a, b := netstacktest.Pair(t, clientConfig, serverConfig)
 			want := bytes.Repeat([]byte{0xa5}, tt.size)
 			dst := port(tt.dst, 53)
+			answered := make(chan struct{})
 			b.ForwardUDP(func(f flow.Flow, payload []byte) {
+				defer close(answered)
 				if f.Dst != dst || f.Src.Addr() != tt.src || f.Proto != flow.UDP {
 					t.Errorf("datagram of %v", f)
 				}
@@ -70,6 +72,7 @@ func TestUDPForward(t *testing.T) {
 			if err != nil || !bytes.Equal(got[:n], want) {
 				t.Errorf("answer of %d bytes, %v", n, err)
 			}
+			<-answered // what was sent is counted afterwards
 			if st := b.Stats(); st.UDPIn != 1 || st.UDPOut != 1 {
 				t.Errorf("stats = %+v", st)
 			}

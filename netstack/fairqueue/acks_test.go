@@ -2,6 +2,7 @@ package fairqueue
 
 import (
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -92,23 +93,36 @@ func TestAlarm(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var a Alarm
 		rung := 0
-		ring := func() { a.Rung(); rung++ }
-		a.Set(ring)
+		var mu sync.Mutex // guards both, as it would the queue
+		ring := func() {
+			mu.Lock()
+			defer mu.Unlock()
+			a.Rung()
+			rung++
+		}
+		set := func() {
+			mu.Lock()
+			defer mu.Unlock()
+			a.Set(ring)
+		}
+		set()
 		time.Sleep(AckDelay / 2)
-		a.Set(ring) // set already
+		set() // set already
 		time.Sleep(AckDelay / 2)
 		synctest.Wait()
 		if rung != 1 {
 			t.Errorf("rung %d times", rung)
 		}
-		a.Set(ring)
+		set()
+		mu.Lock()
 		a.Stop()
+		mu.Unlock()
 		time.Sleep(2 * AckDelay)
 		synctest.Wait()
 		if rung != 1 {
 			t.Errorf("rung %d times, the last time after Stop", rung)
 		}
-		a.Set(ring)
+		set()
 		time.Sleep(2 * AckDelay)
 		synctest.Wait()
 		if rung != 2 {

@@ -18,7 +18,7 @@ type Server struct {
 var servers = struct{ tmux, screen, docker, podman, systemd, code, emacs, bazel Server }{
 	tmux:    Server{"tmux", "the windows of its sessions", "tmux -L borrownet new-session starts a server of its own inside"},
 	screen:  Server{"screen", "the windows of its sessions", "screen -m starts a session of its own inside"},
-	docker:  Server{"docker", "containers", ""},
+	docker:  Server{"docker", "containers", "borrownet up --docker makes a network that containers join"},
 	podman:  Server{"podman", "containers", ""},
 	systemd: Server{"systemd", "units", "start the program itself, without systemd-run and systemctl"},
 	code:    Server{"VS Code", "terminals, tasks and debuggers", "code --user-data-dir DIRECTORY starts a VS Code of its own inside"},

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
@@ -125,15 +126,19 @@ func (h *hooked) line() string {
 	return strings.TrimSpace(line)
 }
 
-// freePort is a port of the laptop that nobody has.
+// freePort is a port of the laptop that nobody has. It is below those that the kernel gives to who asks for any (32768 to 60999), as
+// other tests of this machine do meanwhile.
 func freePort(t *testing.T) uint16 {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 100 {
+		port := uint16(20000 + rand.IntN(12000))
+		if ln, err := net.Listen("tcp", fmt.Sprintf(":%d", port)); err == nil {
+			ln.Close()
+			return port
+		}
 	}
-	defer ln.Close()
-	return netip.MustParseAddrPort(ln.Addr().String()).Port()
+	t.Fatal("no port is free")
+	return 0
 }
 
 // talk says something to a greeter and returns what it said of its peer.
