@@ -52,7 +52,7 @@ func noLeaks(t *testing.T) {
 }
 
 // files adds the content of the files below dir to places, but those of the tests
-// themselves and the copies of the pod's files, which are in memory.
+// themselves, of the checkout, which may be below it, and the copies of the pod's files, which are in memory.
 func files(t *testing.T, dir string, places map[string]string) {
 	t.Helper()
 	const maxSize = 1 << 20
@@ -62,7 +62,7 @@ func files(t *testing.T, dir string, places map[string]string) {
 			return nil
 		case err != nil:
 			return err
-		case d.IsDir() && (strings.HasPrefix(name, "Test") || name == ".cache" || name == ".kube" ||
+		case d.IsDir() && (isSource(path) || strings.HasPrefix(name, "Test") || name == ".cache" || name == ".kube" ||
 			filepath.Dir(path) == runtimeDir() && strings.HasPrefix(name, "files-")):
 			return fs.SkipDir
 		case !d.Type().IsRegular():
@@ -79,6 +79,12 @@ func files(t *testing.T, dir string, places map[string]string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// isSource reports whether dir is a checkout.
+func isSource(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, "go.mod"))
+	return err == nil
 }
 
 // noLeaksInPod looks for secrets in what the cluster keeps of a pod of shop, which is

@@ -4,15 +4,12 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
+	"syscall"
 	"testing"
 )
 
 func TestBelow(t *testing.T) {
-	cmd := exec.Command("sh", "-c", "cat & echo $!; wait")
-	stdin, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
+	cmd := exec.Command("sh", "-c", "sleep 1000 & echo $!; wait")
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -20,7 +17,6 @@ func TestBelow(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	defer func() { stdin.Close(); cmd.Process.Kill(); cmd.Wait() }()
 	line := make([]byte, 16)
 	n, err := stdout.Read(line)
 	if err != nil {
@@ -30,6 +26,8 @@ func TestBelow(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer cmd.Wait() // sh waits for it
+	defer syscall.Kill(grandchild, syscall.SIGKILL)
 	self := os.Getpid()
 	for _, tt := range []struct {
 		name     string
