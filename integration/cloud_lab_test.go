@@ -130,7 +130,8 @@ func standIn(t *testing.T) string {
 	encode := base64.StdEncoding.EncodeToString
 	kubectl(t, "apply", "-f", writeFile(t, fmt.Sprintf(standins, encode(cert), encode(key))))
 	t.Cleanup(func() {
-		kubectl(t, "delete", "namespace/cloud", "clusterrole/standin", "clusterrolebinding/standin", "--wait=false")
+		// The next test's must not be taken for this one, which is about to end.
+		kubectl(t, "delete", "namespace/cloud", "clusterrole/standin", "clusterrolebinding/standin")
 	})
 	kubectl(t, "-n", "cloud", "wait", "--for=condition=Ready", "pod/standin", "--timeout=60s")
 	return writeFile(t, string(cert))
