@@ -22,6 +22,7 @@ type local struct {
 	mu     sync.Mutex
 	method string // of the request that waits for an answer; "" = none does
 	bytes  bool   // what comes is no HTTP/1 answer
+	last   bool   // the program has said that it will close the connection
 }
 
 // newLocal begins to read from c.
@@ -58,13 +59,16 @@ func (l *local) switched() bool {
 	return bytes
 }
 
-func (l *local) isGone() bool {
+// isOver reports whether the program takes no further request on the connection.
+func (l *local) isOver() bool {
 	select {
 	case <-l.gone:
 		return true
 	default:
-		return false
 	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.last
 }
 
 // close ends the connection and waits for its reader.
@@ -121,7 +125,7 @@ func (l *local) answer(br *bufio.Reader, method string) error {
 		}
 		if resp.StatusCode == http.StatusSwitchingProtocols || method == http.MethodConnect && resp.StatusCode/100 == 2 {
 			l.discard()
-			l.answered(&Answer{Status: resp.StatusCode, Header: resp.Header})
+			l.answered(&Answer{Status: resp.StatusCode, Header: resp.Header}, false)
 			return nil
 		}
 		if resp.StatusCode < 200 {
@@ -131,7 +135,7 @@ func (l *local) answer(br *bufio.Reader, method string) error {
 		if err != nil {
 			return err
 		}
-		l.answered(a)
+		l.answered(a, resp.Close)
 		if resp.Close {
 			return errClosing
 		}
@@ -139,11 +143,12 @@ func (l *local) answer(br *bufio.Reader, method string) error {
 	}
 }
 
-// answered says that the answer is complete. If the request is not, it is an early
-// one, and the latest counts.
-func (l *local) answered(a *Answer) {
+// answered says that the answer is complete, and whether it is the connection's last:
+// the player, whom the answer wakes, must not send another request here. If the
+// request is not complete, it is an early answer, and the latest counts.
+func (l *local) answered(a *Answer, last bool) {
 	l.mu.Lock()
-	l.method = ""
+	l.method, l.last = "", last
 	l.mu.Unlock()
 	select {
 	case l.answers <- a:

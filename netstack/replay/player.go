@@ -92,7 +92,7 @@ func (p *player) play(i item) {
 // begin sends the head of a request.
 func (p *player) begin(i item) {
 	p.now, p.bytes = i.request, 0
-	if p.local != nil && p.local.isGone() {
+	if p.local != nil && p.local.isOver() {
 		p.hangUp(false)
 	}
 	if !p.connect(true) {
