@@ -55,6 +55,7 @@ here() {
   git clone -q . "$dir/clone"
   : >"$log"
   chown -R "$uid:$uid" "$dir"
+  chmod 1777 "$dir/tmp"
 }
 
 # run NAME COMMAND…: runs it in the place, as the first process of a pid namespace, sets $code and $took,

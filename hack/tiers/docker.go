@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"os"
 	"os/exec"
 	"slices"
 )
@@ -33,11 +32,16 @@ func probeDocker(ctx context.Context) string {
 
 // missingDocker says that the engine would have to be installed, which nobody's machine
 // gets without being asked for.
-func missingDocker(context.Context) string {
-	for _, program := range []string{"/usr/sbin/dockerd", "/usr/bin/docker-compose", "/bin/busybox"} {
-		if _, err := os.Stat(program); err != nil {
-			return program + " is not installed; make test-docker installs Debian's docker.io, docker-compose and busybox-static"
+func missingDocker(ctx context.Context) string {
+	for _, program := range []string{"/usr/sbin/dockerd", "/usr/bin/docker-compose", "/bin/busybox", "musl-gcc"} {
+		if _, err := exec.LookPath(program); err != nil {
+			return program + " is not installed; make test-docker installs Debian's docker.io, docker-compose, busybox-static and musl-tools"
 		}
+	}
+	list := exec.CommandContext(ctx, goCmd(), "list", "-deps", "./cmd/engine")
+	list.Dir = "integration/lab"
+	if err := list.Run(); err != nil {
+		return "the modules of integration/lab are not here; make test-docker downloads them"
 	}
 	return ""
 }

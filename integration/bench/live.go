@@ -4,12 +4,12 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -76,22 +76,40 @@ func (s samples) collectLive(o options) error {
 		return err
 	}
 	defer borrownet("down", "--all", "--stop-agent")
-	return s.alternate(o, alternation{id: "live", without: o.without, within: func() (liveWindow, error) { return s.within(o) }})
+	return s.alternate(o, alternation{
+		without: o.without,
+		windows: []window{
+			{"idle", func() (liveWindow, error) { return o.withSession(o.callNow) }},
+			{"borrownet", func() (liveWindow, error) { return o.withSession(func() (liveWindow, error) { return s.moving(o) }) }},
+			{"raw-ws", func() (liveWindow, error) { return s.movingRaw(o) }},
+		},
+		latencies: "live",
+		pairs:     []pair{{"live.idle", "idle", "direct"}, {"live.moving", "borrownet", "raw-ws"}},
+	})
 }
 
 // alternation has the callers of a live pod measured with something beside them and
 // without.
 type alternation struct {
-	id      string // of the rows
-	without func(delay float64) (liveWindow, error)
-	within  func() (liveWindow, error)
+	without   func(delay float64) (liveWindow, error) // the subject direct
+	windows   []window
+	latencies string // prefix of the rows that have what each subject's callers saw
+	pairs     []pair
 }
 
-// alternate fills the rows of a. A round has four windows in random order: without a
-// session (the agent is parked), with one, and two controls without one, in which each
-// request takes longer by a quarter of the median or of the 99th percentile. Their
-// differences to the window without a session are the pairs. Rounds go on until both
-// rows are decided.
+// A window is a while in which something of a subject is beside the callers.
+type window struct {
+	subject string
+	run     func() (liveWindow, error)
+}
+
+// A pair makes rows: what the callers see in windows of one subject relative to those
+// of another one, in percent.
+type pair struct{ id, of, to string }
+
+// alternate fills the rows of a. A round has every window once, in random order, and two
+// controls: like direct, but each request takes longer by a quarter of the median or of
+// the 99th percentile. Rounds go on until all pairs are decided.
 func (s samples) alternate(o options, a alternation) error {
 	first, err := a.without(0)
 	if err != nil {
@@ -99,32 +117,36 @@ func (s samples) alternate(o options, a alternation) error {
 	}
 	p50, p99 := []float64{first.P50}, []float64{first.P99}
 	random := rand.New(rand.NewPCG(1, 1))
+	measured := append([]window{{"direct", func() (liveWindow, error) { return a.without(0) }}}, a.windows...)
+	all := append(slices.Clone(measured),
+		window{"slow50", func() (liveWindow, error) { return a.without(addDelay * median(p50)) }},
+		window{"slow99", func() (liveWindow, error) { return a.without(addDelay * median(p99)) }})
 	for round := range o.maxPairs {
-		fmt.Fprintf(os.Stderr, "%s: round %d of %d to %d\n", a.id, round+1, o.pairs, o.maxPairs)
-		var off, on, slow50, slow99 liveWindow
-		windows := []func() error{
-			func() (err error) { off, err = a.without(0); return err },
-			func() (err error) { on, err = a.within(); return err },
-			func() (err error) { slow50, err = a.without(addDelay * median(p50)); return err },
-			func() (err error) { slow99, err = a.without(addDelay * median(p99)); return err },
-		}
-		random.Shuffle(len(windows), func(i, j int) { windows[i], windows[j] = windows[j], windows[i] })
-		for _, window := range windows {
-			if err := window(); err != nil {
-				return err
+		fmt.Fprintf(os.Stderr, "round %d of %d to %d\n", round+1, o.pairs, o.maxPairs)
+		got := map[string]liveWindow{}
+		random.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+		for _, w := range all {
+			if got[w.subject], err = w.run(); err != nil {
+				return fmt.Errorf("%s: %w", w.subject, err)
 			}
 		}
-		p50, p99 = append(p50, off.P50), append(p99, off.P99)
-		s.addWindow(a.id, "direct", off)
-		s.addWindow(a.id, "borrownet", on)
-		id50, id99 := a.id+".p50", a.id+".p99"
-		s.add(id50, "borrownet", difference(off.P50, on.P50))
-		s.add(id99, "borrownet", difference(off.P99, on.P99))
-		s.add(id50, "control", difference(off.P50, slow50.P50))
-		s.add(id99, "control", difference(off.P99, slow99.P99))
-		fmt.Fprintf(os.Stderr, "%s: round %d: so far p50 %+.1f %%, p99 %+.1f %%\n", a.id, round+1,
-			median(s[key{id50, "borrownet"}]), median(s[key{id99, "borrownet"}]))
-		if round+1 >= o.pairs && s.judge(id50) != inconclusive && s.judge(id99) != inconclusive {
+		direct := got["direct"]
+		p50, p99 = append(p50, direct.P50), append(p99, direct.P99)
+		for _, w := range measured {
+			s.addWindow(a.latencies, w.subject, got[w.subject])
+		}
+		decided := true
+		for _, p := range a.pairs {
+			of, to, id50, id99 := got[p.of], got[p.to], p.id+".p50", p.id+".p99"
+			s.add(id50, "borrownet", difference(to.P50, of.P50))
+			s.add(id99, "borrownet", difference(to.P99, of.P99))
+			s.add(id50, "control", difference(direct.P50, got["slow50"].P50))
+			s.add(id99, "control", difference(direct.P99, got["slow99"].P99))
+			fmt.Fprintf(os.Stderr, "%s: so far p50 %+.1f %%, p99 %+.1f %%\n", p.id,
+				median(s[key{id50, "borrownet"}]), median(s[key{id99, "borrownet"}]))
+			decided = decided && s.judge(id50) != inconclusive && s.judge(id99) != inconclusive
+		}
+		if round+1 >= o.pairs && decided {
 			break
 		}
 	}
@@ -143,7 +165,7 @@ func (s samples) addWindow(id, subject string, w liveWindow) {
 // difference is b relative to a, in percent.
 func difference(a, b float64) float64 { return 100 * (b - a) / a }
 
-// without is a window without a session; each request is delayed by so many ms.
+// without is a window without a session, its agent parked; each request is delayed by so many ms.
 func (o options) without(delay float64) (liveWindow, error) {
 	if _, err := borrownet("down", "--all"); err != nil {
 		return liveWindow{}, err
@@ -151,24 +173,51 @@ func (o options) without(delay float64) (liveWindow, error) {
 	return o.callLive(time.Duration(delay * float64(time.Millisecond)))
 }
 
-// within is a window with a session that moves data.
-func (s samples) within(o options) (w liveWindow, err error) {
+// withSession runs a window while a session is up.
+func (o options) withSession(run func() (liveWindow, error)) (liveWindow, error) {
 	if _, err := borrownet("up", "-d", "-n", "shop", "--pod", "api"); err != nil {
-		return w, err
+		return liveWindow{}, err
 	}
-	stop, err := startPump()
+	w, err := run()
 	if err != nil {
 		return w, err
 	}
-	w, err = o.callLive(0)
+	_, err = borrownet("down", "--all")
+	return w, err
+}
+
+// moving is a window in which a program of the session moves data.
+func (s samples) moving(o options) (liveWindow, error) {
+	return s.pumping(o, "borrownet", []string{"borrownet", "run", "--"}, "ledger:"+ports[1], "ledger:"+ports[2])
+}
+
+// movingRaw is a window in which the same data takes kubectl port-forward, without a
+// session.
+func (s samples) movingRaw(o options) (liveWindow, error) {
+	local, stop, err := portForward(os.Environ(), "true")
+	if err != nil {
+		return liveWindow{}, err
+	}
+	defer stop()
+	return s.pumping(o, "raw-ws", nil, local[1], local[2])
+}
+
+// pumping is a window in which a program, started by a command, moves data.
+func (s samples) pumping(o options, subject string, within []string, sink, source string) (liveWindow, error) {
+	stop, err := startPump(within, sink, source)
+	if err != nil {
+		return liveWindow{}, err
+	}
+	w, err := o.callNow()
 	moved, stopErr := stop()
 	if err != nil {
 		return w, err
 	}
-	s.add("live.moved", "borrownet", moved)
-	_, err = borrownet("down", "--all") // the next window may be another one of these
-	return w, errors.Join(stopErr, err)
+	s.add("live.moved", subject, moved)
+	return w, stopErr
 }
+
+func (o options) callNow() (liveWindow, error) { return o.callLive(0) }
 
 // callLive has the live pod called from the other one.
 func (o options) callLive(delay time.Duration) (liveWindow, error) {
@@ -204,14 +253,15 @@ func kubectlAdmin(stdin string, args ...string) ([]byte, error) {
 	return out, nil
 }
 
-// startPump starts a program in the session that moves data, and returns what ends it
-// and says how much that was, in MB/s.
-func startPump() (stop func() (float64, error), err error) {
+// startPump starts a program, by the command within, that moves data, and returns what
+// ends it and says how much that was, in MB/s.
+func startPump(within []string, sink, source string) (stop func() (float64, error), err error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.Command("borrownet", "run", "--", self, "pump", "ledger:"+ports[1], "ledger:"+ports[2], strconv.Itoa(pumpRate))
+	argv := append(slices.Clone(within), self, "pump", sink, source, strconv.Itoa(pumpRate))
+	cmd := exec.Command(argv[0], argv[1:]...)
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
 		return nil, err

@@ -163,7 +163,7 @@ func median(values []float64) float64 {
 func (s samples) rows() []Row {
 	var rows []Row
 	for _, b := range bars {
-		for _, subject := range []string{"borrownet", "raw-spdy", "raw-ws", "direct", "control"} {
+		for _, subject := range []string{"borrownet", "idle", "raw-spdy", "raw-ws", "direct", "control"} {
 			v := s[key{b.id, subject}]
 			if len(v) == 0 {
 				continue
@@ -205,7 +205,7 @@ func (s samples) ratioOf(id string) float64 {
 
 func (s samples) ratio(r Row, to string) *float64 {
 	base := s[key{r.ID, to}]
-	if len(base) == 0 {
+	if len(base) == 0 || median(base) == 0 {
 		return nil
 	}
 	q := r.Value / median(base)

@@ -67,14 +67,15 @@ func (s samples) collectMirror(o options) error {
 		return err
 	}
 	return s.alternate(o, alternation{
-		id: "mirror.live",
 		without: func(delay float64) (liveWindow, error) {
 			if _, err := borrownet("down", "--all"); err != nil {
 				return liveWindow{}, err
 			}
 			return o.callMirrored(time.Duration(delay * float64(time.Millisecond)))
 		},
-		within: func() (liveWindow, error) { return s.mirrored(o, copies) },
+		windows:   []window{{"borrownet", func() (liveWindow, error) { return s.mirrored(o, copies) }}},
+		latencies: "mirror.live",
+		pairs:     []pair{{"mirror.live", "borrownet", "direct"}},
 	})
 }
 

@@ -93,10 +93,10 @@ func TestJudge(t *testing.T) {
 func TestRowsOfPairs(t *testing.T) {
 	random := rand.New(rand.NewPCG(9, 10))
 	s := samples{}
-	s.add("live.p50", "borrownet", draw(random, 20, 1, 2)...)
-	s.add("live.p50", "control", draw(random, 20, 26, 2)...)
-	s.add("live.p99", "borrownet", draw(random, 20, 60, 2)...)
-	s.add("live.p99", "control", draw(random, 20, 26, 2)...)
+	s.add("live.moving.p50", "borrownet", draw(random, 20, 1, 2)...)
+	s.add("live.moving.p50", "control", draw(random, 20, 26, 2)...)
+	s.add("live.moving.p99", "borrownet", draw(random, 20, 60, 2)...)
+	s.add("live.moving.p99", "control", draw(random, 20, 26, 2)...)
 	s.add("live.failed", "borrownet", 0, 0, 1)
 	got := map[string]Row{}
 	for _, r := range s.rows() {
@@ -107,19 +107,19 @@ func TestRowsOfPairs(t *testing.T) {
 		verdict verdict
 		held    bool
 	}{
-		{"live.p50 borrownet", withinNoise, true},
-		{"live.p99 borrownet", outside, false},
+		{"live.moving.p50 borrownet", withinNoise, true},
+		{"live.moving.p99 borrownet", outside, false},
 		{"live.failed borrownet", "", false},
 	} {
 		r, ok := got[tt.row]
 		if !ok || r.Held == nil || *r.Held != tt.held || r.Verdict != tt.verdict {
 			t.Errorf("row %s is %+v, want held %v, verdict %q", tt.row, r, tt.held, tt.verdict)
 		}
-		if paired := strings.HasPrefix(tt.row, "live.p"); paired != (r.Low != nil && r.High != nil) {
+		if paired := strings.HasPrefix(tt.row, "live.moving.p"); paired != (r.Low != nil && r.High != nil) {
 			t.Errorf("row %s has the interval %v to %v", tt.row, r.Low, r.High)
 		}
 	}
-	if r := got["live.p50 control"]; r.Held != nil || r.Low == nil {
+	if r := got["live.moving.p50 control"]; r.Held != nil || r.Low == nil {
 		t.Errorf("row of the control: %+v, want an interval and no bar", r)
 	}
 }

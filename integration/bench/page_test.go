@@ -45,7 +45,7 @@ func TestPage(t *testing.T) {
 	dir := t.TempDir()
 	results, file := filepath.Join(dir, "live.json"), filepath.Join(dir, "page.md")
 	for name, text := range map[string]string{
-		results: `{"commit":"c","machine":"m","date":"d","rows":[{"id":"live.p50","subject":"borrownet","value":1.5,"unit":"%","min":-2,"max":4,"n":12,"low":-1,"high":3,"bar":"within ± 10","held":true,"verdict":"within noise"}]}`,
+		results: `{"commit":"c","machine":"m","date":"d","rows":[{"id":"live.moving.p50","subject":"borrownet","value":1.5,"unit":"%","min":-2,"max":4,"n":12,"low":-1,"high":3,"bar":"within ± 10","held":true,"verdict":"within noise"}]}`,
 		file:    "# Page\n\n<!-- begin: live.json -->\nold\n<!-- end: live.json -->\nrest\n",
 	} {
 		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
@@ -61,7 +61,7 @@ func TestPage(t *testing.T) {
 	}
 	for _, want := range []string{
 		"# Page\n\n<!-- begin: live.json -->\nm; d, commit c.\n",
-		"| `live.p50` | borrownet | 1.5 | -2 to 4 | -1.0 to 3.0 | % | 12 | within ± 10 | yes, within noise |\n<!-- end: live.json -->\nrest\n",
+		"| `live.moving.p50` | borrownet | 1.5 | -2 to 4 | -1.0 to 3.0 | % | 12 | within ± 10 | yes, within noise |\n<!-- end: live.json -->\nrest\n",
 	} {
 		if !strings.Contains(string(got), want) {
 			t.Errorf("page has no %q:\n%s", want, got)
