@@ -114,15 +114,19 @@ func (a *app) borrow(req session.Request, detach bool, shell program) error {
 			return errors.Join(err, a.takeDown(client, name))
 		}
 	}
+	next, programs := "borrownet run --session "+name+" -- COMMAND", hold.Status.Hook != hook.None
+	if !programs {
+		next = forwardInstead(name)
+	}
 	if detach {
-		a.ui.say("next: borrownet run --session %s -- COMMAND, and at the end: borrownet down %s", name, name)
+		a.ui.say("next: %s, and at the end: borrownet down %s", next, name)
 		return nil
 	}
-	if interactive() {
+	if programs && interactive() {
 		stop() // from now on signals are the shell's
 		return a.subshell(client, dir.String(), hold, shell)
 	}
-	a.ui.say("next: borrownet run --session %s -- COMMAND; SIGINT or SIGTERM ends the session", name)
+	a.ui.say("next: %s; SIGINT or SIGTERM ends the session", next)
 	return a.attend(ctx, client, hold)
 }
 
