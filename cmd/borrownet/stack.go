@@ -23,6 +23,9 @@ const maxRaising = 10
 // stackFile adds the flag that names the file of a stack.
 func stackFile(cmd *cobra.Command, path *string, usage string) {
 	cmd.Flags().StringVarP(path, "file", "f", "", "`FILE` "+usage)
+	if err := cmd.MarkFlagFilename("file", "yaml", "yml"); err != nil {
+		panic(err) // the flag exists: unreachable
+	}
 }
 
 // services returns the names of the stack's services that a command is about: all, or

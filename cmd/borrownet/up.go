@@ -70,6 +70,7 @@ func (a *app) up() *cobra.Command {
 	stackFile(cmd, &file, "that describes sessions: all are set up, or those named")
 	cmd.Flags().BoolVarP(&detach, "detach", "d", false, "return when the session is ready")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "print what would change, and which rights are missing; change nothing")
+	cmd.ValidArgsFunction = completeStack(&file, nothing)
 	return cmd
 }
 
