@@ -24,19 +24,26 @@ func (a *app) up() *cobra.Command {
 		docker         dockerFlag
 		env            envFlags
 		detach, dryRun bool
+		replicas       bool
 		file           string
 	)
 	cmd := &cobra.Command{
 		Use: "up --pod TARGET | up -f FILE [SERVICE...]", Short: "borrow a pod, or a stack of them", Long: upLong, Example: upExample, Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if file != "" {
-				if target.pod != "" || target.session != "" || target.container != "" || dryRun || env.any() {
+				if target.pod != "" || target.session != "" || target.container != "" || dryRun || replicas || env.any() {
 					return usage("--file: what the file says of its sessions is not said on the command line", cmd.CommandPath()+" -f "+file)
 				}
 				return a.upStack(file, args, target, detach, cmd.CommandPath())
 			}
 			if err := noArgs(cmd, args); err != nil {
 				return err
+			}
+			if replicas {
+				if dryRun || docker.name != "" || env.any() {
+					return usage("--all-replicas goes without --dry-run, --docker and flags about the environment", cmd.CommandPath()+" --pod deploy/api --mirror 8080:3000 --all-replicas")
+				}
+				return a.upReplicas(target, detach, cmd.CommandPath())
 			}
 			req, err := target.request(cmd.CommandPath())
 			if err != nil {
@@ -69,6 +76,7 @@ func (a *app) up() *cobra.Command {
 	env.add(cmd)
 	stackFile(cmd, &file, "that describes sessions: all are set up, or those named")
 	cmd.Flags().BoolVarP(&detach, "detach", "d", false, "return when the session is ready")
+	cmd.Flags().BoolVar(&replicas, "all-replicas", false, "mirror every ready pod of the workload, with a session for each")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "print what would change, and which rights are missing; change nothing")
 	cmd.ValidArgsFunction = completeStack(&file, nothing)
 	return cmd
