@@ -11,15 +11,14 @@ const (
 	Preload      Rung = "preload"       // sockets of the session namespace, fetched by a library in programs
 	Relay        Rung = "relay"         // sockets of the laptop, relayed by a supervisor
 	PreloadRelay Rung = "preload-relay" // sockets of the laptop, relayed by a library in programs
-	None         Rung = "none"          // no programs at all: a session for forwards and proxies
 )
 
 // Rungs lists what may be asked for.
-func Rungs() []Rung { return []Rung{Auto, Seccomp, Netns, Preload, PreloadRelay, Relay, None} }
+func Rungs() []Rung { return []Rung{Auto, Seccomp, Netns, Preload, PreloadRelay, Relay} }
 
 // Relayed reports whether the session has no namespace on this rung. Programs of
 // one session may be on different rungs if these agree in that.
-func (r Rung) Relayed() bool { return r == Relay || r == PreloadRelay || r == None }
+func (r Rung) Relayed() bool { return r == Relay || r == PreloadRelay }
 
 // Supervised reports whether the rung needs a seccomp listener.
 func (r Rung) Supervised() bool { return r == Seccomp || r == Relay }
