@@ -13,35 +13,25 @@ import (
 	"time"
 )
 
-// stackSize is how many namespaces and services in each the stack of the tests has. With
-// BORROWNET_SOAK it is one of twenty sessions over five namespaces.
-func stackSize() (namespaces, services int) {
-	if os.Getenv("BORROWNET_SOAK") != "" {
-		return 5, 4
-	}
-	return 3, 1
-}
-
-// stack is a stack of borrowed services, svc-0 and so on in each of the namespaces
-// stack-0 and so on. Session n-s is svc-s of stack-n.
+// stack is a stack of borrowed services, svc-0 and so on in each of its namespaces.
+// Session sN-S is svc-S of namespace N.
 type stack struct {
-	t        *testing.T
-	file     string
-	sessions []string
+	file       string
+	namespaces []string // NAME-0 and so on
+	sessions   []string
 }
-
-func namespaceOf(n int) string { return fmt.Sprintf("stack-%d", n) }
 
 // makeStack makes the namespaces, their workloads and the Roles of the laptop's user, and
 // the file that describes the sessions.
-func makeStack(t *testing.T) *stack {
+func makeStack(t *testing.T, name string, namespaces, services int) *stack {
 	t.Helper()
-	namespaces, services := stackSize()
-	st := &stack{t: t}
+	st := &stack{}
 	var objects, file strings.Builder
 	fmt.Fprintf(&file, "sessions:\n")
 	for n := range namespaces {
-		fmt.Fprintf(&objects, "---\napiVersion: v1\nkind: Namespace\nmetadata: {name: %s}\n", namespaceOf(n))
+		namespace := fmt.Sprintf("%s-%d", name, n)
+		st.namespaces = append(st.namespaces, namespace)
+		fmt.Fprintf(&objects, "---\napiVersion: v1\nkind: Namespace\nmetadata: {name: %s}\n", namespace)
 		for s := range services {
 			fmt.Fprintf(&objects, `---
 apiVersion: apps/v1
@@ -68,25 +58,25 @@ metadata: {name: svc-%[2]d, namespace: %[1]s}
 spec:
   selector: {app: svc-%[2]d}
   ports: [{port: 80, targetPort: 8080}]
-`, namespaceOf(n), s)
+`, namespace, s)
 			session := fmt.Sprintf("s%d-%d", n, s)
 			st.sessions = append(st.sessions, session)
-			fmt.Fprintf(&file, "  %s: {pod: deploy/svc-%d, namespace: %s, publish: [none]}\n", session, s, namespaceOf(n))
+			fmt.Fprintf(&file, "  %s: {pod: deploy/svc-%d, namespace: %s, publish: [none]}\n", session, s, namespace)
 		}
 	}
 	kubectl(t, "apply", "-f", writeFile(t, objects.String()))
 	t.Cleanup(func() {
 		borrownet(t, "down", "--all")
-		for n := range namespaces {
-			kubectl(t, "delete", "namespace", namespaceOf(n), "--wait=false")
+		for _, n := range st.namespaces {
+			kubectl(t, "delete", "namespace", n, "--wait=false")
 		}
 	})
-	for n := range namespaces {
-		role := mustBorrownet(t, "rbac", "-n", namespaceOf(n), "--workloads", "--subject", "user:dev").stdout
+	for _, n := range st.namespaces {
+		role := mustBorrownet(t, "rbac", "-n", n, "--workloads", "--subject", "user:dev").stdout
 		kubectl(t, "apply", "-f", writeFile(t, role))
 	}
-	for n := range namespaces {
-		kubectl(t, "-n", namespaceOf(n), "wait", "--for=condition=Available", "deployments", "--all", "--timeout=120s")
+	for _, n := range st.namespaces {
+		kubectl(t, "-n", n, "wait", "--for=condition=Available", "deployments", "--all", "--timeout=50s")
 	}
 	st.file = filepath.Join(t.TempDir(), "borrownet.yaml")
 	if err := os.WriteFile(st.file, []byte(file.String()), 0o600); err != nil {
@@ -136,9 +126,14 @@ func (s sessionStatus) from(remote string) bool {
 }
 
 // TestStack sets a stack up, has a call go through services of three namespaces, two of
-// them local, deletes a pod under a session, and takes the stack down.
-func TestStack(t *testing.T) {
-	st := makeStack(t)
+// them local, has pods go under sessions, and takes the stack down.
+func TestStack(t *testing.T) { tryStack(t, 3, 1) }
+
+// TestSoakStack is TestStack with twenty sessions over five namespaces.
+func TestSoakStack(t *testing.T) { tryStack(t, 5, 4) }
+
+func tryStack(t *testing.T, namespaces, services int) {
+	st := makeStack(t, "stack", namespaces, services)
 	begun := time.Now()
 	r := mustBorrownet(t, "up", "-f", st.file, "-d")
 	took := time.Since(begun)
@@ -157,7 +152,7 @@ func TestStack(t *testing.T) {
 		}
 		if i%4 == 0 { // one of each namespace
 			other := "http://svc-0.stack-1/"
-			if s.Target.Namespace == namespaceOf(1) {
+			if s.Target.Namespace == st.namespaces[1] {
 				other = "http://svc-0.stack-2/" // who calls himself is masqueraded
 			}
 			if got := sees(t, name, other); !s.from(got.Remote) {
@@ -171,9 +166,28 @@ func TestStack(t *testing.T) {
 		t.Errorf("want %d MiB at most", limit)
 	}
 	t.Run("chain", st.chain)
-	t.Run("pod_goes", st.podGoes)
+	for _, way := range ways {
+		t.Run(way.name, func(t *testing.T) { st.podGoes(t, way) })
+	}
 	mustBorrownet(t, "down", "-f", st.file, "--stop-agent")
 	waitFor(t, "nothing is left on the laptop", 15*time.Second, func() bool { return len(leftovers(t)) == 0 })
+	waitFor(t, "no agent is left in the cluster", 30*time.Second, func() bool { return st.agents(t) == 0 })
+}
+
+// agents counts those that run in the stack's pods.
+func (st *stack) agents(t *testing.T) int {
+	t.Helper()
+	n := 0
+	for _, namespace := range st.namespaces {
+		var list struct {
+			Items []pod `json:"items"`
+		}
+		decode(t, kubectl(t, "-n", namespace, "get", "pods", "-o", "json"), &list)
+		for _, p := range list.Items {
+			n += p.running()
+		}
+	}
+	return n
 }
 
 // residentMiB is what a process has in memory.
@@ -215,7 +229,7 @@ func (st *stack) chain(t *testing.T) {
 		var n int
 		fmt.Sscanf(session, "s%d-0", &n)
 		text := fmt.Sprintf("redirect: {%s}\nsessions:\n  %s: {pod: deploy/svc-0, namespace: %s, publish: [none], command: [python3, %s, %q, %q]}\n",
-			redirect, session, namespaceOf(n), script, listen, next)
+			redirect, session, st.namespaces[n], script, listen, next)
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -256,94 +270,6 @@ func (st *stack) chain(t *testing.T) {
 	for session, url := range map[string]string{"s0-0": "http://svc-0.stack-2/", "s1-0": "http://svc-0.stack-0/"} {
 		if got := sees(t, session, url); !list[session].from(got.Remote) {
 			t.Errorf("session %s was seen as %s, want %v", session, got.Remote, list[session].Target.PodIPs)
-		}
-	}
-}
-
-// waiter is a program with a connection that nobody sends on.
-const waiter = `
-import errno, os, socket
-s = socket.create_connection(("svc-0.stack-2", 80), 10)
-s.settimeout(60)
-print("waiting", flush=True)
-try:
-    s.recv(1)
-    print("end", flush=True)
-except OSError as e:
-    print(errno.errorcode.get(e.errno, str(e)), flush=True)
-for i in range(200):
-    try:
-        socket.create_connection(("svc-0.stack-2", 80), 5).close()
-        print("again", os.environ["POD_NAME"], flush=True)
-        break
-    except OSError:
-        import time
-        time.sleep(0.1)
-`
-
-// podGoes deletes the pod of session s0-0 under a program.
-func (st *stack) podGoes(t *testing.T) {
-	before := statuses(t)["s0-0"]
-	cmd := exec.Command("borrownet", "run", "--session", "s0-0", "--", "python3", "-c", waiter)
-	var told strings.Builder
-	cmd.Stderr = &told
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	words := make(chan string)
-	go func() { // ends with the program
-		defer close(words)
-		buf := make([]byte, 100)
-		for {
-			n, err := out.Read(buf)
-			for word := range strings.Lines(string(buf[:n])) {
-				words <- strings.TrimSpace(word)
-			}
-			if err != nil {
-				return
-			}
-		}
-	}()
-	if got := <-words; got != "waiting" {
-		t.Fatalf("the program says %q: %s", got, told.String())
-	}
-	kubectl(t, "-n", "stack-0", "delete", "pod", before.Target.Pod, "--wait=false")
-	gone := time.Now()
-	if got := <-words; got != "ECONNRESET" {
-		t.Errorf("the old connection ends with %q, want ECONNRESET", got)
-	}
-	reset := time.Since(gone)
-	kubectl(t, "-n", "stack-0", "wait", "--for=condition=Available", "deployment/svc-0", "--timeout=60s")
-	ready := time.Now()
-	if got, want := <-words, "again "+before.Target.Pod; got != want {
-		t.Errorf("the program says %q, want %q: its environment cannot change", got, want)
-	}
-	t.Logf("old connection reset after %v, new ones %v after the successor was available", reset.Round(time.Millisecond), time.Since(ready).Round(time.Millisecond))
-	for range words {
-	}
-	if err := cmd.Wait(); err != nil {
-		t.Errorf("the program: %v", err)
-	}
-	list := statuses(t)
-	s := list["s0-0"]
-	for _, want := range []string{"looks for a pod to go on with", "session s0-0 is pod " + s.Target.Pod + " now, it was " + before.Target.Pod, "POD_NAME changed"} {
-		if !strings.Contains(told.String(), want) {
-			t.Errorf("the program's terminal does not hear %q:\n%s", want, told.String())
-		}
-	}
-	if s.State != "ready" || s.Moved == nil || s.Moved.From != before.Target.Pod || s.Target.Pod == before.Target.Pod {
-		t.Errorf("status %+v", s)
-	}
-	if got := sees(t, "s0-0", "http://svc-0.stack-2/"); !s.from(got.Remote) {
-		t.Errorf("it was seen as %s, want %v", got.Remote, s.Target.PodIPs)
-	}
-	for name, other := range list {
-		if name != "s0-0" && (other.State != "ready" || other.Moved != nil) {
-			t.Errorf("session %s: %+v, want nothing to have happened to it", name, other)
 		}
 	}
 }

@@ -47,7 +47,18 @@ func endOf(pod *corev1.Pod) string {
 		}
 		return text
 	case pod.DeletionTimestamp != nil:
-		return "pod " + pod.Name + " is being deleted"
+		return "pod " + pod.Name + " is being deleted" + disruptionOf(pod)
+	}
+	return ""
+}
+
+// disruptionOf says who has a pod deleted, where that is not its own workload's doing:
+// evictions, drains and nodes that are lost leave a condition.
+func disruptionOf(pod *corev1.Pod) string {
+	for _, c := range pod.Status.Conditions {
+		if c.Type == corev1.DisruptionTarget && c.Status == corev1.ConditionTrue {
+			return fmt.Sprintf(" (%s: %s)", c.Reason, oneLine(c.Message))
+		}
 	}
 	return ""
 }

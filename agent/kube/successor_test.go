@@ -78,6 +78,13 @@ func TestFate(t *testing.T) {
 		{name: "unready", edit: notReady},
 		{name: "replaced", want: "pod api was replaced by another of that name", edit: func(p *corev1.Pod) { p.UID = types.UID("other") }},
 		{name: "deleted", want: "pod api is being deleted", ready: true, edit: func(p *corev1.Pod) { now := metav1.Now(); p.DeletionTimestamp = &now }},
+		{name: "evicted-by-api", want: "pod api is being deleted (EvictionByEvictionAPI: Eviction API: evicting)", ready: true, edit: func(p *corev1.Pod) {
+			now := metav1.Now()
+			p.DeletionTimestamp = &now
+			p.Status.Conditions = append(p.Status.Conditions, corev1.PodCondition{
+				Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, Reason: "EvictionByEvictionAPI", Message: "Eviction API: evicting",
+			})
+		}},
 		{name: "evicted", want: "pod api was evicted: The node was low on resource: memory.", ready: true, edit: func(p *corev1.Pod) {
 			p.Status.Phase, p.Status.Reason, p.Status.Message = corev1.PodFailed, "Evicted", "The node was low on resource: memory."
 		}},

@@ -126,6 +126,8 @@ func (u *ui) identity(st session.Status) {
 		}
 	}
 	switch {
+	case st.Hook == hook.None:
+		u.say("hook %s: no programs are in the session, borrownet forward serves those of this machine", hookText(st))
 	case st.Hook.Relayed():
 		u.say("hook %s: programs keep this machine's sockets, what leaves it is relayed", hookText(st))
 	case st.Hook != hook.Seccomp:

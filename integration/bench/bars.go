@@ -89,6 +89,21 @@ var bars = []bar{
 	{"mirror.live.failed", "requests", "none", func(r Row) bool { return r.Max == 0 }},
 	{"mirror.live.latency.p50", "ms", "", nil},
 	{"mirror.live.latency.p99", "ms", "", nil},
+	// Of many developers with many sessions each; see many.go.
+	{"many.sessions", "sessions", "", nil},
+	{"many.unready", "sessions", "none", none},
+	{"many.up", "s", "", nil}, // of one developer's sessions
+	{"many.down", "s", "", nil},
+	{"many.connections", "per session", "≤ 3", func(r Row) bool { return r.Value <= 3 }},
+	{"many.portforwards", "per session", "≤ 2", func(r Row) bool { return r.Value <= 2 }},
+	{"many.watches", "per session", "none", func(r Row) bool { return r.Value <= 0 }},
+	{"many.requests", "per second, of all", "", nil},
+	{"many.server.before", "MiB", "", nil},
+	{"many.server", "MiB", "", nil},
+	{"many.server.session", "KiB", "", nil},
+	{"many.daemon", "MiB per session", "< 10", below(10)},
+	{"many.helper", "MiB", "", nil},
+	{"many.agent", "MiB", "< 64", below(64)},
 }
 
 // noise has the rows of paired differences, in percent, and how far from nothing their

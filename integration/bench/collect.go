@@ -28,6 +28,8 @@ type options struct {
 	pairs, maxPairs int
 	window          time.Duration
 	kills           int // of carriers
+	developers      int // many
+	sessions        int // of each of them
 }
 
 // groups are what can be measured alone, in the order they are measured.
@@ -43,6 +45,7 @@ var groups = []struct {
 	{"dns", samples.collectNames},
 	{"live", samples.collectLive},
 	{"mirror", samples.collectMirror},
+	{"many", samples.collectMany},
 }
 
 func groupNames() string {
@@ -271,15 +274,20 @@ func daemonRSS() (float64, error) {
 	if err != nil {
 		return 0, err
 	}
-	status, err := os.ReadFile(filepath.Join(daemon, "status"))
+	return memoryOf(daemon, "VmRSS")
+}
+
+// memoryOf reads a line of a process's status, in MiB, from its directory in /proc.
+func memoryOf(dir, line string) (float64, error) {
+	status, err := os.ReadFile(filepath.Join(dir, "status"))
 	if err != nil {
 		return 0, err
 	}
 	for l := range strings.Lines(string(status)) {
 		var kib float64
-		if _, err := fmt.Sscanf(l, "VmRSS: %f kB", &kib); err == nil {
+		if _, err := fmt.Sscanf(l, line+": %f kB", &kib); err == nil {
 			return kib / 1024, nil
 		}
 	}
-	return 0, fmt.Errorf("no VmRSS in %s/status", daemon)
+	return 0, fmt.Errorf("no %s in %s/status", line, dir)
 }

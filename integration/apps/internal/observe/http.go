@@ -45,12 +45,14 @@ type Digest struct {
 }
 
 // Handler answers POST /sha256 with the Digest of the body, GET /bytes?n=&seed=
-// with n bytes of package stream, /ws as WebSocket, and everything else with what it saw.
+// with n bytes of package stream, /ws as WebSocket, GET /via/HOST/HOST… with what a chain of
+// these apps comes to, and everything else with what it saw.
 func Handler(app string) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /sha256", digest)
 	mux.HandleFunc("GET /bytes", bytes)
 	mux.HandleFunc("/ws", func(w http.ResponseWriter, r *http.Request) { converse(w, r, see(app, r)) })
+	mux.HandleFunc("GET /via/{hosts...}", func(w http.ResponseWriter, r *http.Request) { via(w, r, see(app, r)) })
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { answer(w, see(app, r)) })
 	return mux
 }

@@ -61,6 +61,44 @@ func TestDigestOfBytes(t *testing.T) {
 	}
 }
 
+// TestVia calls a chain of two apps, the second of which ends it, and one that is broken.
+func TestVia(t *testing.T) {
+	first, second := httptest.NewServer(observe.Handler("cart")), httptest.NewServer(observe.Handler("bank"))
+	defer first.Close()
+	defer second.Close()
+	get := func(path string) (int, string) {
+		res, err := first.Client().Get(first.URL + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		text, err := io.ReadAll(res.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return res.StatusCode, string(text)
+	}
+	next := second.Listener.Addr().String()
+	var hop struct {
+		App  string
+		Next *struct {
+			App, Path string
+			Next      any
+		}
+	}
+	code, text := get("/via/" + next)
+	if err := json.Unmarshal([]byte(text), &hop); err != nil || code != http.StatusOK {
+		t.Fatalf("status %d, %v: %s", code, err, text)
+	}
+	if hop.App != "cart" || hop.Next == nil || hop.Next.App != "bank" || hop.Next.Path != "/via/" || hop.Next.Next != nil {
+		t.Errorf("got %s", text)
+	}
+	second.Close()
+	if code, text := get("/via/" + next); code != http.StatusBadGateway || !strings.Contains(text, next) {
+		t.Errorf("a chain that is broken: status %d, %s", code, text)
+	}
+}
+
 func TestBytesRefuses(t *testing.T) {
 	srv := httptest.NewServer(observe.Handler("api"))
 	defer srv.Close()
