@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # usage: [VERSION=v1.2.3] [ARCHES="amd64 arm64"] hack/release.sh [OUT]
 #
-# Builds what a release has, for Linux, into OUT (default bin/release): archives and Debian packages of the
+# Builds what a release has into OUT (default bin/release): archives and, for Linux, Debian packages of the
 # client with its manual pages, completions and AppArmor profile, the agent's images, a software bill of
 # materials for each program, manifests for krew and Homebrew, and SHA256SUMS of it all. The same commit and
-# version give the same bytes, in whatever directory: hack/release-check.sh tries that.
+# version give the same bytes, in whatever directory: hack/release-check.sh tries that. The clients for macOS
+# (darwin) are compiled; nobody has tried them.
 #
 # Needs Go, dpkg-deb, and a C compiler for each architecture for the preload library (CC_arm64, default
 # aarch64-linux-gnu-gcc); without one that architecture's client lacks the rungs that need it, and this says so.
@@ -34,8 +35,8 @@ cp -p hook/lib/* "$work/lib/" 2>/dev/null || true
 restore() { rm -f hook/lib/*; cp -p "$work"/lib/* hook/lib/ 2>/dev/null || true; rm -rf "$work"; }
 trap restore EXIT
 
-build() { # build ARCH PROGRAM OUTPUT
-  GOOS=linux GOARCH=$1 "$GO" build -buildvcs=false -trimpath -ldflags "-s -w -X main.version=$version" -o "$3" "./cmd/$2"
+build() { # build OS ARCH PROGRAM OUTPUT
+  GOOS=$1 GOARCH=$2 "$GO" build -buildvcs=false -trimpath -ldflags "-s -w -X main.version=$version" -o "$4" "./cmd/$3"
 }
 
 # preload ARCH: the library that the client of that architecture embeds.
@@ -60,7 +61,7 @@ archive() {
 docs() {
   local bn=$work/host/borrownet shell
   mkdir -p "$1/man" "$1/completions" "$work/host"
-  [ -x "$bn" ] || build "$("$GO" env GOHOSTARCH)" borrownet "$bn"
+  [ -x "$bn" ] || build linux "$("$GO" env GOHOSTARCH)" borrownet "$bn"
   "$bn" __tree | CGO_ENABLED=0 "$GO" run ./hack/mkman -version "$version" -date "$(date -u -d "@$epoch" +%F)" -o "$1/man"
   gzip -9n "$1"/man/*.1
   for shell in bash zsh fish; do "$bn" completion "$shell" >"$1/completions/borrownet.$shell"; done
@@ -92,19 +93,27 @@ package() {
 }
 
 docs "$work/docs"
-for arch in "${arches[@]}"; do mkdir -p "$work/agents"; build "$arch" borrownet-agent "$work/agents/borrownet-agent-linux-$arch"; done
-for arch in "${arches[@]}"; do
-  tree=$work/tree-$arch
+for arch in "${arches[@]}"; do mkdir -p "$work/agents"; build linux "$arch" borrownet-agent "$work/agents/borrownet-agent-linux-$arch"; done
+
+# client OS ARCH: its archive and bill of materials, of what is in $work/tree-OS-ARCH then.
+client() {
+  local tree=$work/tree-$1-$2 name=borrownet_${version}_$1_$2
   mkdir -p "$tree/bin"
-  preload "$arch"
-  build "$arch" borrownet "$tree/bin/borrownet"
+  build "$1" "$2" borrownet "$tree/bin/borrownet"
   cp "$work"/agents/* "$tree/bin/"
   cp -r "$work/docs/man" "$work/docs/completions" "$tree/"
   cp LICENSE README.md "$tree/"
-  archive "$tree" "$out/borrownet_${version}_linux_$arch.tar.gz"
-  package "$arch" "$tree"
-  sbom "$tree/bin/borrownet" "$out/borrownet_${version}_linux_$arch.cdx.json"
-  sbom "$tree/bin/borrownet-agent-linux-$arch" "$out/borrownet-agent_${version}_linux_$arch.cdx.json"
+  archive "$tree" "$out/$name.tar.gz"
+  sbom "$tree/bin/borrownet" "$out/$name.cdx.json"
+}
+
+rm -f hook/lib/* # the preload library is for Linux
+for arch in "${arches[@]}"; do client darwin "$arch"; done
+for arch in "${arches[@]}"; do
+  preload "$arch"
+  client linux "$arch"
+  package "$arch" "$work/tree-linux-$arch"
+  sbom "$work/agents/borrownet-agent-linux-$arch" "$out/borrownet-agent_${version}_linux_$arch.cdx.json"
   "$GO" run ./hack/mkimage -ref "borrownet-agent:$number" -arch "$arch" -user 65532:65532 -o "$out/borrownet-agent_${version}_linux_$arch.oci.tar" \
     -file "$work/agents/borrownet-agent-linux-$arch:/borrownet-agent:0755" -entrypoint /borrownet-agent >"$out/borrownet-agent_${version}_linux_$arch.ref"
 done
@@ -112,17 +121,23 @@ done
 sum() { sha256sum "$out/$1" | cut -d' ' -f1; }
 {
   cat hack/krew.yaml.in
-  for arch in "${arches[@]}"; do
-    file=borrownet_${version}_linux_$arch.tar.gz
-    printf '  - selector:\n      matchLabels: {os: linux, arch: %s}\n    uri: %s\n    sha256: %s\n    bin: bin/borrownet\n' "$arch" "$url/$file" "$(sum "$file")"
+  for os in linux darwin; do
+    for arch in "${arches[@]}"; do
+      file=borrownet_${version}_${os}_$arch.tar.gz
+      printf '  - selector:\n      matchLabels: {os: %s, arch: %s}\n    uri: %s\n    sha256: %s\n    bin: bin/borrownet\n' "$os" "$arch" "$url/$file" "$(sum "$file")"
+    done
   done
 } | sed "s/@VERSION@/$version/" >"$out/borrownet.krew.yaml"
 {
   cat hack/brew.rb.in
-  for arch in "${arches[@]}"; do
-    file=borrownet_${version}_linux_$arch.tar.gz
-    on=$([ "$arch" = arm64 ] && echo on_arm || echo on_intel)
-    printf '    %s do\n      url "%s"\n      sha256 "%s"\n    end\n' "$on" "$url/$file" "$(sum "$file")"
+  for os in linux darwin; do
+    printf '\n  on_%s do\n' "${os/darwin/macos}"
+    for arch in "${arches[@]}"; do
+      file=borrownet_${version}_${os}_$arch.tar.gz
+      on=$([ "$arch" = arm64 ] && echo on_arm || echo on_intel)
+      printf '    %s do\n      url "%s"\n      sha256 "%s"\n    end\n' "$on" "$url/$file" "$(sum "$file")"
+    done
+    echo '  end'
   done
   cat hack/brew-end.rb.in
 } | sed "s/@VERSION@/$number/" >"$out/borrownet.rb"

@@ -3,6 +3,7 @@ package hook
 import (
 	"errors"
 	"fmt"
+	"runtime"
 
 	"github.com/borrownet/borrownet/hook/netns"
 	"github.com/borrownet/borrownet/hook/supervisor"
@@ -21,6 +22,9 @@ var ladder = []Rung{Seccomp, Preload, Relay, PreloadRelay}
 
 // Allows reports why the machine does not allow a rung, nil if it does.
 func (m Machine) Allows(r Rung) error {
+	if r == None {
+		return nil
+	}
 	var errs []error
 	if !r.Relayed() {
 		errs = append(errs, m.Namespace)
@@ -40,6 +44,9 @@ func (m Machine) Best() (r Rung, note string, err error) {
 		if m.Allows(r) == nil {
 			return r, m.note(r), nil
 		}
+	}
+	if runtime.GOOS != "linux" {
+		return None, Reason(m.Namespace), nil // programs are wrapped on Linux only
 	}
 	return "", "", &NoRungError{m}
 }

@@ -20,14 +20,14 @@ func TestLadder(t *testing.T) {
 		note    string
 		allowed string
 	}{
-		{"all", Machine{}, Seccomp, "", "seccomp netns preload preload-relay relay"},
-		{"no-listener", Machine{Listener: noListener}, Preload, "another listener", "netns preload preload-relay"},
-		{"no-namespace", Machine{Namespace: noNamespace}, Relay, "no namespaces", "preload-relay relay"},
-		{"neither", Machine{Namespace: noNamespace, Listener: noListener}, PreloadRelay, "no namespaces; another listener", "preload-relay"},
-		{"not-built", Machine{Library: ErrNotBuilt}, Seccomp, "", "seccomp relay"},
-		{"not-built-no-namespace", Machine{Namespace: noNamespace, Library: ErrNotBuilt}, Relay, "no namespaces", "relay"},
-		{"nothing", Machine{Namespace: noNamespace, Listener: noListener, Library: ErrNotBuilt}, "", "", ""},
-		{"only-a-namespace", Machine{Listener: noListener, Library: ErrNotBuilt}, "", "", ""},
+		{"all", Machine{}, Seccomp, "", "seccomp netns preload preload-relay relay none"},
+		{"no-listener", Machine{Listener: noListener}, Preload, "another listener", "netns preload preload-relay none"},
+		{"no-namespace", Machine{Namespace: noNamespace}, Relay, "no namespaces", "preload-relay relay none"},
+		{"neither", Machine{Namespace: noNamespace, Listener: noListener}, PreloadRelay, "no namespaces; another listener", "preload-relay none"},
+		{"not-built", Machine{Library: ErrNotBuilt}, Seccomp, "", "seccomp relay none"},
+		{"not-built-no-namespace", Machine{Namespace: noNamespace, Library: ErrNotBuilt}, Relay, "no namespaces", "relay none"},
+		{"nothing", Machine{Namespace: noNamespace, Listener: noListener, Library: ErrNotBuilt}, "", "", "none"},
+		{"only-a-namespace", Machine{Listener: noListener, Library: ErrNotBuilt}, "", "", "none"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -43,7 +43,7 @@ const (
 type layer struct {
 	ours  []string // packages of the module; "x/..." is x and all below
 	third []string
-	linux []string // third-party modules for *_linux.go only
+	linux []string // third-party modules for *_linux.go and *_darwin.go only
 	tests []string // more packages of the module, for tests only
 	why   string   // said when the rule is broken
 }
@@ -84,23 +84,25 @@ var layers = map[string]layer{
 	"dnsproxy/zone":         {third: []string{miekgDNS}, why: "a nameserver for made-up worlds"},
 	"hook":                  {ours: []string{"netstack/flow", "hook/netns", "hook/supervisor"}, linux: []string{xsys}, why: "never meets DNS or Kubernetes"},
 	"hook/farend":           {linux: []string{xsys}, why: "acts on sockets; decides nothing"},
-	"hook/switchboard":      {ours: []string{"netstack/flow"}, linux: []string{xsys}, why: "the contract between run and daemon"},
+	"hook/switchboard":      {ours: []string{"netstack/flow"}, why: "the contract between run and daemon"},
 	"hook/view":             {linux: []string{xsys}, why: "runs in the command's first process"},
 	"hook/supervisor":       {ours: []string{"hook/farend", "hook/switchboard", "hook/view", "netstack/flow"}, linux: []string{xsys}, tests: []string{"hook/netns"}, why: "small: when it dies, sockets fail"},
 	"hook/broker":           {ours: []string{"hook", "hook/farend", "hook/switchboard"}, linux: []string{xsys}, why: "the contract between library and daemon"},
 	"hook/hooktest":         {ours: []string{"hook/..."}, linux: []string{xsys}, why: "a test kit"},
 	"hook/netns":            {ours: []string{"netstack/flow"}, linux: []string{xsys, netlink}, why: "the helper holds capabilities"},
 	"agent/wire":            {why: "the contract between client and agent"},
+	"agent/stdio":           {why: "the contract between client and agent, below the link"},
+	"agent/stdio/stdiotest": {why: "a test kit"},
 	"agent/capture":         {ours: []string{"netstack/flow"}, third: []string{xnet + "/bpf"}, linux: []string{xsys, netlink}, why: "reads other people's traffic: small, and apart"},
 	"agent/image":           {why: "builds images without an engine"},
 	"agent": {
-		ours:  []string{"agent/capture", "agent/wire", "netstack", "netstack/wg", "netstack/link", "netstack/relay", "netstack/fairqueue", "netstack/flow"},
+		ours:  []string{"agent/capture", "agent/stdio", "agent/wire", "netstack", "netstack/wg", "netstack/link", "netstack/relay", "netstack/fairqueue", "netstack/flow"},
 		linux: []string{xsys},
 		why:   "runs in other people's pods: nothing it does not need",
 	},
 	"agent/agenttest": {ours: []string{"agent", "agent/wire", "netstack/..."}, why: "a test kit"},
 	"agent/kube": {
-		ours: []string{"agent/wire"}, third: []string{kubernetes, websocket, spdystream, yaml, xnet},
+		ours: []string{"agent/wire", "agent/stdio"}, third: []string{kubernetes, websocket, spdystream, yaml, xnet},
 		why: "the only importer of k8s.io",
 	},
 	"cmd/internal/...": {
@@ -224,10 +226,10 @@ func refuse(f goFile, l layer, path string) string {
 	case inModule(path, l.third), f.test && inModule(path, testThird):
 		return ""
 	case inModule(path, l.linux):
-		if strings.HasSuffix(f.name, "_linux.go") || f.test {
+		if strings.HasSuffix(f.name, "_linux.go") || strings.HasSuffix(f.name, "_darwin.go") || f.test {
 			return ""
 		}
-		return "in *_linux.go only"
+		return "in *_linux.go and *_darwin.go only"
 	}
 	return "not one of its libraries"
 }

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -10,6 +12,7 @@ import (
 
 	"github.com/borrownet/borrownet/agent/kube"
 	"github.com/borrownet/borrownet/cmd/internal/demo"
+	"github.com/borrownet/borrownet/cmd/internal/settings"
 	"github.com/borrownet/borrownet/hook"
 )
 
@@ -49,6 +52,55 @@ func (a *app) sessionNames(_ *cobra.Command, args []string, _ string) ([]string,
 		names = append(names, st.Session+"\t"+st.Target.Namespace+"/"+st.Target.Pod)
 	}
 	return nameList(names, err)
+}
+
+// stackServices are those of the stack at path that keep says yes to and no word names
+// yet, each with where it is borrowed.
+func stackServices(path string, named []string, keep func(settings.Service) bool) []string {
+	file, err := settings.Read(path)
+	if err != nil {
+		return nil // up and run say what is wrong with it
+	}
+	var names []string
+	for _, name := range slices.Sorted(maps.Keys(file.Sessions)) {
+		svc := file.Sessions[name]
+		if !slices.Contains(named, name) && keep(svc) {
+			names = append(names, name+"\t"+strings.Join(svc.Command.Line(), " "))
+		}
+	}
+	return names
+}
+
+func anyService(settings.Service) bool { return true }
+
+// completeRun completes the command that run runs, which may be a service of the stack,
+// with its own words, and files.
+func completeRun(path *string, target *targetFlags) cobra.CompletionFunc {
+	return func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+		if len(args) > 0 || target.session != "" || target.pod != "" {
+			return nil, cobra.ShellCompDirectiveDefault
+		}
+		names := stackServices(cmp.Or(*path, settings.Name), nil, func(s settings.Service) bool { return len(s.Command) > 0 })
+		if *path != "" {
+			return nameList(names, nil)
+		}
+		return names, cobra.ShellCompDirectiveDefault
+	}
+}
+
+// completeStack completes services where a file is named, else what other says.
+func completeStack(path *string, other cobra.CompletionFunc) cobra.CompletionFunc {
+	return func(cmd *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective) {
+		if *path == "" {
+			return other(cmd, args, word)
+		}
+		return nameList(stackServices(*path, args, anyService), nil)
+	}
+}
+
+// nothing completes to nothing.
+func nothing(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	return nameList(nil, nil)
 }
 
 // look asks the cluster that the flags given so far select.

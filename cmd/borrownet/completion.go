@@ -7,7 +7,7 @@ import (
 )
 
 const completionLong = `Print a script that lets your shell complete commands and flags, and the names of what
-there is: contexts, namespaces, workloads, pods, sessions.
+there is: contexts, namespaces, workloads, pods, sessions, services of borrownet.yaml.
 
   bash:  source <(borrownet completion bash)          in ~/.bashrc
   zsh:   source <(borrownet completion zsh)           in ~/.zshrc

@@ -28,6 +28,9 @@ func (a *app) demo() *cobra.Command {
 			if !target.rungKnown() {
 				return target.rungMistake(cmd.CommandPath())
 			}
+			if target.hook == string(hook.None) {
+				return usage("--hook none: the demo runs programs", cmd.CommandPath()+" --hook auto")
+			}
 			var up []string
 			if cmd.Flags().Changed("hook") {
 				up = []string{"--hook", target.hook}

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -64,6 +65,10 @@ func unloadImages(socket string) {
 
 // loadImage gives the engine the image that containers of this very program need.
 func loadImage(ctx context.Context, e *engine.Client) (string, error) {
+	if runtime.GOOS != "linux" {
+		return "", &fault.Error{Code: fault.Engine, ID: "BN2201", Op: "share a session with containers of", Object: "the engine at " + e.Socket(),
+			Reason: "they are in a virtual machine, and this is " + runtime.GOOS, Hint: "run borrownet in that machine; or borrownet forward, and host.docker.internal in the containers"}
+	}
 	exe, err := filepath.EvalSymlinks(selfPath())
 	if err != nil {
 		return "", &fault.Error{Code: fault.Laptop, Op: "find this program", Reason: err.Error(), Err: err}

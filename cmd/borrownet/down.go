@@ -19,7 +19,7 @@ func (a *app) down() *cobra.Command {
 		name, file     string
 	)
 	cmd := &cobra.Command{
-		Use: "down [NAME | --all | -f FILE [SERVICE...]]", Short: "end a session, or a stack", Long: downLong, Args: cobra.ArbitraryArgs, ValidArgsFunction: a.sessionNames,
+		Use: "down [NAME | --all | -f FILE [SERVICE...]]", Short: "end a session, or a stack", Long: downLong, Args: cobra.ArbitraryArgs, ValidArgsFunction: completeStack(&file, a.sessionNames),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if file != "" {
 				if all || name != "" {

@@ -115,6 +115,9 @@ func (a *app) envPlace(e envCommand) (session.Place, error) {
 
 // shellEnv returns the environment of a shell whose programs are of the session.
 func (a *app) shellEnv(place session.Place) ([]string, error) {
+	if err := takesPrograms(place.Session, place.Hook); err != nil {
+		return nil, err
+	}
 	files, err := installLibrary()
 	if err != nil {
 		return nil, err

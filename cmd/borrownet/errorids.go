@@ -65,6 +65,8 @@ var errorTable = []errorText{
 	{"BN2102", "the rung that was asked for does not work here", []string{"--hook auto takes what does", "borrownet doctor --offline"}},
 	{"BN2103", "the session's network namespace cannot be made", []string{"borrownet doctor --offline", "on Ubuntu: the AppArmor profile that doctor prints"}},
 	{"BN2104", "the command cannot be brought into the session", []string{"--hook auto chooses another rung for programs that one cannot take"}},
+	{"BN2105", "the session takes no programs", []string{"borrownet forward PORT:HOST:PORT, or --socks5 PORT, for programs as they are", "on Linux: borrownet down, then up without --hook none", "elsewhere: a Linux virtual machine, in which programs can be wrapped"}},
+	{"BN2106", "what was asked for is possible on Linux only", []string{"a Linux virtual machine", "borrownet forward works elsewhere too"}},
 
 	{"BN2201", "the container engine is not on this machine, or its containers are in a virtual machine", []string{
 		"a session's network can be shared on the machine that it is on alone", "docker context show; DOCKER_HOST"}},

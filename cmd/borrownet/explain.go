@@ -89,6 +89,7 @@ var rungTexts = map[hook.Rung]string{
 	hook.Preload:      "a library in programs fetches sockets of a network namespace of the session; what it cannot be in runs inside that",
 	hook.Relay:        "programs keep this machine's sockets, what leaves it is relayed",
 	hook.PreloadRelay: "programs keep this machine's sockets, a library in them has what leaves it relayed; what it cannot be in is refused",
+	hook.None:         "no programs are in the session; borrownet forward serves those that use a port or a proxy of this machine",
 }
 
 // hookReason names the rung, and why programs are on it.

@@ -153,11 +153,28 @@ func rungNames() string {
 // checkRung refuses a session that does not have what the rung asked for needs.
 func (t *targetFlags) checkRung(place session.Place) error {
 	want := hook.Rung(t.hook)
+	if err := takesPrograms(place.Session, place.Hook); err != nil {
+		return err
+	}
 	if want == hook.Auto || want.Relayed() == place.Hook.Relayed() {
 		return nil
 	}
 	return usage(fmt.Sprintf("session %s has hook %s, not %s", place.Session, place.Hook, want),
 		"borrownet down "+place.Session+", then borrownet up with --hook "+t.hook)
+}
+
+// takesPrograms refuses a session that is for forwards and proxies alone.
+func takesPrograms(name string, rung hook.Rung) error {
+	if rung != hook.None {
+		return nil
+	}
+	return &fault.Error{Code: fault.Hook, ID: "BN2105", Op: "run programs in session", Object: name, Reason: "it has hook none: it is for forwards and proxies",
+		Hint: forwardInstead(name)}
+}
+
+// forwardInstead is what there is to do with a session that takes no programs.
+func forwardInstead(name string) string {
+	return "borrownet forward --session " + name + " 8080:SERVICE:80, or borrownet forward --session " + name + " --socks5 1080"
 }
 
 // agent finds the image's name, and the programs that may be sent into the target's

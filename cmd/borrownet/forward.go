@@ -29,7 +29,7 @@ func (a *app) forward() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "forward [--session NAME | --pod TARGET] [[ADDRESS:]PORT:HOST:PORT...] [--socks5 PORT] [--http-proxy PORT]",
 		Short: "let browsers and other programs that cannot be wrapped use a session", Long: forwardLong, Example: forwardExample,
-		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) { return nameList(nil, nil) },
+		ValidArgsFunction: nothing,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cfg, err := serve.config(args, cmd.CommandPath())
 			if err != nil {

@@ -57,6 +57,7 @@ func (a *app) run() *cobra.Command {
 		return a.ours(usage(err.Error(), cmd.CommandPath()+" --help"))
 	})
 	a.completeSessions(cmd)
+	cmd.ValidArgsFunction = completeRun(&file, &target)
 	return cmd
 }
 

@@ -48,6 +48,9 @@ func (a *app) openShell(name string, env envFlags, command string) error {
 		return err
 	}
 	place, err := a.place(client, picked)
+	if err == nil {
+		err = takesPrograms(place.Session, place.Hook)
+	}
 	if err != nil {
 		return err
 	}

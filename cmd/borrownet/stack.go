@@ -23,6 +23,9 @@ const maxRaising = 10
 // stackFile adds the flag that names the file of a stack.
 func stackFile(cmd *cobra.Command, path *string, usage string) {
 	cmd.Flags().StringVarP(path, "file", "f", "", "`FILE` "+usage)
+	if err := cmd.MarkFlagFilename("file", "yaml", "yml"); err != nil {
+		panic(err) // the flag exists: unreachable
+	}
 }
 
 // services returns the names of the stack's services that a command is about: all, or
@@ -114,6 +117,24 @@ func (a *app) upStack(path string, only []string, flags targetFlags, detach bool
 			return err
 		}
 	}
+	return a.setUp(several{
+		names: names, reqs: reqs, detach: detach,
+		later: "borrownet run SERVICE, or borrownet run --session " + names[0] + " -- COMMAND, and at the end: borrownet down -f " + path,
+		now:   "borrownet run SERVICE; SIGINT or SIGTERM ends the stack",
+	})
+}
+
+// several are sessions that are set up together.
+type several struct {
+	names  []string
+	reqs   []session.Request
+	detach bool
+	// What there is to do next: for who leaves them, and for who stays with them.
+	later, now string
+}
+
+// setUp sets sessions up, all at once, and stays with them unless they are left.
+func (a *app) setUp(s several) error {
 	client, dir, err := a.client()
 	if err != nil {
 		return err
@@ -121,21 +142,21 @@ func (a *app) upStack(path string, only []string, flags targetFlags, detach bool
 	defer dir.Remove()
 	ctx, stop := interruptible()
 	defer stop()
-	list := a.raiseAll(ctx, client, names, reqs, detach)
+	list := a.raiseAll(ctx, client, s.names, s.reqs, s.detach)
 	failed := a.failures(list)
 	switch {
-	case ctx.Err() != nil && !detach:
+	case ctx.Err() != nil && !s.detach:
 		return errors.Join(fault.From(context.Canceled), a.dropAll(client, list))
-	case failed != nil && detach:
+	case failed != nil && s.detach:
 		return failed
 	case failed != nil:
 		return errors.Join(failed, a.dropAll(client, list))
 	}
-	if detach {
-		a.ui.say("next: borrownet run SERVICE, or borrownet run --session %s -- COMMAND, and at the end: borrownet down -f %s", names[0], path)
+	if s.detach {
+		a.ui.say("next: %s", s.later)
 		return nil
 	}
-	a.ui.say("next: borrownet run SERVICE; SIGINT or SIGTERM ends the stack")
+	a.ui.say("next: %s", s.now)
 	return a.attendAll(ctx, client, list)
 }
 

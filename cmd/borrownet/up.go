@@ -24,19 +24,26 @@ func (a *app) up() *cobra.Command {
 		docker         dockerFlag
 		env            envFlags
 		detach, dryRun bool
+		replicas       bool
 		file           string
 	)
 	cmd := &cobra.Command{
 		Use: "up --pod TARGET | up -f FILE [SERVICE...]", Short: "borrow a pod, or a stack of them", Long: upLong, Example: upExample, Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if file != "" {
-				if target.pod != "" || target.session != "" || target.container != "" || dryRun || env.any() {
+				if target.pod != "" || target.session != "" || target.container != "" || dryRun || replicas || env.any() {
 					return usage("--file: what the file says of its sessions is not said on the command line", cmd.CommandPath()+" -f "+file)
 				}
 				return a.upStack(file, args, target, detach, cmd.CommandPath())
 			}
 			if err := noArgs(cmd, args); err != nil {
 				return err
+			}
+			if replicas {
+				if dryRun || docker.name != "" || env.any() {
+					return usage("--all-replicas goes without --dry-run, --docker and flags about the environment", cmd.CommandPath()+" --pod deploy/api --mirror 8080:3000 --all-replicas")
+				}
+				return a.upReplicas(target, detach, cmd.CommandPath())
 			}
 			req, err := target.request(cmd.CommandPath())
 			if err != nil {
@@ -69,7 +76,9 @@ func (a *app) up() *cobra.Command {
 	env.add(cmd)
 	stackFile(cmd, &file, "that describes sessions: all are set up, or those named")
 	cmd.Flags().BoolVarP(&detach, "detach", "d", false, "return when the session is ready")
+	cmd.Flags().BoolVar(&replicas, "all-replicas", false, "mirror every ready pod of the workload, with a session for each")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "print what would change, and which rights are missing; change nothing")
+	cmd.ValidArgsFunction = completeStack(&file, nothing)
 	return cmd
 }
 
@@ -114,15 +123,19 @@ func (a *app) borrow(req session.Request, detach bool, shell program) error {
 			return errors.Join(err, a.takeDown(client, name))
 		}
 	}
+	next, programs := "borrownet run --session "+name+" -- COMMAND", hold.Status.Hook != hook.None
+	if !programs {
+		next = forwardInstead(name)
+	}
 	if detach {
-		a.ui.say("next: borrownet run --session %s -- COMMAND, and at the end: borrownet down %s", name, name)
+		a.ui.say("next: %s, and at the end: borrownet down %s", next, name)
 		return nil
 	}
-	if interactive() {
+	if programs && interactive() {
 		stop() // from now on signals are the shell's
 		return a.subshell(client, dir.String(), hold, shell)
 	}
-	a.ui.say("next: borrownet run --session %s -- COMMAND; SIGINT or SIGTERM ends the session", name)
+	a.ui.say("next: %s; SIGINT or SIGTERM ends the session", next)
 	return a.attend(ctx, client, hold)
 }
 

@@ -70,14 +70,21 @@ func tiers() []*tier {
 			steps: fastSteps,
 		},
 		{
-			name: "race", about: "the packet path and the commands under the race detector",
+			name: "race", about: "the packet path and the commands under the race detector; the client compiled for macOS",
 			warm: 8, cold: 11, prove: "make test-race",
 			probe: probeRace,
 			steps: func(context.Context) ([]step, error) {
-				return []step{{
-					name: "go test -race", kind: goTest, env: []string{"CGO_ENABLED=1"},
-					argv: []string{goCmd(), "test", "-json", "-race", "-timeout", testTimeout, "./netstack/...", "./agent/...", "./dnsproxy/...", "./hook/...", "./cmd/..."},
-				}}, nil
+				return []step{
+					// Not of the fast tier: the first time it compiles everything anew.
+					{
+						name: "the client for macOS", kind: check, env: []string{"CGO_ENABLED=0", "GOOS=darwin", "GOARCH=arm64"},
+						argv: []string{goCmd(), "build", "-o", os.DevNull, "./cmd/borrownet"},
+					},
+					{
+						name: "go test -race", kind: goTest, env: []string{"CGO_ENABLED=1"},
+						argv: []string{goCmd(), "test", "-json", "-race", "-timeout", testTimeout, "./netstack/...", "./agent/...", "./dnsproxy/...", "./hook/...", "./cmd/..."},
+					},
+				}, nil
 			},
 		},
 		{

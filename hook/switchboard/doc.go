@@ -8,6 +8,4 @@
 // the far end of the program's socket, to which the server carries the flow. No
 // port listens for that, so there is nothing that others on the laptop could
 // connect to. A client that hangs up before cancels the dial.
-//
-// The package is for Linux.
 package switchboard

@@ -21,7 +21,7 @@ var (
 	poor    = ansi.NewStyle().ForegroundColor(ansi.Yellow)
 	bad     = ansi.NewStyle().ForegroundColor(ansi.Red).Bold()
 	picked  = ansi.NewStyle().Reverse(true)
-	ofState = map[session.State]ansi.Style{session.Ready: good, session.Connecting: poor, session.Reconnecting: poor, session.Lost: bad}
+	ofState = map[session.State]ansi.Style{session.Ready: good, session.Connecting: poor, session.Reconnecting: poor, session.Reattaching: poor, session.Lost: bad}
 )
 
 // View implements tea.Model.

@@ -29,6 +29,8 @@ type Machine struct {
 	Daemon bool
 	// Engines are the sockets of container engines that answer.
 	Engines []string
+	// Foreign names a system that is not Linux: of the above only the directory counts.
+	Foreign string
 }
 
 // Oldest and better kernels.
@@ -39,6 +41,10 @@ const (
 
 // Check looks at the machine.
 func (m *Machine) Check() []Check {
+	if m.Foreign != "" {
+		found := warn("system", m.Foreign+": programs cannot be wrapped, borrownet forward and its proxies serve them; nobody has tried it", "a Linux virtual machine, for programs and containers that are the pod")
+		return append([]Check{found, m.runtimeDir()}, m.leftovers()...)
+	}
 	checks := []Check{m.kernel(), m.seccomp(), m.namespaces(), m.tun(), m.hook()}
 	checks = append(checks, m.yama()...)
 	checks = append(checks, m.container())

@@ -57,6 +57,7 @@ func TestMachine(t *testing.T) {
 		{"neither-relays", func(m *Machine) { m.Listener, m.Namespace = nested, apparmor }, "hook", Warn, "preload-relay: ", "see namespaces", 0},
 		{"no-listener-no-library", func(m *Machine) { m.Listener, m.Library = nested, hook.ErrNotBuilt }, "hook", Fail, "no way", "make build", fault.Hook},
 		{"veth", func(m *Machine) { m.TUN, m.Device = errors.New("permission denied"), "veth" }, "tun", OK, "a veth pair stands in", "", 0},
+		{"not-linux", func(m *Machine) { m.Foreign = "darwin" }, "system", Warn, "darwin: programs cannot be wrapped", "virtual machine", 0},
 		{"yama", func(m *Machine) {
 			m.Root = fstest.MapFS{"proc/sys/kernel/yama/ptrace_scope": setting("2\n")}
 		}, "yama", Warn, "ptrace_scope 2", "kernel.yama.ptrace_scope=1", 0},

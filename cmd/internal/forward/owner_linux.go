@@ -10,9 +10,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// errNobody says that a socket has no owner any more.
-var errNobody = errors.New("it is gone already")
-
 // Sizes and places of struct inet_diag_req_v2 and inet_diag_msg, linux/inet_diag.h.
 const (
 	diagRequestLen = 56

@@ -31,7 +31,7 @@ const (
 const LibraryPrefix = "lib-"
 
 // maxSocketPath is the room for a path in sockaddr_un, unix(7), less its NUL.
-const maxSocketPath = 107
+const maxSocketPath = len(syscall.RawSockaddrUnix{}.Path) - 1
 
 // longestName bounds the names of sockets in the directory.
 const longestName = len("session-0123456789abcdef.sock")

@@ -388,8 +388,10 @@ func (s *Session) openHook(ctx context.Context, o *Opener) error {
 	if s.hook, s.note, err = Choose(machine, want); err != nil {
 		return err
 	}
-	if err := s.serveBroker(o); err != nil {
-		return err
+	if s.hook != hook.None {
+		if err := s.serveBroker(o); err != nil {
+			return err
+		}
 	}
 	if !s.hook.Relayed() {
 		return nil

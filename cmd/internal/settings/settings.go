@@ -74,10 +74,21 @@ type Service struct {
 // Command is what `run SERVICE` runs.
 type Command []string
 
+// Line is the command as the file has it: the words, or the line that is the shell's.
+func (c Command) Line() []string {
+	if len(c) == 3 && c[0] == shell[0] && c[1] == shell[1] {
+		return c[2:]
+	}
+	return c
+}
+
+// shell runs a line.
+var shell = [...]string{"/bin/sh", "-c"}
+
 // UnmarshalYAML takes a list of words, or a line for the shell.
 func (c *Command) UnmarshalYAML(n *yaml.Node) error {
 	if n.Kind == yaml.ScalarNode {
-		*c = Command{"/bin/sh", "-c", n.Value}
+		*c = Command{shell[0], shell[1], n.Value}
 		return nil
 	}
 	var words []string

@@ -9,8 +9,6 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/borrownet/borrownet/netstack/flow"
 )
 
@@ -74,7 +72,7 @@ func (c *Client) request(ctx context.Context, r request) (*net.UnixConn, error) 
 	conn, err := c.conn(ctx)
 	if err != nil {
 		// No daemon, no network: never the laptop's.
-		return nil, fmt.Errorf("dial session: %w (%v)", unix.ENETUNREACH, err)
+		return nil, fmt.Errorf("dial session: %w (%v)", syscall.ENETUNREACH, err)
 	}
 	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
 	err = ask(conn, r)
@@ -102,11 +100,11 @@ func (c *Client) conn(ctx context.Context) (*net.UnixConn, error) {
 
 func ask(conn *net.UnixConn, r request) error {
 	if _, err := conn.Write(r.marshal()); err != nil {
-		return fmt.Errorf("ask session: %w (%v)", unix.ENETUNREACH, err)
+		return fmt.Errorf("ask session: %w (%v)", syscall.ENETUNREACH, err)
 	}
 	var b [answerSize]byte
 	if _, err := io.ReadFull(conn, b[:]); err != nil {
-		return fmt.Errorf("ask session: %w (%v)", unix.ENETUNREACH, err)
+		return fmt.Errorf("ask session: %w (%v)", syscall.ENETUNREACH, err)
 	}
 	switch b[0] {
 	case verdictRelay:
@@ -115,7 +113,7 @@ func ask(conn *net.UnixConn, r request) error {
 		return ErrLocal
 	}
 	if b[1] == 0 {
-		return unix.ENETUNREACH
+		return syscall.ENETUNREACH
 	}
 	return syscall.Errno(b[1])
 }

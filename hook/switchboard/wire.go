@@ -9,8 +9,6 @@ import (
 	"os"
 	"syscall"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/borrownet/borrownet/netstack/flow"
 )
 
@@ -99,21 +97,21 @@ func Errno(err error) syscall.Errno {
 	case errors.As(err, &e) && e > 0 && e < 256:
 		return e
 	case errors.As(err, &timeout) && timeout.Timeout():
-		return unix.ETIMEDOUT
+		return syscall.ETIMEDOUT
 	}
-	return unix.ENETUNREACH
+	return syscall.ENETUNREACH
 }
 
 // sendFD sends one byte and a descriptor.
 func sendFD(c *net.UnixConn, fd int) error {
-	_, _, err := c.WriteMsgUnix([]byte{0}, unix.UnixRights(fd), nil)
+	_, _, err := c.WriteMsgUnix([]byte{0}, syscall.UnixRights(fd), nil)
 	return err
 }
 
 // recvFD receives what sendFD sent. The file is close-on-exec.
 func recvFD(c *net.UnixConn) (*os.File, error) {
 	var b [1]byte
-	oob := make([]byte, unix.CmsgSpace(4))
+	oob := make([]byte, syscall.CmsgSpace(4))
 	n, oobn, _, _, err := c.ReadMsgUnix(b[:], oob)
 	if err != nil {
 		return nil, err
@@ -121,17 +119,17 @@ func recvFD(c *net.UnixConn) (*os.File, error) {
 	if n != 1 || oobn == 0 {
 		return nil, errors.New("no descriptor")
 	}
-	msgs, err := unix.ParseSocketControlMessage(oob[:oobn])
+	msgs, err := syscall.ParseSocketControlMessage(oob[:oobn])
 	if err != nil {
 		return nil, err
 	}
 	if len(msgs) == 0 {
 		return nil, errors.New("no descriptor")
 	}
-	fds, err := unix.ParseUnixRights(&msgs[0])
+	fds, err := syscall.ParseUnixRights(&msgs[0])
 	if err != nil || len(fds) != 1 {
 		for _, fd := range fds {
-			unix.Close(fd)
+			syscall.Close(fd)
 		}
 		return nil, errors.New("not one descriptor")
 	}
