@@ -4,8 +4,9 @@
 // exactly like the application's own.
 //
 // The agent listens on one loopback port that only the API server's
-// port-forward reaches. A carrier must prove the client's static key before
-// it gets a single byte. Behind it run a link, one WireGuard device and one
+// port-forward reaches; where that is refused, carriers come over its standard
+// streams. A carrier must prove the client's static key before it gets a single
+// byte but the greeting that is in the log anyway. Behind it run a link, one WireGuard device and one
 // network stack per client session; a new session of the same client replaces
 // the old one, whose flows are reset.
 //
@@ -24,6 +25,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/borrownet/borrownet/agent/stdio"
 	"github.com/borrownet/borrownet/agent/wire"
 	"github.com/borrownet/borrownet/netstack/fairqueue"
 	"github.com/borrownet/borrownet/netstack/link"
@@ -43,6 +45,7 @@ type Config struct {
 	Network   Network      // the pod's network
 	Listener  net.Listener // where carriers arrive; the agent closes it
 	Hello     io.Writer    // gets the hello line; nil = discarded
+	Stdio     *Stdio       // where carriers arrive too; nil = nowhere
 	Version   string       // of the agent, for people
 	Env       []string     // environment that the client may borrow
 	Volumes   Volumes      // files that the client may borrow; nil = none
@@ -54,6 +57,13 @@ type Config struct {
 
 	Policy Policy       // destinations that are refused; PodIPs and Nameservers, if nil, are the Network's
 	Logger *slog.Logger // nil = discarded
+}
+
+// Stdio is the standard streams of a container that is attached to, see package
+// stdio. The agent closes them, which must end a Read and a Write in progress.
+type Stdio struct {
+	In  io.ReadCloser
+	Out io.WriteCloser
 }
 
 // Agent serves one client. It is made by New and lives in Run.
@@ -142,7 +152,8 @@ func (a *Agent) Run(ctx context.Context) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	a.stop = stop
 	defer stop(nil)
-	if err := a.hello(); err != nil {
+	hello, err := a.hello()
+	if err != nil {
 		return err
 	}
 	a.log.Info("agent starts", "version", a.cfg.Version, "peer", a.cfg.ClientKey.String(), "pod", a.addrs,
@@ -154,7 +165,10 @@ func (a *Agent) Run(ctx context.Context) error {
 		<-ctx.Done()
 		a.cfg.Listener.Close()
 	})
-	err := a.accept(ctx)
+	if s := a.cfg.Stdio; s != nil {
+		wg.Go(func() { a.acceptStdio(ctx, stdio.Listen(s.In, s.Out, hello)) })
+	}
+	err = a.accept(ctx)
 	stop(err)
 	a.mu.Lock()
 	last := a.current
@@ -177,10 +191,11 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 }
 
-func (a *Agent) hello() error {
+// hello says hello, and returns what it said.
+func (a *Agent) hello() ([]byte, error) {
 	addr, err := netip.ParseAddrPort(a.cfg.Listener.Addr().String())
 	if err != nil {
-		return fmt.Errorf("listener's address %s: %w", a.cfg.Listener.Addr(), err)
+		return nil, fmt.Errorf("listener's address %s: %w", a.cfg.Listener.Addr(), err)
 	}
 	line, err := json.Marshal(wire.Hello{
 		Borrownet: "agent",
@@ -190,12 +205,12 @@ func (a *Agent) hello() error {
 		Port:      addr.Port(),
 	})
 	if err != nil {
-		return fmt.Errorf("encode hello: %w", err)
+		return nil, fmt.Errorf("encode hello: %w", err)
 	}
 	if _, err := fmt.Fprintf(a.cfg.Hello, "%s\n", line); err != nil {
-		return fmt.Errorf("write hello: %w", err)
+		return nil, fmt.Errorf("write hello: %w", err)
 	}
-	return nil
+	return line, nil
 }
 
 // acceptPause is the time between two tries to accept when there is no room.
@@ -227,8 +242,27 @@ func (a *Agent) accept(ctx context.Context) error {
 	}
 }
 
+// acceptStdio takes carriers from the container's standard streams, which it closes.
+func (a *Agent) acceptStdio(ctx context.Context, l *stdio.Listener) {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() {
+		<-ctx.Done()
+		if err := l.Close(); err != nil {
+			a.log.Debug("close standard streams", "err", err)
+		}
+	})
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			return
+		}
+		wg.Go(func() { a.admit(ctx, conn) })
+	}
+}
+
 // admit gives a carrier that proves the client's key to its session.
-func (a *Agent) admit(ctx context.Context, conn net.Conn) {
+func (a *Agent) admit(ctx context.Context, conn io.ReadWriteCloser) {
 	id, role, err := a.verifier.Verify(ctx, conn)
 	if err != nil {
 		a.counters.drop("carrier without proof")
@@ -252,7 +286,7 @@ func laneOf(role link.Role) fairqueue.Lane {
 
 // attach hands conn to the session id, which replaces any other session if the
 // carrier is its first: that for the express lane.
-func (a *Agent) attach(ctx context.Context, id [16]byte, lane fairqueue.Lane, conn net.Conn) error {
+func (a *Agent) attach(ctx context.Context, id [16]byte, lane fairqueue.Lane, conn io.ReadWriteCloser) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if ctx.Err() != nil {

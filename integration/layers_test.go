@@ -91,16 +91,18 @@ var layers = map[string]layer{
 	"hook/hooktest":         {ours: []string{"hook/..."}, linux: []string{xsys}, why: "a test kit"},
 	"hook/netns":            {ours: []string{"netstack/flow"}, linux: []string{xsys, netlink}, why: "the helper holds capabilities"},
 	"agent/wire":            {why: "the contract between client and agent"},
+	"agent/stdio":           {why: "the contract between client and agent, below the link"},
+	"agent/stdio/stdiotest": {why: "a test kit"},
 	"agent/capture":         {ours: []string{"netstack/flow"}, third: []string{xnet + "/bpf"}, linux: []string{xsys, netlink}, why: "reads other people's traffic: small, and apart"},
 	"agent/image":           {why: "builds images without an engine"},
 	"agent": {
-		ours:  []string{"agent/capture", "agent/wire", "netstack", "netstack/wg", "netstack/link", "netstack/relay", "netstack/fairqueue", "netstack/flow"},
+		ours:  []string{"agent/capture", "agent/stdio", "agent/wire", "netstack", "netstack/wg", "netstack/link", "netstack/relay", "netstack/fairqueue", "netstack/flow"},
 		linux: []string{xsys},
 		why:   "runs in other people's pods: nothing it does not need",
 	},
 	"agent/agenttest": {ours: []string{"agent", "agent/wire", "netstack/..."}, why: "a test kit"},
 	"agent/kube": {
-		ours: []string{"agent/wire"}, third: []string{kubernetes, websocket, spdystream, yaml, xnet},
+		ours: []string{"agent/wire", "agent/stdio"}, third: []string{kubernetes, websocket, spdystream, yaml, xnet},
 		why: "the only importer of k8s.io",
 	},
 	"cmd/internal/...": {

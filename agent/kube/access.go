@@ -22,6 +22,8 @@ type Access struct {
 	With     Feature `json:"with"`     // needed only together with this one; empty = always
 	Allowed  bool    `json:"allowed"`
 	Why      string  `json:"why"` // the authorizer's reason, often empty
+
+	unless Feature // not needed together with this one; empty = always
 }
 
 func (a Access) String() string { return a.Verb + " " + a.Resource }
@@ -34,6 +36,7 @@ type Feature string
 const (
 	Workloads     Feature = "workloads"    // targets named as deploy/x, svc/x or by a bare name
 	TargetAsImage Feature = "target-image" // agents started from the target's own image
+	OverAttach    Feature = "attach"       // the link over attach, in place of port-forward
 	WebSocket     Feature = "websocket"    // calls, or where a proxy before the API server lets no SPDY pass
 	Events        Feature = "events"       // telling an image that is slow to come from a slow node
 	Google        Feature = "gke"          // recognising GKE's workload identity
@@ -49,12 +52,14 @@ func permissions() []Access {
 		{Verb: "watch", Resource: "pods"},
 		{Verb: "patch", Resource: "pods/ephemeralcontainers"},
 		{Verb: "get", Resource: "pods/log"},
-		{Verb: "create", Resource: "pods/portforward"},
+		{Verb: "create", Resource: "pods/portforward", unless: OverAttach},
 		{Verb: "list", Resource: "pods", Feature: Workloads},
 		{Verb: "get", Resource: "services", Feature: Workloads},
 		{Verb: "create", Resource: "pods/attach", Feature: TargetAsImage},
-		{Verb: "get", Resource: "pods/portforward", Feature: WebSocket},
+		{Verb: "create", Resource: "pods/attach", Feature: OverAttach},
+		{Verb: "get", Resource: "pods/portforward", Feature: WebSocket, unless: OverAttach},
 		{Verb: "get", Resource: "pods/attach", Feature: TargetAsImage, With: WebSocket},
+		{Verb: "get", Resource: "pods/attach", Feature: OverAttach, With: WebSocket},
 		{Verb: "list", Resource: "events", Feature: Events},
 		{Verb: "get", Resource: "serviceaccounts", Feature: Google},
 	}
@@ -93,13 +98,22 @@ func needed(spec AgentSpec) []Access {
 	if spec.Image == TargetImage {
 		features = append(features, TargetAsImage)
 	}
-	return slices.DeleteFunc(permissions(), func(p Access) bool { return !p.neededFor(features) })
+	if spec.Stdio {
+		features = append(features, OverAttach)
+	}
+	var out []Access
+	for _, p := range permissions() {
+		if p.neededFor(features) && !slices.ContainsFunc(out, func(o Access) bool { return o.String() == p.String() }) {
+			out = append(out, p)
+		}
+	}
+	return out
 }
 
 // neededFor reports whether borrownet needs the permission to do what features say.
 func (a Access) neededFor(features []Feature) bool {
 	has := func(f Feature) bool { return f == "" || slices.Contains(features, f) }
-	return has(a.Feature) && has(a.With)
+	return has(a.Feature) && has(a.With) && (a.unless == "" || !slices.Contains(features, a.unless))
 }
 
 // lacking explains the permissions among answers that the user has not, or

@@ -70,6 +70,8 @@ func (a *attachment) run(ctx context.Context) (*Agent, error) {
 	if err := a.spec.cannotCapture(a.object()); err != nil {
 		return nil, err
 	}
+	p := a.startProbe(ctx, a.target)
+	defer p.end()
 	pod, err := a.targetPod(ctx, "attach to", a.target)
 	if err != nil {
 		return nil, err
@@ -89,10 +91,17 @@ func (a *attachment) run(ctx context.Context) (*Agent, error) {
 		a.placed = true
 		a.progress("taking the agent that is there: " + name)
 		agent, err := a.await(ctx, pod, name, true)
-		if !errors.Is(err, errEnded) {
+		switch {
+		case errors.Is(err, errEnded):
+			a.progress("it has just ended")
+		case err != nil || agent.Stdio || !p.answer():
 			return agent, err
 		}
-		a.progress("it has just ended")
+	}
+	if p.answer() {
+		a.progress(noteStdio)
+		a.spec.Stdio = true
+		takeStdio(want)
 	}
 	if pod, err = a.add(ctx, pod, want); err != nil {
 		return nil, err
@@ -195,10 +204,11 @@ func (a *attachment) await(ctx context.Context, pod *corev1.Pod, name string, re
 	if err := a.awaitRunning(ctx, pod, name); err != nil {
 		return nil, err
 	}
-	hello, err := a.greeting(ctx, name, reused)
+	takes := takesStdio(pod, name)
+	hello, err := a.greeting(ctx, name, reused, takes)
 	switch {
 	case err == nil:
-		return &Agent{Container: name, Hello: hello, Reused: reused}, nil
+		return &Agent{Container: name, Hello: hello, Reused: reused, Stdio: takes}, nil
 	case errors.Is(err, errNoHello):
 		return nil, a.silent(ctx, name, reused)
 	case errors.Is(err, errSlow):

@@ -2,6 +2,7 @@ package kube
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"io"
@@ -9,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/borrownet/borrownet/agent/stdio"
 	"github.com/borrownet/borrownet/agent/wire"
 )
 
@@ -36,7 +38,7 @@ const (
 	Starting  Borrowing = "starting" // its container does not run yet
 	Borrowed  Borrowing = "borrowed" // it has a client
 	Parked    Borrowing = "parked"   // it had one, and waits for the next
-	Occupancy Borrowing = "unknown"  // it runs; its log may not be read
+	Occupancy Borrowing = "unknown"  // it runs; its log may not be read, or is full of a link over attach
 )
 
 func borrower(a AgentState) Borrower {
@@ -94,21 +96,27 @@ func (c *Client) readRecord(ctx context.Context, t *Target, b *Borrower) error {
 	b.State = Parked
 	lines := bufio.NewScanner(io.LimitReader(body, wire.MaxMessage))
 	lines.Buffer(nil, wire.MaxMessage)
+	crowded, told := false, false
 	for lines.Scan() {
-		b.heed(lines.Bytes())
+		crowded = crowded || bytes.IndexByte(lines.Bytes(), stdio.Mark) == 0
+		told = b.heed(lines.Bytes()) || told
+	}
+	if crowded && !told { // the link over attach has pushed the record out
+		b.State = Occupancy
 	}
 	return lines.Err()
 }
 
-// heed takes what a line of an agent's log says of its sessions.
-func (b *Borrower) heed(line []byte) {
+// heed takes what a line of an agent's log says of its sessions, and reports whether
+// it says something.
+func (b *Borrower) heed(line []byte) bool {
 	var l struct {
 		Time time.Time `json:"time"`
 		Msg  string    `json:"msg"`
 		Who  string    `json:"who"`
 	}
 	if json.Unmarshal(line, &l) != nil {
-		return
+		return false
 	}
 	switch l.Msg {
 	case wire.LogSessionStarts:
@@ -117,5 +125,8 @@ func (b *Borrower) heed(line []byte) {
 		b.Client = wire.ClientName(l.Who)
 	case wire.LogSessionEnds:
 		b.State, b.Since = Parked, l.Time
+	default:
+		return false
 	}
+	return true
 }

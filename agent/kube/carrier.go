@@ -50,20 +50,42 @@ var protocolsFor = [uses][]string{
 	ForBulk:  {ProtocolSPDY, ProtocolWebSocket, ProtocolChannel},
 }
 
-// Dial connects to a TCP port on the pod's loopback, over the best protocol for the use that is let through. ctx bounds
-// the dialling only.
-func (c *Client) Dial(ctx context.Context, t *Target, port uint16, use Use) (Carrier, error) {
+// Dial connects to an agent, over the best protocol for the use that is let through: to its port on the pod's loopback,
+// or, where that is refused and it has them, to its standard streams, which are for calls only. An error that says that
+// port-forward is refused is an ErrForwardRefused. ctx bounds the dialling only.
+func (c *Client) Dial(ctx context.Context, t *Target, a *Agent, use Use) (Carrier, error) {
+	if a.Stdio && c.refusedLately() {
+		return c.dialInstead(ctx, t, a, use)
+	}
+	carrier, refused, err := c.dialForward(ctx, t, a.Hello.Port, use)
+	switch {
+	case err == nil:
+		return carrier, nil
+	case refused && a.Stdio:
+		c.refusedAt.Store(time.Now().UnixNano())
+		return c.dialInstead(ctx, t, a, use)
+	case refused:
+		return nil, forwardRefused{c.explainDial(t, err)}
+	}
+	return nil, c.explainDial(t, err)
+}
+
+// dialForward dials a port over the best protocol for the use that is let through. refused says that the cluster lets none
+// through for this user.
+func (c *Client) dialForward(ctx context.Context, t *Target, port uint16, use Use) (_ Carrier, refused bool, _ error) {
 	order := slices.Clone(protocolsFor[use])
 	if last, _ := c.prefer[use].Load().(string); last != "" {
 		order = append([]string{last}, slices.DeleteFunc(order, func(p string) bool { return p == last })...)
 	}
 	var told error // of SPDY if it was tried: that is what Roles allow at least
+	refused = true
 	for _, protocol := range order {
 		carrier, err := c.dial(ctx, t, port, protocol)
 		if err == nil {
 			c.prefer[use].Store(protocol)
-			return carrier, nil
+			return carrier, false, nil
 		}
+		refused = refused && isRefusal(err)
 		if told == nil || protocol == ProtocolSPDY {
 			told = err
 		}
@@ -72,7 +94,7 @@ func (c *Client) Dial(ctx context.Context, t *Target, port uint16, use Use) (Car
 		}
 		c.log.Debug("port-forward falls back", "target", t.Namespace+"/"+t.Pod, "from", protocol, "err", err)
 	}
-	return nil, c.explainDial(t, told)
+	return nil, refused, told
 }
 
 // DialVia is Dial over one protocol, without fallback.
@@ -107,8 +129,8 @@ func mayFallBack(ctx context.Context, err error) bool {
 	return true
 }
 
-// carrier is one port-forwarded TCP connection, or a container's standard input:
-// a data stream and an error stream on a SPDY connection that nothing else uses. The
+// carrier is one port-forwarded TCP connection, or a container's standard streams:
+// a data stream, or one for each direction, and an error stream on a SPDY connection that nothing else uses. The
 // library opens and closes them; data goes past it.
 type carrier struct {
 	protocol string
@@ -117,6 +139,7 @@ type carrier struct {
 	conn     *frameConn
 	spdy     *spdystream.Connection
 	data     *spdystream.Stream
+	from     *spdystream.Stream // that data comes from, nil = data
 	errs     *spdystream.Stream
 
 	closeOnce sync.Once
@@ -148,17 +171,17 @@ func (c *Client) dial(ctx context.Context, t *Target, port uint16, protocol stri
 	headers := http.Header{}
 	headers.Set(corev1.PortHeader, strconv.Itoa(int(port)))
 	headers.Set(corev1.PortForwardRequestIDHeader, "0")
-	return open(ctx, rwc, &carrier{protocol: protocol, object: "pod " + t.Namespace + "/" + t.Pod, port: port}, streams{corev1.StreamTypeData, headers})
+	return open(ctx, rwc, &carrier{protocol: protocol, object: "pod " + t.Namespace + "/" + t.Pod, port: port}, streams{write: corev1.StreamTypeData, headers: headers})
 }
 
 // streams are what a connection carries besides its error stream.
 type streams struct {
-	data    string      // type of the data stream
+	write   string      // type of the data stream
+	read    string      // type of the stream that data comes from; "" = the same one
 	headers http.Header // of all streams, besides their types
 }
 
-// open makes f the two streams on the connection rwc, which it closes if that
-// fails.
+// open makes f the streams on the connection rwc, which it closes if that fails.
 func open(ctx context.Context, rwc io.ReadWriteCloser, f *carrier, want streams) (*carrier, error) {
 	f.conn = newFrameConn(rwc)
 	f.closed, f.served, f.errDone = make(chan struct{}), make(chan struct{}), make(chan struct{})
@@ -182,7 +205,7 @@ func open(ctx context.Context, rwc io.ReadWriteCloser, f *carrier, want streams)
 // refuseStream answers a stream that the server opens: there are none.
 func refuseStream(s *spdystream.Stream) { _ = s.Refuse() }
 
-// openStreams opens both streams at once and waits for the answers.
+// openStreams opens all streams at once and waits for the answers.
 func (f *carrier) openStreams(ctx context.Context, want streams) error {
 	stop := context.AfterFunc(ctx, func() { f.conn.Close() }) // unblocks writes
 	defer stop()
@@ -192,15 +215,27 @@ func (f *carrier) openStreams(ctx context.Context, want streams) error {
 	if f.errs, err = f.spdy.CreateStream(headers.Clone(), nil, false); err != nil {
 		return fmt.Errorf("open error stream: %w", err)
 	}
-	headers.Set(corev1.StreamType, want.data)
-	f.conn.direct = f.errs.Identifier() + 2 // as the library counts
-	if f.data, err = f.spdy.CreateStream(headers, nil, false); err != nil {
+	headers.Set(corev1.StreamType, want.write)
+	f.conn.out = f.errs.Identifier() + 2 // as the library counts
+	f.conn.direct = f.conn.out
+	if want.read != "" {
+		f.conn.direct += 2
+	}
+	if f.data, err = f.spdy.CreateStream(headers.Clone(), nil, false); err != nil {
 		return fmt.Errorf("open data stream: %w", err)
 	}
-	if id := f.data.Identifier(); id != f.conn.direct {
+	last := f.data
+	if want.read != "" {
+		headers.Set(corev1.StreamType, want.read)
+		if f.from, err = f.spdy.CreateStream(headers, nil, false); err != nil {
+			return fmt.Errorf("open data stream: %w", err)
+		}
+		last = f.from
+	}
+	if id := last.Identifier(); id != f.conn.direct {
 		return fmt.Errorf("open data stream: its number is %d, not %d", id, f.conn.direct)
 	}
-	for _, s := range []*spdystream.Stream{f.errs, f.data} {
+	for _, s := range f.streams() {
 		if err := f.awaitReply(ctx, s); err != nil {
 			return fmt.Errorf("open stream: %w", err)
 		}
@@ -209,6 +244,11 @@ func (f *carrier) openStreams(ctx context.Context, want streams) error {
 		return fmt.Errorf("half-close error stream: %w", err)
 	}
 	return nil
+}
+
+// streams returns the streams that are open.
+func (f *carrier) streams() []*spdystream.Stream {
+	return slices.DeleteFunc([]*spdystream.Stream{f.errs, f.data, f.from}, func(s *spdystream.Stream) bool { return s == nil })
 }
 
 // awaitReply waits until the server accepted a stream. The library's wait
@@ -250,7 +290,7 @@ func (f *carrier) readFailure() {
 	_, _ = io.Copy(io.Discard, f.errs) // unread frames would stall the connection
 }
 
-// Protocol is "spdy" or "websocket".
+// Protocol is one of the Protocol constants.
 func (f *carrier) Protocol() string { return f.protocol }
 
 // Read reads from the pod's port. When the far side said why the stream ended,
@@ -278,8 +318,11 @@ func (f *carrier) readError(err error) error {
 		return net.ErrClosed
 	default:
 	}
-	if f.failure == "" {
+	switch {
+	case f.failure == "":
 		return err
+	case f.protocol == ProtocolAttach:
+		return attachEnded(f.object, f.failure)
 	}
 	return forwardFailure(f.object, f.port, f.failure)
 }
@@ -322,11 +365,9 @@ func (f *carrier) Close() error {
 		f.conn.Close()
 		// The connection's workers may wait for a reader: resetting the streams
 		// lets them go. The frames this writes find a closed connection.
-		for _, s := range []*spdystream.Stream{f.errs, f.data} {
-			if s != nil {
-				_ = s.Reset()
-				f.wg.Go(func() { f.drainReply(s) })
-			}
+		for _, s := range f.streams() {
+			_ = s.Reset()
+			f.wg.Go(func() { f.drainReply(s) })
 		}
 		_ = f.spdy.Close()
 	})

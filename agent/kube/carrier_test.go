@@ -17,6 +17,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/streaming/pkg/httpstream"
 
+	"github.com/borrownet/borrownet/agent/wire"
 	"github.com/borrownet/borrownet/netstack/leaktest"
 )
 
@@ -236,7 +237,7 @@ func TestDialFallsBack(t *testing.T) {
 			fw := newForwarder(f)
 			tt.setUp(f, fw)
 			c := f.client()
-			carrier, err := c.Dial(context.Background(), target(), 40000, ForBulk)
+			carrier, err := c.Dial(context.Background(), target(), &Agent{Hello: wire.Hello{Port: 40000}}, ForBulk)
 			if got := [2]int32{fw.tried[0].Load(), fw.tried[1].Load()}; got != tt.tried {
 				t.Errorf("upgrades tried (SPDY, WebSocket): %v, want %v", got, tt.tried)
 			}
@@ -251,7 +252,7 @@ func TestDialFallsBack(t *testing.T) {
 			if carrier.Protocol() != tt.protocol {
 				t.Errorf("protocol %s, want %s", carrier.Protocol(), tt.protocol)
 			}
-			again, err := c.Dial(context.Background(), target(), 40000, ForBulk)
+			again, err := c.Dial(context.Background(), target(), &Agent{Hello: wire.Hello{Port: 40000}}, ForBulk)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -279,7 +280,7 @@ func TestDialBounded(t *testing.T) {
 			ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
 			defer cancel()
 			start := time.Now()
-			_, err := c.Dial(ctx, target(), 40000, ForBulk)
+			_, err := c.Dial(ctx, target(), &Agent{Hello: wire.Hello{Port: 40000}}, ForBulk)
 			if !errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("error %v, want the deadline", err)
 			}
@@ -309,7 +310,7 @@ func TestDialStreamRefused(t *testing.T) {
 	f := newFakeAPI(t)
 	newForwarder(f).silent = true
 	c := f.client()
-	_, err := c.Dial(context.Background(), target(), 40000, ForBulk)
+	_, err := c.Dial(context.Background(), target(), &Agent{Hello: wire.Hello{Port: 40000}}, ForBulk)
 	if err == nil || !strings.Contains(err.Error(), "open stream") {
 		t.Errorf("error %v", err)
 	}

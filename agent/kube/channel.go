@@ -29,12 +29,16 @@ const (
 	portError = 1
 )
 
-// channelCarrier is one port-forwarded TCP connection over the channel protocol.
+// channels are the numbers of a connection's channels.
+type channels struct{ write, read, errs byte }
+
+// channelCarrier is one port-forwarded TCP connection over the channel protocol, or a container's standard streams.
 type channelCarrier struct {
 	object string // for messages
 	port   uint16
 	conn   *websocket.Conn
-	rest   io.Reader // of the message being read, or nil
+	channels
+	rest io.Reader // of the message being read, or nil
 
 	writeMu sync.Mutex
 	out     []byte // guarded by writeMu
@@ -53,7 +57,7 @@ func (c *Client) dialChannel(ctx context.Context, t *Target, port uint16) (*chan
 	if err != nil {
 		return nil, err
 	}
-	f := &channelCarrier{object: "pod " + t.Namespace + "/" + t.Pod, port: port, conn: ws.conn, closed: make(chan struct{})}
+	f := &channelCarrier{object: "pod " + t.Namespace + "/" + t.Pod, port: port, conn: ws.conn, channels: channels{portData, portData, portError}, closed: make(chan struct{})}
 	stop := context.AfterFunc(ctx, func() { ws.conn.Close() })
 	err = f.readPorts()
 	if !stop() {
@@ -80,8 +84,13 @@ func (f *channelCarrier) readPorts() error {
 	return nil
 }
 
-// Protocol is "channel".
-func (f *channelCarrier) Protocol() string { return ProtocolChannel }
+// Protocol is one of the Protocol constants.
+func (f *channelCarrier) Protocol() string {
+	if f.port == 0 {
+		return ProtocolAttach
+	}
+	return ProtocolChannel
+}
 
 // Read reads from the pod's port. When the far side said why the stream ended,
 // that is the error.
@@ -119,15 +128,21 @@ func (f *channelCarrier) nextMessage() error {
 		return err
 	}
 	switch channel[0] {
-	case portData:
+	case f.read:
 		f.rest = r
 		return nil
-	case portError:
+	case f.errs:
 		b, err := io.ReadAll(io.LimitReader(r, maxStatus))
-		if err != nil {
+		switch {
+		case err != nil:
 			return err
+		case f.port > 0:
+			return forwardFailure(f.object, f.port, oneLine(string(b)))
+		case len(b) > 0: // a channel begins with an empty message
+			return attachEnded(f.object, string(b))
 		}
-		return forwardFailure(f.object, f.port, oneLine(string(b)))
+		f.rest = r
+		return nil
 	}
 	return fmt.Errorf("message for channel %d", channel[0])
 }
@@ -148,7 +163,7 @@ func (f *channelCarrier) Write(p []byte) (int, error) {
 	defer f.writeMu.Unlock()
 	for done := 0; done < len(p); {
 		n := min(len(p)-done, maxMessage)
-		f.out = append(append(f.out[:0], portData), p[done:done+n]...)
+		f.out = append(append(f.out[:0], f.write), p[done:done+n]...)
 		if err := f.conn.WriteMessage(websocket.BinaryMessage, f.out); err != nil {
 			return done, f.ended(fmt.Errorf("write to %s: %w", f.object, err))
 		}

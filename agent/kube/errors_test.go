@@ -307,6 +307,7 @@ func TestRBAC(t *testing.T) {
 	for name, cfg := range map[string]RoleConfig{
 		"role.yaml":           {Namespace: "shop"},
 		"role-workloads.yaml": {Namespace: "shop", Features: []Feature{Workloads}},
+		"role-attach.yaml":    {Namespace: "shop", Features: []Feature{OverAttach, TargetAsImage, WebSocket}},
 		"role-all.yaml": {Name: "borrowers", Features: []Feature{Workloads, TargetAsImage, WebSocket, Events, Google},
 			Subjects: []string{"user:jane: the \"first\"", "group:oidc:dev", "serviceaccount:ci/runner"}},
 	} {

@@ -19,7 +19,8 @@ import (
 type frameConn struct {
 	rwc    io.ReadWriteCloser
 	buf    []byte // of an unfinished frame of the library; used by one writer at a time
-	direct uint32 // the stream that goes past the library, set before the server knows of it
+	direct uint32 // the stream whose data goes past the library, set before the server knows of it
+	out    uint32 // the stream that writeData writes: the same one, but for a container's standard streams
 
 	writeMu sync.Mutex // held across the write of a frame
 	first   []byte     // a frame's header and the first of its data; guarded by writeMu
@@ -232,7 +233,7 @@ func (c *frameConn) writeData(p []byte) error {
 	if _, message := c.rwc.(*messageConn); message {
 		n = len(p) // in one message
 	}
-	c.first = binary.BigEndian.AppendUint32(c.first[:0], c.direct)
+	c.first = binary.BigEndian.AppendUint32(c.first[:0], c.out)
 	c.first = binary.BigEndian.AppendUint32(c.first, uint32(len(p)))
 	c.first = append(c.first, p[:n]...)
 	if n == len(p) {

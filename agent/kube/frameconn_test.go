@@ -31,7 +31,7 @@ func controlFrame(kind uint16, payload ...byte) []byte {
 func frames(t *testing.T) (*frameConn, net.Conn) {
 	near, far := net.Pipe()
 	c := newFrameConn(near)
-	c.direct = 3
+	c.direct, c.out = 3, 3
 	t.Cleanup(func() { c.Close(); far.Close() })
 	far.SetDeadline(time.Now().Add(20 * time.Second))
 	return c, far

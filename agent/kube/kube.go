@@ -71,6 +71,7 @@ type Client struct {
 	log       *slog.Logger
 	suffix    func() string      // makes a new agent's name unique
 	prefer    [uses]atomic.Value // string: protocol of the last carrier that worked
+	refusedAt atomic.Int64       // Unix nanoseconds: when port-forward was refused last
 }
 
 // Target is a running pod and the container in it to borrow from.
@@ -103,6 +104,7 @@ type AgentSpec struct {
 	Localhost   []uint16      // TCP ports of the pod's loopback that the client may reach
 	Metadata    []netip.Addr  // link-local addresses and the like that programs may reach
 	PullTimeout time.Duration // how long the node may take to get the image; 0 = 12 s
+	Stdio       bool          // standard streams that take carriers; Attach sets it where port-forward is refused
 }
 
 // Agent is an agent that runs in a pod.
@@ -110,10 +112,10 @@ type Agent struct {
 	Container string // name of the ephemeral container
 	Hello     wire.Hello
 	Reused    bool // it was there before: nothing was changed
+	Stdio     bool // its standard streams take carriers too
 }
 
-// Carrier is one byte stream to a port of the pod, over a connection of its
-// own. Read and Write may be called at the same time; Close unblocks both.
+// Carrier is one byte stream to an agent, over a connection of its own. Read and Write may be called at the same time; Close unblocks both.
 type Carrier interface {
 	io.ReadWriteCloser
 	// Protocol is one of the Protocol constants.
@@ -125,6 +127,7 @@ const (
 	ProtocolSPDY      = "spdy"
 	ProtocolWebSocket = "websocket" // SPDY inside a WebSocket: what kubectl uses
 	ProtocolChannel   = "channel"   // a WebSocket without SPDY
+	ProtocolAttach    = "attach"    // the standard streams of the agent's container
 )
 
 // Namespace returns the namespace that is used where none is named.
@@ -140,7 +143,7 @@ var _ interface {
 	Resolve(ctx context.Context, ref, container string) (*Target, error)
 	Attach(ctx context.Context, t *Target, spec AgentSpec, progress func(step string)) (*Agent, error)
 	Plan(ctx context.Context, t *Target, spec AgentSpec) ([]byte, error)
-	Dial(ctx context.Context, t *Target, port uint16, use Use) (Carrier, error)
+	Dial(ctx context.Context, t *Target, a *Agent, use Use) (Carrier, error)
 	DialVia(ctx context.Context, t *Target, port uint16, protocol string) (Carrier, error)
 	Fate(ctx context.Context, t *Target) (Fate, error)
 	Successor(ctx context.Context, t *Target) (*Target, error)

@@ -34,16 +34,22 @@ func (c *Client) Plan(ctx context.Context, t *Target, spec AgentSpec) ([]byte, e
 	if err := spec.cannotCapture(object); err != nil {
 		return nil, err
 	}
+	probe := c.startProbe(ctx, t)
+	defer probe.end()
 	pod, err := c.targetPod(ctx, "attach to", t)
 	if err != nil {
 		return nil, err
 	}
+	spec.Stdio = probe.answer()
 	p := &plan{target: t, spec: spec}
 	var note string
 	if p.want, note, err = c.build(ctx, pod, t.Container, spec); err != nil {
 		return nil, c.explain("attach to", object, err)
 	}
 	p.notes = slices.Concat(nonEmpty(note), nonEmpty(proxyTrouble(pod)), nonEmpty(headroom(pod)))
+	if spec.Stdio {
+		p.notes = append(p.notes, noteStdio)
+	}
 	p.reuses, _ = reusable(pod, p.want)
 
 	if p.answers, err = c.reviewAll(ctx, t.Namespace, p.needed()); err != nil {

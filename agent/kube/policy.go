@@ -31,6 +31,7 @@ type PolicyConfig struct {
 	Registries []string      // registry, directory or repository below which every image is admitted
 	Binaries   []Binary      // admitted in the image of a container of the pod, sent by the client
 	NetRaw     bool          // agents may mirror: have NET_RAW for their helper
+	Attach     bool          // agents may have the link over attach: a standard input that stays open
 	MaxTTL     time.Duration // longest --hard-ttl; 0 = DefaultPolicyMaxTTL
 	// Metadata are addresses of metadata services that agents may be started for in
 	// every pod; that of EKS Pod Identity may be in pods that use it.
@@ -188,6 +189,10 @@ func programRule(cfg PolicyConfig) policyRule {
 			" && " + at(4) + " == '--hard-ttl' && " + at(5) + ".matches(" + lit(patternDuration) + ")" +
 			" && duration(" + at(5) + ") <= duration(" + lit(cfg.MaxTTL.String()) + ")"
 	}
+	once := " && has(c.stdinOnce) && c.stdinOnce"
+	if cfg.Attach {
+		once = ""
+	}
 	r := policyRule{"!has(c.command) && !has(c.workingDir) && " + args(0),
 		"its arguments are --client-key, --idle-ttl and --hard-ttl, the last at most " + cfg.MaxTTL.String() + ", and it has no command; " +
 			metadataFlag + " names nothing but " + cfg.metadataText()}
@@ -204,7 +209,7 @@ func programRule(cfg PolicyConfig) policyRule {
 	slices.Sort(known)
 	return policyRule{"!has(c.workingDir) && (has(c.command) ? c.command == [" + strings.Join(words, ", ") + "]" +
 		" && " + args(1) + " && c.args[0].split(',').all(b, b in [" + strings.Join(known, ", ") + "])" +
-		" && has(c.stdin) && c.stdin && has(c.stdinOnce) && c.stdinOnce" +
+		" && has(c.stdin) && c.stdin" + once +
 		" : " + args(0) + ")",
 		r.message + ", or the command that starts one of the programs that the policy names once it is checked"}
 }
@@ -260,13 +265,16 @@ func policyRules(image string, cfg PolicyConfig) []policyRule {
 		}
 		return "(has(c.command) || " + condition + ")"
 	}
+	streams, stdin := "it shares no process namespace, has no terminal, standard input or devices", " && "+unlessSent("(!has(c.stdin) || !c.stdin)")
+	if cfg.Attach {
+		streams, stdin = "it shares no process namespace, has no terminal or devices", ""
+	}
 	return []policyRule{
 		{"c.name.startsWith(" + lit(agentPrefix) + ")", "its name begins with " + agentPrefix},
 		{image, "its image is one that the policy names"},
 		programRule(cfg),
 		{"!has(c.targetContainerName) && !has(c.volumeDevices) && !has(c.lifecycle)" +
-			" && " + unlessSent("(!has(c.stdin) || !c.stdin)") + " && (!has(c.tty) || !c.tty)",
-			"it shares no process namespace, has no terminal, standard input or devices"},
+			stdin + " && (!has(c.tty) || !c.tty)", streams},
 		{"has(c.env) && c.env.all(e, !e.name.startsWith(" + lit(envPrefix) + ")" +
 			" || e.name == " + lit(envSpec) + " && has(e.value) && e.value.matches(" + lit(patternSpec) + ")" +
 			" || e.name in [" + lit(envHostIP) + ", " + lit(envPodIPs) + "] && has(e.valueFrom) && has(e.valueFrom.fieldRef)" +

@@ -41,11 +41,11 @@ echo "borrownet: send $arch"
 exec 3<&0
 head -c "$size" <&3 >"$agent" &
 head=$!
-( trap 'kill $nap; wait $nap; exit' TERM; sleep 120 & nap=$!; wait $nap; kill $head ) 2>/dev/null &
+( trap 'kill $!; wait; exit' TERM; sleep 120 & wait $!; kill $head ) 2>/dev/null &
 limit=$!
 wait $head
 kill $limit && wait $limit
-exec 3<&- </dev/null
+exec <&3 3<&-
 
 got=`digest <"$agent"`
 got=${got%% *}

@@ -80,7 +80,9 @@ func rules(features []Feature) []rbacv1.PolicyRule {
 			i = len(out)
 			out = append(out, rbacv1.PolicyRule{APIGroups: []string{p.Group}, Resources: []string{p.Resource}})
 		}
-		out[i].Verbs = append(out[i].Verbs, p.Verb)
+		if !slices.Contains(out[i].Verbs, p.Verb) {
+			out[i].Verbs = append(out[i].Verbs, p.Verb)
+		}
 	}
 	return out
 }

@@ -21,7 +21,12 @@ const sendTimeout = 2 * time.Minute
 
 // greeting waits for the agent's greeting and, where its program has to be
 // sent, sends it once it is asked for.
-func (a *attachment) greeting(ctx context.Context, name string, reused bool) (wire.Hello, error) {
+func (a *attachment) greeting(ctx context.Context, name string, reused, stdio bool) (wire.Hello, error) {
+	if reused && stdio {
+		if h, ok, err := a.greetingAgain(ctx, name); ok {
+			return h, err
+		}
+	}
 	if !a.fromTarget() {
 		return a.readHello(ctx, a.target, name, helloTimeout, nil)
 	}

@@ -128,6 +128,9 @@ func newContainer(from *corev1.Container, spec AgentSpec, id identity) *corev1.E
 		useTargetImage(ec, from.Image, spec.Binaries)
 	}
 	ec.Env = append(ec.Env, corev1.EnvVar{Name: envSpec, Value: fingerprint(ec, from.Name)})
+	if spec.Stdio {
+		takeStdio(ec)
+	}
 	if spec.NetRaw {
 		addNetRaw(ec)
 	}
@@ -179,9 +182,9 @@ func copyEnv(from *corev1.Container) []corev1.EnvVar {
 	return append(out, field(envHostIP, "status.hostIP"), field(envPodIPs, "status.podIPs"))
 }
 
-// fingerprint identifies all that was asked of an agent, except NET_RAW, which ec
-// does not have yet: an agent that has more than is asked will do. container is
-// the borrowed one.
+// fingerprint identifies all that was asked of an agent, except NET_RAW and standard
+// streams for carriers, which ec does not have yet: an agent that has more than is
+// asked will do. container is the borrowed one.
 func fingerprint(ec *corev1.EphemeralContainer, container string) string {
 	b, err := json.Marshal(struct {
 		Container string
@@ -227,5 +230,17 @@ func envValue(ec *corev1.EphemeralContainer, name string) string {
 // serves reports whether the agent ec does all that want asks for.
 func serves(ec, want *corev1.EphemeralContainer) bool {
 	return isAgent(ec) && envValue(ec, envSpec) == envValue(want, envSpec) &&
-		slices.Equal(ec.Args, want.Args) && (hasNetRaw(ec) || !hasNetRaw(want))
+		slices.Equal(ec.Args, want.Args) && (hasNetRaw(ec) || !hasNetRaw(want)) && (hasStdio(ec) || !hasStdio(want))
 }
+
+// takeStdio makes standard streams of an agent for carriers.
+func takeStdio(ec *corev1.EphemeralContainer) { ec.Stdin, ec.StdinOnce = true, false }
+
+// takesStdio is hasStdio of the container of that name.
+func takesStdio(pod *corev1.Pod, name string) bool {
+	return slices.ContainsFunc(pod.Spec.EphemeralContainers, func(ec corev1.EphemeralContainer) bool { return ec.Name == name && hasStdio(&ec) })
+}
+
+// hasStdio reports whether an agent's standard streams take carriers: its standard
+// input stays open when a client leaves.
+func hasStdio(ec *corev1.EphemeralContainer) bool { return ec.Stdin && !ec.StdinOnce }

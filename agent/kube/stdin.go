@@ -21,9 +21,10 @@ const (
 	attachV4 = "v4.channel.k8s.io"
 	attachV5 = "v5.channel.k8s.io"
 
-	channelStdin = 0
-	channelError = 3
-	channelClose = 255 // the message says which
+	channelStdin  = 0
+	channelStdout = 1
+	channelError  = 3
+	channelClose  = 255 // the message says which
 )
 
 // attachStdin copies r to the standard input of a container and closes it, over
@@ -53,7 +54,7 @@ func (c *Client) stdinSPDY(ctx context.Context, req request, r io.Reader) error 
 		return err
 	}
 	object := "pod " + req.namespace + "/" + req.name
-	f, err := open(ctx, rwc, &carrier{protocol: ProtocolSPDY, object: object}, streams{corev1.StreamTypeStdin, http.Header{}})
+	f, err := open(ctx, rwc, &carrier{protocol: ProtocolSPDY, object: object}, streams{write: corev1.StreamTypeStdin, headers: http.Header{}})
 	if err != nil {
 		return &requestError{req, err}
 	}

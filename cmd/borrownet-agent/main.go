@@ -2,13 +2,15 @@
 // ephemeral container and gives one client's programs the pod's network.
 //
 // It prints one JSON line for its client on standard output and logs JSON
-// lines after it, so that the cluster's log collection keeps the record.
+// lines after it, so that the cluster's log collection keeps the record. If its
+// standard input is a pipe, carriers come over the two, and it logs on standard error.
 package main
 
 import (
 	"context"
 	"flag"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -59,7 +61,8 @@ func run() error {
 	if *verbose {
 		level = slog.LevelDebug
 	}
-	log := slog.New(slog.NewJSONHandler(os.Stdout, &slog.HandlerOptions{Level: level}))
+	stdio, record := standardStreams()
+	log := slog.New(slog.NewJSONHandler(record, &slog.HandlerOptions{Level: level}))
 
 	memory := agent.MemoryBudget()
 	agent.LimitMemory(memory)
@@ -77,6 +80,7 @@ func run() error {
 		Network:   agent.Kernel{},
 		Listener:  ln,
 		Hello:     os.Stdout,
+		Stdio:     stdio,
 		Version:   version,
 		Env:       podEnv(os.Environ()),
 		Volumes:   agent.Mounts{},
@@ -94,6 +98,25 @@ func run() error {
 	}
 	context.AfterFunc(ctx, func() { time.AfterFunc(termination, func() { os.Exit(0) }) })
 	return a.Run(ctx)
+}
+
+// standardStreams returns the streams that carriers may come over, nil if the
+// container has no standard input, and where to log: a client that is attached and
+// broken can hold up the one stream, not the other.
+func standardStreams() (*agent.Stdio, io.Writer) {
+	info, err := os.Stdin.Stat()
+	if err != nil || info.Mode()&os.ModeNamedPipe == 0 {
+		return nil, os.Stdout
+	}
+	return &agent.Stdio{In: pollable(os.Stdin), Out: pollable(os.Stdout)}, os.Stderr
+}
+
+// pollable returns f so that its Close ends a Read or a Write in progress.
+func pollable(f *os.File) *os.File {
+	if err := syscall.SetNonblock(int(f.Fd()), true); err != nil {
+		return f
+	}
+	return os.NewFile(f.Fd(), f.Name())
 }
 
 // termination bounds the clean end after SIGTERM: as process 1 of its

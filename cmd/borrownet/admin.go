@@ -8,8 +8,8 @@ import (
 
 func (a *app) rbac() *cobra.Command {
 	var (
-		cfg                                            kube.RoleConfig
-		workloads, targetImage, websocket, events, gke bool
+		cfg                                                    kube.RoleConfig
+		workloads, targetImage, attach, websocket, events, gke bool
 	)
 	cmd := &cobra.Command{
 		Use: "rbac [-n NAMESPACE]", Short: "print the rights that borrownet needs", Long: rbacLong, Example: rbacExample, Args: noArgs,
@@ -17,7 +17,7 @@ func (a *app) rbac() *cobra.Command {
 			for _, f := range []struct {
 				on      bool
 				feature kube.Feature
-			}{{workloads, kube.Workloads}, {targetImage, kube.TargetAsImage}, {websocket, kube.WebSocket}, {events, kube.Events}, {gke, kube.Google}} {
+			}{{workloads, kube.Workloads}, {targetImage, kube.TargetAsImage}, {attach, kube.OverAttach}, {websocket, kube.WebSocket}, {events, kube.Events}, {gke, kube.Google}} {
 				if f.on {
 					cfg.Features = append(cfg.Features, f.feature)
 				}
@@ -35,6 +35,7 @@ func (a *app) rbac() *cobra.Command {
 	f.StringArrayVar(&cfg.Subjects, "subject", nil, "`WHO` gets the rights: user:NAME, group:NAME or serviceaccount:NAMESPACE/NAME; may be repeated")
 	f.BoolVar(&workloads, "workloads", false, "targets may be named as deploy/x, svc/x or by a bare name, not only as a pod")
 	f.BoolVar(&targetImage, "target-image", false, "--agent-image target works: the agent may be sent into a pod")
+	f.BoolVar(&attach, "attach", false, "the link goes over pods/attach, and pods/portforward is not granted")
 	f.BoolVar(&websocket, "websocket", false, "WebSocket may be used: it halves the round trip of calls, and passes proxies that let no SPDY pass")
 	f.BoolVar(&events, "events", false, "a slow registry can be told from a slow node")
 	f.BoolVar(&gke, "gke", false, "GKE's workload identity is recognised by the ServiceAccount's annotation")
@@ -73,6 +74,7 @@ func (a *app) policy() *cobra.Command {
 	f.StringArrayVar(&cfg.Registries, "registry", nil, "`PREFIX`: admit every image of a registry, directory or repository; may be repeated")
 	f.StringSliceVar(&metadata, "metadata", nil, "`ADDRESS` of a metadata service that agents may be started for, besides that of EKS Pod Identity in pods that use it; may be repeated")
 	f.BoolVar(&cfg.NetRaw, "mirror", false, "admit agents that mirror: with NET_RAW, for the helper that opens their packet socket")
+	f.BoolVar(&cfg.Attach, "attach", false, "admit agents whose link goes over attach, because port-forward is refused")
 	f.BoolVar(&targetImage, "target-image", false, "admit --agent-image target with the agents that are beside this borrownet, checked in the pod by their SHA-256")
 	f.StringVar(&cfg.Label, "label", kube.DefaultPolicyLabel, "`KEY=VALUE` of the namespaces that the policy holds in")
 	f.StringVar(&cfg.Name, "name", kube.DefaultPolicyName, "`NAME` of policy and binding")

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/term"
 
+	"github.com/borrownet/borrownet/agent/kube"
 	"github.com/borrownet/borrownet/cmd/internal/daemon"
 	"github.com/borrownet/borrownet/cmd/internal/doctor"
 	"github.com/borrownet/borrownet/cmd/internal/encode"
@@ -233,7 +234,10 @@ func (u *ui) status(list []session.Status) error {
 
 // carrierText says what carries calls, and what bulk.
 func carrierText(st session.Status) string {
-	if st.BulkCarrier == "" {
+	switch {
+	case st.Carrier == kube.ProtocolAttach:
+		return st.Carrier + ", because port-forward is refused"
+	case st.BulkCarrier == "":
 		return st.Carrier
 	}
 	return fmt.Sprintf("%s for calls, %s for bulk", st.Carrier, st.BulkCarrier)

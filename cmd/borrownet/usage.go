@@ -259,6 +259,8 @@ right in it is needed: without it a command fails and names it.
 
 Mirroring takes no more rights: whether an agent may have NET_RAW is for policies to say.
 
+Where nobody may forward ports, --attach prints the Role with pods/attach in its place.
+
 Who has this Role can add a container to any pod of the namespace, and so read every
 Secret there; "borrownet policy" prints what closes that.`
 

@@ -207,13 +207,13 @@ func (e *endedError) Error() string { return e.told.Error() }
 func (e *endedError) Unwrap() error { return e.told }
 
 // Dial connects to an agent's port on the target. All carriers are alike.
-func (c *Client) Dial(ctx context.Context, t *kube.Target, port uint16, _ kube.Use) (kube.Carrier, error) {
+func (c *Client) Dial(ctx context.Context, t *kube.Target, a *kube.Agent, _ kube.Use) (kube.Carrier, error) {
 	conn, err := c.connect(ctx)
 	if err != nil {
 		return nil, c.unreachable(err)
 	}
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
-	err = upgrade(conn, dialRequest{Target: t, Port: port})
+	err = upgrade(conn, dialRequest{Target: t, Port: a.Hello.Port})
 	if !stop() {
 		return nil, context.Cause(ctx)
 	}

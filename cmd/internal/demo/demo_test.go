@@ -95,7 +95,7 @@ func borrow(t *testing.T) *laptop {
 		t.Fatal(err)
 	}
 	at, err := agenttest.At(l.agent.Hello, func(ctx context.Context) (io.ReadWriteCloser, error) {
-		return l.client.Dial(ctx, l.target, l.agent.Hello.Port, kube.ForCalls)
+		return l.client.Dial(ctx, l.target, l.agent, kube.ForCalls)
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -392,7 +392,7 @@ func TestAgents(t *testing.T) {
 	if s := states()[0]; s.ExitCode != 137 {
 		t.Errorf("ended agent %+v", s)
 	}
-	if _, err := l.client.Dial(t.Context(), l.target, l.agent.Hello.Port, kube.ForCalls); !errors.Is(err, syscall.ECONNREFUSED) {
+	if _, err := l.client.Dial(t.Context(), l.target, l.agent, kube.ForCalls); !errors.Is(err, syscall.ECONNREFUSED) {
 		t.Errorf("dial an ended agent: %v", err)
 	}
 	fresh, err := l.attach()

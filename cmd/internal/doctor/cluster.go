@@ -86,6 +86,7 @@ func rights(ctx context.Context, s server, namespace, user string, needed []kube
 		return []Check{warn("rights", fault.From(session.Explain(err)).Error(), "borrownet up --dry-run --pod NAME shows whether they suffice")}
 	}
 	var checks []Check
+	overAttach := allows(list, "create", "pods/attach") && !allows(list, "create", "pods/portforward")
 	missing := map[kube.Feature][]string{}
 	var lacking, spare []kube.Feature // features with something missing
 	for _, a := range list {
@@ -94,7 +95,9 @@ func rights(ctx context.Context, s server, namespace, user string, needed []kube
 		}
 		of := &spare
 		switch {
-		case a.With != "": // both are wanted by few
+		case a.With != "", a.Feature == kube.OverAttach: // wanted by few
+			continue
+		case overAttach && a.Resource == "pods/portforward":
 			continue
 		case slices.Contains(needed, a.Feature):
 			of = &lacking
@@ -108,13 +111,20 @@ func rights(ctx context.Context, s server, namespace, user string, needed []kube
 		checks = append(checks, fail("rights", fault.Agent, fmt.Sprintf("you may not %s in namespace %s", strings.Join(missing[f], ", "), namespace),
 			"an administrator can grant it: "+s.Grant(user, namespace, f)))
 	}
-	if len(lacking) == 0 {
+	switch {
+	case overAttach:
+		checks = append(checks, ok("rights", "not to port-forward: the link goes over attach, and what the agent sends is, encrypted, in its container's log"))
+	case len(lacking) == 0:
 		checks = append(checks, ok("rights", "all that is needed in namespace "+namespace))
 	}
 	for _, f := range spare {
 		checks = append(checks, ok("rights", fmt.Sprintf("not to %s, which only --%s of borrownet rbac adds", strings.Join(missing[f], ", "), f)))
 	}
 	return checks
+}
+
+func allows(list []kube.Access, verb, resource string) bool {
+	return slices.ContainsFunc(list, func(a kube.Access) bool { return a.Allowed && a.Verb == verb && a.Resource == resource })
 }
 
 func (b *Borrow) image() []Check {

@@ -52,6 +52,8 @@ func TestCluster(t *testing.T) {
 	}
 	patch := kube.Access{Verb: "patch", Resource: "pods/ephemeralcontainers"}
 	attach := kube.Access{Verb: "create", Resource: "pods/attach", Feature: kube.TargetAsImage}
+	forward := kube.Access{Verb: "create", Resource: "pods/portforward"}
+	mayAttach := kube.Access{Verb: "create", Resource: "pods/attach", Feature: kube.TargetAsImage, Allowed: true}
 	list := kube.Access{Verb: "list", Resource: "pods", Feature: kube.Workloads}
 	for _, tt := range []struct {
 		name    string
@@ -72,6 +74,8 @@ func TestCluster(t *testing.T) {
 			"an administrator can grant it: grant jane shop ", fault.Agent},
 		{"target-image", cluster{access: []kube.Access{attach}}, Borrow{Request: session.Request{Image: kube.TargetImage}}, "rights", Fail, "you may not create pods/attach", "grant jane shop target-image", fault.Agent},
 		{"no-target-image", cluster{access: []kube.Access{attach}}, Borrow{}, "rights", OK, "all that is needed", "", 0},
+		{"over-attach", cluster{access: []kube.Access{forward, mayAttach}}, Borrow{}, "rights", OK, "the link goes over attach", "", 0},
+		{"neither", cluster{access: []kube.Access{forward, attach}}, Borrow{}, "rights", Fail, "you may not create pods/portforward", "", fault.Agent},
 		{"no-reviews", cluster{noReviews: known("check")}, Borrow{}, "rights", Warn, "because", "--dry-run", 0},
 		{"image", cluster{}, Borrow{Request: session.Request{Image: "a:1"}}, "agent image", OK, "a:1", "", 0},
 		{"no-image", cluster{}, Borrow{NoImage: &fault.Error{Code: fault.Usage, Reason: "none is named", Hint: "build one"}}, "agent image", Fail, "none is named", "build one", fault.Usage},

@@ -72,6 +72,9 @@ func (s *Session) dialer(id link.Identity) func(context.Context, fairqueue.Lane)
 			return c, nil
 		}
 		ever, since := s.carriers[lane].failed(err)
+		if lane == fairqueue.Bulk && errors.Is(err, kube.ErrForwardRefused) {
+			return nil, errors.Join(link.ErrPermanent, err) // all goes over the one attached stream
+		}
 		if s.ctx.Err() != nil || lane == fairqueue.Bulk {
 			return nil, err
 		}
@@ -94,7 +97,7 @@ func (s *Session) dialOnce(ctx context.Context, id link.Identity, lane fairqueue
 	if lane == fairqueue.Bulk {
 		use, id.Role = kube.ForBulk, link.RoleBulk
 	}
-	c, err := s.cluster.Dial(ctx, s.target, s.agent.Hello.Port, use)
+	c, err := s.cluster.Dial(ctx, s.target, s.agent, use)
 	if err != nil {
 		return nil, err
 	}

@@ -103,7 +103,7 @@ type fakeCarrier struct{ io.ReadWriteCloser }
 
 func (fakeCarrier) Protocol() string { return kube.ProtocolSPDY }
 
-func (c *fakeCluster) Dial(ctx context.Context, t *kube.Target, _ uint16, _ kube.Use) (kube.Carrier, error) {
+func (c *fakeCluster) Dial(ctx context.Context, t *kube.Target, _ *kube.Agent, _ kube.Use) (kube.Carrier, error) {
 	c.mu.Lock()
 	cut, a := c.cut, c.agent
 	if c.next != nil && t.UID != c.next.UID {

@@ -71,7 +71,7 @@ type Cluster interface {
 // cluster is what a session needs of a Cluster.
 type cluster interface {
 	Attach(ctx context.Context, t *kube.Target, spec kube.AgentSpec, progress func(string)) (*kube.Agent, error)
-	Dial(ctx context.Context, t *kube.Target, port uint16, use kube.Use) (kube.Carrier, error)
+	Dial(ctx context.Context, t *kube.Target, a *kube.Agent, use kube.Use) (kube.Carrier, error)
 	Fate(ctx context.Context, t *kube.Target) (kube.Fate, error)
 	Successor(ctx context.Context, t *kube.Target) (*kube.Target, error)
 	Close() error

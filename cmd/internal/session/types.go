@@ -113,7 +113,7 @@ type Status struct {
 	Hook      Rung           `json:"hook"`                     // never hook.Auto
 	HookNote  string         `json:"hookNote,omitempty"`       // why it is not a better one
 	Device    string         `json:"device,omitempty"`         // tun or veth; "" = none
-	Carrier   string         `json:"carrier,omitempty"`        // of calls: channel, spdy or websocket; "" = none now
+	Carrier   string         `json:"carrier,omitempty"`        // of calls: channel, spdy, websocket or attach; "" = none now
 	RoundTrip time.Duration  `json:"roundTripNanos,omitempty"` // of a control request just now; 0 = no answer
 	Redials   uint64         `json:"redials"`
 	Since     time.Time      `json:"since"`
