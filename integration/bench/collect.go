@@ -45,6 +45,7 @@ var groups = []struct {
 	{"dns", samples.collectNames},
 	{"live", samples.collectLive},
 	{"mirror", samples.collectMirror},
+	{"move", samples.collectMove},
 	{"many", samples.collectMany},
 }
 
