@@ -70,10 +70,8 @@ fmt: ## gofmt everything
 fuzz: ## fuzz every parser, FUZZTIME each (default 20s)
 	@hack/fuzz.sh
 
-soak: ## what takes long: the full storm of sockets, a tunnel full both ways for ten minutes, a token that the kubelet renews, twenty sessions, a silent node (as test-lab)
-	BORROWNET_SOAK=1 $(GO) test ./hook/supervisor -count=1 -timeout 30m -v -run TestSocketStorm
-	BORROWNET_SOAK=1 CGO_ENABLED=1 $(GO) test -race ./netstack/wg -count=1 -timeout 30m -v -run TestSaturatedBothWays
-	hack/e2e-build.sh && hack/lab-run.sh --fresh bin/integration.test -test.v -test.timeout 20m -test.run ^TestSoak
+soak: ## what takes an hour: storms of sockets, a full tunnel, killed carriers with a report of leaks, renewed tokens, many sessions, a silent node (as test-lab)
+	@hack/soak.sh
 
 bench: ## every figure next to raw port-forward, in the lab: a table and docs/benchmarks/results.json (ARGS='-run live')
 	@hack/bench.sh $(if $(filter 1,$(MESH)),--mesh) $(ARGS)

@@ -131,7 +131,10 @@ func envoyIdentity(ctx context.Context, base string) wire.Identity {
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, wire.MaxMessage))
-	if err != nil || resp.StatusCode != http.StatusOK {
+	if err != nil {
+		return unknown("the proxy's administration interface does not finish its answer: %v", innermost(err))
+	}
+	if resp.StatusCode != http.StatusOK {
 		return unknown("the proxy's administration interface answers %s", resp.Status)
 	}
 	chain, err := secretChain(body)

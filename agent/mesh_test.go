@@ -90,10 +90,12 @@ func TestEnvoyIdentity(t *testing.T) {
 				tt.serve(w, r)
 			}))
 			defer srv.Close()
+			timeout := 30 * time.Second
 			if tt.name == "silent" {
 				defer close(hang)
+				timeout = identityTimeout
 			}
-			ctx, cancel := context.WithTimeout(t.Context(), identityTimeout)
+			ctx, cancel := context.WithTimeout(t.Context(), timeout)
 			defer cancel()
 			got := envoyIdentity(ctx, srv.URL)
 			if got.ID != tt.id || !strings.Contains(got.Problem, tt.is) || (got.ID == "") != (got.Problem != "") {

@@ -215,6 +215,9 @@ func (p *demoPlace) strangerIsRefused(at string, said *bufio.Reader) {
 	cmd.Env = []string{"HOME=/nonexistent", "XDG_RUNTIME_DIR=/nonexistent"}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(stranger), Gid: uint32(stranger)}}
 	out, err := cmd.CombinedOutput()
+	if errors.Is(err, syscall.EPERM) {
+		return // this root may not be somebody else
+	}
 	if err == nil {
 		p.t.Errorf("another user is served:\n%s", out)
 	}

@@ -139,6 +139,9 @@ func TestDemoLocalNames(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("needs root: for the nameserver's port and a resolv.conf of its own")
 	}
+	if out, err := exec.Command("unshare", "-m", "true").CombinedOutput(); err != nil {
+		t.Skipf("needs a mount namespace, for a resolv.conf of its own: %v, %s", err, out)
+	}
 	pc, err := net.ListenPacket("udp", "127.0.0.153:53")
 	if err != nil {
 		t.Skipf("needs port 53 of a loopback address: %v", err)

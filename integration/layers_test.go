@@ -58,6 +58,7 @@ var layers = map[string]layer{
 		ours: []string{"netstack/flow"},
 		why:  "decides on packets; it must be testable without a stack",
 	},
+	"netstack/reclaim":   {why: "about the process, not about packets"},
 	"netstack/fairqueue": {ours: []string{"netstack/flow"}, why: "orders packets of any form, for both ends"},
 	"netstack": {
 		ours: []string{"netstack/flow", "netstack/relay", "netstack/fairqueue"}, third: []string{gvisor},
@@ -119,11 +120,11 @@ var layers = map[string]layer{
 		why: "the only importer of a pcapng library",
 	},
 	"cmd/borrownet": {
-		ours: []string{"cmd/internal/...", "agent/wire", "agent/kube", "dnsproxy", "hook", "hook/netns", "hook/supervisor", "hook/switchboard", "hook/view", "netstack/replay"}, third: []string{cobra, pflag, xterm}, linux: []string{xsys}, tests: []string{"netstack/mirror"},
+		ours: []string{"cmd/internal/...", "agent/wire", "agent/kube", "dnsproxy", "hook", "hook/netns", "hook/supervisor", "hook/switchboard", "hook/view", "netstack/reclaim", "netstack/replay"}, third: []string{cobra, pflag, xterm}, linux: []string{xsys}, tests: []string{"netstack/mirror"},
 		why: "flags and text only",
 	},
 	"cmd/borrownet-capture": {ours: []string{"agent/capture"}, why: "has a capability"},
-	"cmd/borrownet-agent":   {ours: []string{"agent", "agent/wire", "netstack/wg"}, why: "no logic"},
+	"cmd/borrownet-agent":   {ours: []string{"agent", "agent/wire", "netstack/reclaim", "netstack/wg"}, why: "no logic"},
 	"hack/confine":          {linux: []string{xsys}, why: "a tool of the tests"},
 	"hack/mkman":            {why: "a build tool"},
 	"hack/mksbom":           {why: "a build tool"},

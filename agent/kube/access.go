@@ -78,6 +78,14 @@ func (c *Client) CheckAccess(ctx context.Context, namespace string) ([]Access, e
 	return out, nil
 }
 
+// OnlyAttach reports whether rights let the link go over attach and nothing else.
+func OnlyAttach(rights []Access) bool {
+	may := func(resource string) bool {
+		return slices.ContainsFunc(rights, func(a Access) bool { return a.Allowed && a.Verb == "create" && a.Resource == resource })
+	}
+	return may("pods/attach") && !may("pods/portforward")
+}
+
 // requireAccess fails if the user lacks a permission that attaching needs.
 // Where the question itself is not allowed, the answer shows later.
 func (c *Client) requireAccess(ctx context.Context, namespace string, spec AgentSpec) error {

@@ -179,8 +179,9 @@ func (c *Client) surroundings(ctx context.Context, namespace string, targets []O
 		}
 		if rights, err := c.CheckAccess(ctx, namespace); err == nil {
 			s.RightsKnown = true
+			attach := OnlyAttach(rights)
 			for _, a := range rights {
-				if !a.Allowed && (a.Feature == "" || a.Feature == Workloads) {
+				if !a.Allowed && (a.Feature == "" || a.Feature == Workloads) && (!attach || a.unless != OverAttach) {
 					s.Missing = append(s.Missing, a.String())
 				}
 			}

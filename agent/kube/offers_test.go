@@ -124,6 +124,19 @@ func TestOffersOfAllNamespaces(t *testing.T) {
 	}
 }
 
+// TestOffersOverAttach: who may attach lacks nothing without port-forward.
+func TestOffersOverAttach(t *testing.T) {
+	f := shop(t)
+	f.deny = map[string]bool{"create pods/portforward": true, "get pods/portforward": true}
+	got, err := f.client().Offers(t.Context(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s := got.Namespaces[0]; !s.RightsKnown || len(s.Missing) > 0 {
+		t.Errorf("%+v", s)
+	}
+}
+
 // TestOffersWithoutRights: only the right to list pods is needed.
 func TestOffersWithoutRights(t *testing.T) {
 	f := shop(t)

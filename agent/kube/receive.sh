@@ -41,8 +41,12 @@ echo "borrownet: send $arch"
 exec 3<&0
 head -c "$size" <&3 >"$agent" &
 head=$!
-( trap 'kill $!; wait; exit' TERM; sleep 120 & wait $!; kill $head ) 2>/dev/null &
+# A shell that has just been forked loses a signal that its parent traps: hence no trap
+# meanwhile, and -9 for the sleep. The first child is one that may be killed before it.
+trap - TERM
+( : & trap 'kill -9 $!; wait; exit' TERM; sleep 120 & wait $!; kill $head ) 2>/dev/null &
 limit=$!
+trap 'exit 143' TERM
 wait $head
 kill $limit && wait $limit
 exec <&3 3<&-

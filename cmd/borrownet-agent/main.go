@@ -22,6 +22,7 @@ import (
 
 	"github.com/borrownet/borrownet/agent"
 	"github.com/borrownet/borrownet/agent/wire"
+	"github.com/borrownet/borrownet/netstack/reclaim"
 	"github.com/borrownet/borrownet/netstack/wg"
 )
 
@@ -71,6 +72,7 @@ func run() error {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
+	go reclaim.Run(ctx) // ends with the process
 	ln, err := agent.Listen()
 	if err != nil {
 		return fmt.Errorf("listen for carriers: %w", err)

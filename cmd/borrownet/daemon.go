@@ -13,6 +13,7 @@ import (
 	"github.com/borrownet/borrownet/cmd/internal/rundir"
 	"github.com/borrownet/borrownet/cmd/internal/session"
 	"github.com/borrownet/borrownet/hook/netns"
+	"github.com/borrownet/borrownet/netstack/reclaim"
 )
 
 // debugVar makes the daemon log every flow; it is unstable.
@@ -35,6 +36,7 @@ func daemonMain(version string, args []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	syscall.Umask(0o077)
+	go reclaim.Run(ctx) // ends with the process
 	if err := serveDaemon(ctx, version, log, report); err != nil {
 		log.Error("daemon ends", "err", err)
 		report(err)

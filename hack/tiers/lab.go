@@ -91,6 +91,6 @@ func meshSteps(context.Context) ([]step, error) {
 func benchSteps(context.Context) ([]step, error) {
 	return []step{
 		labBuild,
-		{name: "bench", kind: report, argv: onLaptop(nil, "bin/bench", "-rounds", "1", "-seconds", "0.5", "-kills", "2", "-pairs", "1", "-max-pairs", "1", "-window", "1s", "-developers", "2", "-sessions", "3")},
+		{name: "bench", kind: report, argv: onLaptop(nil, "bin/bench", "-rounds", "1", "-seconds", "0.5", "-kills", "2", "-pairs", "1", "-max-pairs", "1", "-window", "1s", "-developers", "2", "-sessions", "2")},
 	}, nil
 }

@@ -45,6 +45,7 @@ var groups = []struct {
 	{"dns", samples.collectNames},
 	{"live", samples.collectLive},
 	{"mirror", samples.collectMirror},
+	{"move", samples.collectMove},
 	{"many", samples.collectMany},
 }
 
@@ -93,6 +94,7 @@ func (s samples) collectSession(o options) error {
 		}
 		s.add("hook.run-true", "borrownet", milliseconds(time.Since(start)))
 	}
+	time.Sleep(idleAfter)
 	rss, err := daemonRSS()
 	if err != nil {
 		return err
@@ -267,6 +269,9 @@ func daemonProcess() (string, error) {
 	}
 	return "", errors.New("no daemon in the process table")
 }
+
+// idleAfter is how long a daemon that has worked may take to give memory back (netstack/reclaim).
+const idleAfter = 8 * time.Second
 
 // daemonRSS returns the daemon's resident set in MiB.
 func daemonRSS() (float64, error) {

@@ -14,6 +14,7 @@
 //	bench survive ECHO SINK SOURCE           (flows whose carriers are cut; run by bench itself)
 //	bench names SERVER                       (likewise, of DNS; - is resolv.conf's server)
 //	bench pump SINK SOURCE RATE              (load on a session; run by bench itself)
+//	bench outlive ECHO                       (a connection whose pod goes; run by bench itself)
 //	bench page RESULTS.json PAGE.md          (puts the table into a page, between comments)
 //	bench overview DIR                       (writes README.md and charts of all results there)
 package main
@@ -77,6 +78,8 @@ func run(args []string) error {
 			return measureNames(args[1:])
 		case "pump":
 			return pump(args[1:])
+		case "outlive":
+			return outlive(args[1:])
 		case "overview":
 			return overview(args[1:])
 		case "page":

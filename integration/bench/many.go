@@ -17,11 +17,7 @@ import (
 // Many developers with many sessions each, against one API server: what that costs the server and the laptops.
 // Developers are runtime directories of one user here, each with a daemon of its own; all borrow the same pods.
 
-const (
-	manyNamespaces = 5
-	// restFor is how long the server's requests are counted while nobody does anything.
-	restFor = 10 * time.Second
-)
+const manyNamespaces = 5
 
 // manyPod is a workload and the Service of its name that developers borrow.
 const manyPod = `---
@@ -68,7 +64,9 @@ func (s samples) collectMany(o options) error {
 	if err != nil {
 		return err
 	}
-	before, err := serverNow()
+	// How long the server's requests are counted while nobody does anything.
+	rest := time.Duration(3 * o.seconds * float64(time.Second))
+	before, err := serverNow(rest)
 	if err != nil {
 		return err
 	}
@@ -90,7 +88,7 @@ func (s samples) collectMany(o options) error {
 	if err := s.addSessions(all, names); err != nil {
 		return err
 	}
-	during, err := serverNow()
+	during, err := serverNow(rest)
 	if err != nil {
 		return err
 	}
@@ -246,13 +244,13 @@ func (s samples) addServer(before, during server, sessions float64) {
 }
 
 // serverNow asks the API server, twice.
-func serverNow() (server, error) {
+func serverNow(rest time.Duration) (server, error) {
 	first, err := serverOnce()
 	if err != nil {
 		return server{}, err
 	}
 	begun := time.Now()
-	time.Sleep(restFor)
+	time.Sleep(rest)
 	second, err := serverOnce()
 	second.perSecond = (second.requests - first.requests) / time.Since(begun).Seconds()
 	return second, err

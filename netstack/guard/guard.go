@@ -179,7 +179,7 @@ func (g *gate) head() (more bool, _ *Refusal) {
 	if err != nil {
 		return false, &Refusal{Method: "a request that cannot be read"}
 	}
-	if !isSafe(r.Method) {
+	if !http1.Safe(r.Method) {
 		return false, &Refusal{Method: r.Method, Host: r.Host, Target: r.RequestURI}
 	}
 	g.request, g.frame = r, http1.FramingOf(r)
@@ -197,16 +197,6 @@ func (g *gate) next() {
 	if http1.Switches(g.request) {
 		g.state = switching
 	}
-}
-
-// isSafe reports whether a method changes nothing. CONNECT opens a tunnel through a
-// proxy, of which nothing can be told.
-func isSafe(method string) bool {
-	switch method {
-	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace:
-		return true
-	}
-	return false
 }
 
 // refuse answers the program.

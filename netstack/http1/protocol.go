@@ -175,3 +175,13 @@ func Switches(r *http.Request) bool {
 	}
 	return false
 }
+
+// Safe reports whether a method changes nothing (RFC 9110 §9.2.1). CONNECT opens a
+// tunnel through a proxy, of which nobody knows what it changes.
+func Safe(method string) bool {
+	switch method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace:
+		return true
+	}
+	return false
+}

@@ -23,6 +23,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -100,8 +101,8 @@ type Link struct {
 	onSettle func(n uint64) // set before the first carrier; may be nil
 	credit   chan struct{}  // holds one; wakes a Send that waits for room in the window
 
-	sending turn      // held by one Send until it is done; taken before mu and a carrier's writing
-	buffers sync.Pool // of *chunk, with room for a whole write
+	sending turn                       // held by one Send until it is done; taken before mu and a carrier's writing
+	buffers [len(chunkSizes)]sync.Pool // of *chunk, by size
 
 	receiving turn // held by one Receive until it is done; taken before mu
 	in        *frameReader
@@ -242,16 +243,19 @@ func (l *Link) sendSome(pkts [][]byte) (n int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	out := l.newChunk(frameHeader + len(pkts[0]))
-	size := uint64(0)
+	frames := 0
 	for _, p := range pkts {
-		if n > 0 && out.size()+frameHeader+len(p) > min(room, maxWrite) {
+		if n > 0 && frames+frameHeader+len(p) > min(room, maxWrite) {
 			break
 		}
-		out.buf = appendDatagram(out.buf, p)
-		size += uint64(len(p))
+		frames += frameHeader + len(p)
 		n++
 	}
+	out := l.newChunk(frames)
+	for _, p := range pkts[:n] {
+		out.buf = appendDatagram(out.buf, p)
+	}
+	size := uint64(frames - n*frameHeader)
 	out.count, out.at = uint64(n), time.Now()
 
 	l.mu.Lock()
@@ -299,26 +303,34 @@ func (l *Link) awaitRoom(size int) (int, error) {
 	}
 }
 
-// newChunk returns an empty chunk: with a buffer for a whole write, unless size, that of the first frame, is small.
+// newChunk returns an empty chunk with room for so many bytes of frames.
 func (l *Link) newChunk(size int) *chunk {
-	if size < smallChunk {
-		return &chunk{buf: make([]byte, chunkHead, chunkHead+2*size), users: 1}
+	i := slices.IndexFunc(chunkSizes[:], func(s int) bool { return size <= s })
+	if size < smallChunk || i < 0 {
+		return &chunk{buf: make([]byte, chunkHead, chunkHead+size), users: 1}
 	}
-	c, ok := l.buffers.Get().(*chunk)
+	c, ok := l.buffers[i].Get().(*chunk)
 	if !ok {
-		c = &chunk{buf: make([]byte, 0, chunkHead+maxWrite)}
+		c = &chunk{buf: make([]byte, 0, chunkHead+chunkSizes[i])}
 	}
 	*c = chunk{buf: c.buf[:chunkHead], users: 1}
 	return c
 }
 
-// smallChunk is the size of a frame up to which its chunk does not get a buffer for a whole write.
+// smallChunk is the size of a write up to which its chunk is not used again.
 const smallChunk = 4 << 10
+
+// chunkSizes are how much the other chunks take: a chunk is kept until it is acknowledged, so one that is too large for
+// what is in it costs more memory than the window says. The second takes the largest datagram.
+var chunkSizes = [...]int{16 << 10, 66 << 10, maxWrite}
 
 // releaseLocked drops a use of c. The caller holds l.mu.
 func (l *Link) releaseLocked(c *chunk) {
-	if c.users--; c.users == 0 && cap(c.buf) == chunkHead+maxWrite {
-		l.buffers.Put(c)
+	if c.users--; c.users > 0 {
+		return
+	}
+	if i := slices.Index(chunkSizes[:], cap(c.buf)-chunkHead); i >= 0 {
+		l.buffers[i].Put(c)
 	}
 }
 

@@ -22,6 +22,7 @@ type local struct {
 	mu     sync.Mutex
 	method string // of the request that waits for an answer; "" = none does
 	bytes  bool   // what comes is no HTTP/1 answer
+	heard  bool   // there is some answer to the latest request
 	last   bool   // the program has said that it will close the connection
 }
 
@@ -36,13 +37,22 @@ func (r *Replayer) newLocal(c relay.Conn, http bool) *local {
 func (l *local) ask(method string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.method = method
+	l.method, l.heard = method, false
 }
 
-// asked returns the method of the request that waits for an answer.
-func (l *local) asked() (method string, bytes bool) {
+// wasHeard reports whether a byte of an answer to the latest request came.
+func (l *local) wasHeard() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	return l.heard
+}
+
+// hears notes that something came. It returns the method of the request that waits for
+// an answer.
+func (l *local) hears() (method string, bytes bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.heard = l.method != ""
 	return l.method, l.bytes
 }
 
@@ -55,16 +65,25 @@ func (l *local) discard() {
 
 // switched reports whether the program has agreed to another protocol.
 func (l *local) switched() bool {
-	_, bytes := l.asked()
-	return bytes
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.bytes
 }
 
-// isOver reports whether the program takes no further request on the connection.
-func (l *local) isOver() bool {
+// isGone reports whether there is nothing more to read.
+func (l *local) isGone() bool {
 	select {
 	case <-l.gone:
 		return true
 	default:
+		return false
+	}
+}
+
+// isOver reports whether the program takes no further request on the connection.
+func (l *local) isOver() bool {
+	if l.isGone() {
+		return true
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -99,7 +118,7 @@ func (l *local) read() {
 		if _, err := br.Peek(1); err != nil {
 			return
 		}
-		method, bytes := l.asked()
+		method, bytes := l.hears()
 		if bytes {
 			_, _ = io.Copy(io.Discard, br)
 			return

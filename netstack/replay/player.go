@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/borrownet/borrownet/netstack/flow"
+	"github.com/borrownet/borrownet/netstack/http1"
 	"github.com/borrownet/borrownet/netstack/relay"
 )
 
@@ -29,6 +30,8 @@ type player struct {
 	in     *queue
 	local  *local    // nil: not connected
 	dialed bool      // there was a connection
+	reused bool      // the request under way is not the first of its connection
+	again  []byte    // all that was sent of now, if it may be sent once more; or nil
 	now    *request  // under way; nil if none is, or its fate is known
 	bytes  uint64    // of now
 	stream fate      // taken while the flow's bytes are being delivered
@@ -61,6 +64,7 @@ func (p *player) play(i item) {
 		p.begin(i)
 	case itemBody:
 		if p.now != nil {
+			p.again = nil
 			p.send(i.data)
 		}
 	case itemEnd:
@@ -95,11 +99,39 @@ func (p *player) begin(i item) {
 	if p.local != nil && p.local.isOver() {
 		p.hangUp(false)
 	}
+	p.reused = p.local != nil
 	if !p.connect(true) {
 		return
 	}
+	if p.again = nil; p.reused {
+		p.again = i.data
+	}
 	p.local.ask(p.now.method)
 	p.send(i.data)
+}
+
+// repeat sends the request under way once more, on a new connection, if the one it was
+// sent on may have been closed before the program had read any of it: a program closes
+// idle connections without a word. What could change something and may have been read
+// is not sent twice, nor is a request whose body is under way. It reports whether the
+// request is sent, or its fate known.
+func (p *player) repeat() bool {
+	head, old := p.again, p.local
+	if head == nil || p.bytes > 0 && !http1.Safe(p.now.method) {
+		return false
+	}
+	p.hangUp(true)
+	if old.wasHeard() {
+		return false
+	}
+	p.again, p.reused, p.bytes = nil, false, 0
+	if !p.connect(true) {
+		return true
+	}
+	p.r.counts.repeated.Add(1)
+	p.local.ask(p.now.method)
+	p.send(head)
+	return true
 }
 
 // connect makes sure that there is a connection to the local program.
@@ -131,8 +163,11 @@ func (p *player) send(b []byte) {
 			continue
 		}
 		why := broken
-		if p.in.hasCut() {
+		switch timeout := errors.Is(err, os.ErrDeadlineExceeded); {
+		case p.in.hasCut():
 			why = slow
+		case !timeout && p.now != nil && p.repeat():
+			return
 		}
 		p.settle(why, nil)
 		p.settleStream(why)
@@ -185,10 +220,22 @@ func (p *player) await() {
 	case a := <-p.local.answers: // and then it was gone
 		p.settle(delivered, a)
 	default:
-		p.r.counts.unanswered.Add(1)
-		p.settle(delivered, nil)
+		p.unanswered()
 	}
 	p.hangUp(false)
+}
+
+// unanswered decides about a complete request that got no answer.
+func (p *player) unanswered() {
+	switch {
+	case !p.reused || !p.local.isGone() || p.local.wasHeard():
+		p.r.counts.unanswered.Add(1)
+		p.settle(delivered, nil)
+	case !p.repeat():
+		p.settle(broken, nil) // perhaps the program has read it, perhaps not
+	case p.now != nil:
+		p.await()
+	}
 }
 
 // playStream passes on bytes of a stream.
@@ -198,6 +245,9 @@ func (p *player) playStream(i item) {
 	}
 	if !p.raw {
 		p.raw, p.stream = true, taken
+		if i.kind == itemRaw && p.local != nil && p.local.isOver() {
+			p.hangUp(false)
+		}
 		if i.kind == itemSwitched && (p.local == nil || !p.local.switched()) {
 			p.settleStream(refused)
 			return

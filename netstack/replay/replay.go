@@ -6,6 +6,9 @@
 // HTTP/1 is delivered request by request, in the order of its connection, each byte
 // as it was; the next request of a connection waits for the answer to the one
 // before, and a program that closes the connection after an answer gets a new one.
+// A request that finds the connection closed before a byte of an answer came goes to a
+// new one, once, if nothing of it was written or its method is safe and it has no body;
+// any other is counted as broken, since the program may have acted on it.
 // Everything else is delivered as a stream. What cannot be delivered whole is reset
 // and counted, and an HTTP/1 connection is entered again at its next request.
 //

@@ -19,7 +19,7 @@ const (
 	sampled               // left out by sampling
 	capped                // left out by the rate cap
 	refused               // the local program did not take the connection
-	broken                // the local program ended the connection before it had all of it
+	broken                // the local program ended the connection, perhaps before it had all of it
 	slow                  // no room: the local program is too slow
 	cut                   // bytes are missing in the capture, or it ended early
 	numFates
@@ -104,6 +104,9 @@ type Stats struct {
 	Streams  Outcomes `json:"streams"`
 	// Unanswered counts delivered requests whose connection ended without an answer.
 	Unanswered uint64 `json:"unanswered,omitempty"`
+	// Repeated counts requests that were sent once more because the local program
+	// had closed the connection between two requests.
+	Repeated uint64 `json:"repeated,omitempty"`
 	// Bytes were delivered; Discarded are those of the local program's answers.
 	Bytes     uint64 `json:"bytes"`
 	Discarded uint64 `json:"discardedBytes"`
@@ -125,17 +128,17 @@ const numReasons = int(reassembly.Reused) + 1
 
 // counters is where Stats are counted.
 type counters struct {
-	opened, before, joined, skipped, tls, unanswered, bytes, discarded atomic.Uint64
-	lostPackets, lostBytes, kernelDrops                                atomic.Uint64
-	requests, streams                                                  outcomes
-	gaps, gapBytes                                                     [numReasons]atomic.Uint64
-	waiting                                                            [http1.NumProtocols]atomic.Int64
+	opened, before, joined, skipped, tls, unanswered, repeated, bytes, discarded atomic.Uint64
+	lostPackets, lostBytes, kernelDrops                                          atomic.Uint64
+	requests, streams                                                            outcomes
+	gaps, gapBytes                                                               [numReasons]atomic.Uint64
+	waiting                                                                      [http1.NumProtocols]atomic.Int64
 }
 
 func (c *counters) load() Stats {
 	s := Stats{
 		Opened: c.opened.Load(), Before: c.before.Load(), Joined: c.joined.Load(), Skipped: c.skipped.Load(), TLS: c.tls.Load(),
-		Requests: c.requests.load(), Streams: c.streams.load(), Unanswered: c.unanswered.Load(), Bytes: c.bytes.Load(), Discarded: c.discarded.Load(),
+		Requests: c.requests.load(), Streams: c.streams.load(), Unanswered: c.unanswered.Load(), Repeated: c.repeated.Load(), Bytes: c.bytes.Load(), Discarded: c.discarded.Load(),
 		LostPackets: c.lostPackets.Load(), LostBytes: c.lostBytes.Load(), KernelDrops: c.kernelDrops.Load(),
 	}
 	for i := range c.gaps {
@@ -173,6 +176,7 @@ func (s Stats) Add(t Stats) Stats {
 	s.Requests = s.Requests.add(t.Requests)
 	s.Streams = s.Streams.add(t.Streams)
 	s.Unanswered += t.Unanswered
+	s.Repeated += t.Repeated
 	s.Bytes += t.Bytes
 	s.Discarded += t.Discarded
 	s.Gaps = addMaps(s.Gaps, t.Gaps)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"net/netip"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/borrownet/borrownet/agent"
@@ -19,26 +20,49 @@ const headBytes = 128
 type tap struct {
 	pod  *pod
 	spec capture.Spec
-	push func(capture.Packet)
+
+	mu      sync.Mutex
+	push    func(capture.Packet) // nil until Run
+	waiting []capture.Packet     // for Run
 }
 
 var _ agent.Capturer = (*pod)(nil)
 
 // Capture implements agent.Capturer.
-func (p *pod) Capture(spec capture.Spec) (agent.Capture, error) { return &tap{pod: p, spec: spec}, nil }
+func (p *pod) Capture(spec capture.Spec) (agent.Capture, error) {
+	t := &tap{pod: p, spec: spec}
+	e := p.ether
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.taps = append(slices.Clone(e.taps), t)
+	return t, nil
+}
 
 // Run implements agent.Capture. Nothing is ever lost here.
 func (t *tap) Run(ctx context.Context, push func(capture.Packet), _ func(uint64)) error {
-	t.push = push
-	e := t.pod.ether
-	e.mu.Lock()
-	e.taps = append(slices.Clone(e.taps), t)
-	e.mu.Unlock()
+	t.mu.Lock()
+	for _, p := range t.waiting {
+		push(p)
+	}
+	t.push, t.waiting = push, nil
+	t.mu.Unlock()
 	<-ctx.Done()
+	e := t.pod.ether
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.taps = slices.DeleteFunc(slices.Clone(e.taps), func(other *tap) bool { return other == t })
 	return nil
+}
+
+// hand hands a packet to Run, or keeps it until there is one.
+func (t *tap) hand(p capture.Packet) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.push == nil {
+		t.waiting = append(t.waiting, p)
+		return
+	}
+	t.push(p)
 }
 
 // Interfaces implements agent.Capture.
@@ -86,7 +110,7 @@ func (t *tap) see(pkt []byte) {
 	if slices.Contains(t.pod.services, server) {
 		copy(out.Data[at:], t.pod.source(server).Addr().AsSlice())
 	}
-	t.push(out)
+	t.hand(out)
 }
 
 // captures reports whether server is one that is captured.

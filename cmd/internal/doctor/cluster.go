@@ -86,7 +86,7 @@ func rights(ctx context.Context, s server, namespace, user string, needed []kube
 		return []Check{warn("rights", fault.From(session.Explain(err)).Error(), "borrownet up --dry-run --pod NAME shows whether they suffice")}
 	}
 	var checks []Check
-	overAttach := allows(list, "create", "pods/attach") && !allows(list, "create", "pods/portforward")
+	overAttach := kube.OnlyAttach(list)
 	missing := map[kube.Feature][]string{}
 	var lacking, spare []kube.Feature // features with something missing
 	for _, a := range list {
@@ -121,10 +121,6 @@ func rights(ctx context.Context, s server, namespace, user string, needed []kube
 		checks = append(checks, ok("rights", fmt.Sprintf("not to %s, which only --%s of borrownet rbac adds", strings.Join(missing[f], ", "), f)))
 	}
 	return checks
-}
-
-func allows(list []kube.Access, verb, resource string) bool {
-	return slices.ContainsFunc(list, func(a kube.Access) bool { return a.Allowed && a.Verb == verb && a.Resource == resource })
 }
 
 func (b *Borrow) image() []Check {

@@ -63,7 +63,7 @@ func connectOnce(dst netip.AddrPort, limit time.Duration) string {
 	defer unix.Close(fd)
 	begin := time.Now()
 	err = unix.Connect(fd, sockaddr(dst))
-	if stood := time.Since(begin); limit > 0 && stood > 300*time.Millisecond {
+	if stood := time.Since(begin); limit > 0 && stood > 2*time.Second {
 		return fmt.Sprintf("stood still for %v", stood)
 	}
 	if err == unix.EINPROGRESS {
