@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# usage: hack/newcomer.sh [-demo] [PLACE…]
+# usage: hack/newcomer.sh [-demo|-test] [PLACE…]
 #
 # Runs `make demo` and `make test` as those who clone the project, and prints how long they take: in a
 # clean clone of the last commit, with the modules there but caches empty, with neither a C compiler nor
-# a lab. -demo leaves `make test` out. Needs root; all of it takes most of an hour on two cores.
+# a lab. -demo leaves `make test` out, -test `make demo`. Needs root; all of it takes most of an hour on
+# two cores.
 #
 #   root        root of this machine
 #   container   root in a container: Docker's capabilities and its seccomp filter
@@ -19,8 +20,8 @@ set -euo pipefail
 case "${1-}" in -h | --help) sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"; exit 0 ;; esac
 cd "$(dirname "$0")/.."
 
-demo_only=
-if [ "${1-}" = -demo ]; then demo_only=1; shift; fi
+only=
+case "${1-}" in -demo | -test) only=$1; shift ;; esac
 [ $# -gt 0 ] || set -- root container bare user confined
 [ "$(id -u)" = 0 ] || { echo "error: only root can become others" >&2; echo "hint: sudo $0 $*" >&2; exit 1; }
 
@@ -127,8 +128,8 @@ try_tests() {
 printf 'on %s cores, load %s\n' "$(nproc)" "$(cut -d' ' -f1-3 /proc/loadavg)"
 for place in "$@"; do
   here "$place"
-  try_demo
-  [ -n "$demo_only" ] || try_tests
+  [ "$only" = -test ] || try_demo
+  [ "$only" = -demo ] || try_tests
   chmod -R u+w "$dir"
   rm -rf "$dir"
 done
