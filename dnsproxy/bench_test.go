@@ -23,7 +23,7 @@ func BenchmarkAnswer(b *testing.B) {
 		{"uncached-search", func(i int) string { return fmt.Sprintf("n%d.example.org.", i) }},
 	} {
 		b.Run(bb.name, func(b *testing.B) {
-			p := New(Config{Pod: podConf(), Dial: dnsproxytest.New(b, append(world(), "*.example.org.svc.cluster.local. 5 IN A 192.0.2.1")...).Dial})
+			p := newProxy(Config{Pod: podConf(), Dial: dnsproxytest.New(b, append(world(), "*.example.org.svc.cluster.local. 5 IN A 192.0.2.1")...).Dial})
 			defer p.Close()
 			b.ReportAllocs()
 			for i := 0; b.Loop(); i++ {

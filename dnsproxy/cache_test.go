@@ -397,7 +397,7 @@ func TestLocal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		pod := dnsproxytest.New(t, world()...)
 		laptop := dnsproxytest.New(t, "printer.home.example. 60 IN A 198.51.100.9", "home.example. 60 IN SOA ns. mbox. 1 1 1 1 60")
-		p := New(Config{
+		p := newProxy(Config{
 			Pod: podConf(), Dial: pod.Dial, DialLaptop: laptop.Dial, Local: []string{"home.example."},
 			Hosts: map[string][]netip.Addr{
 				"Pinned.example.com":            {netip.MustParseAddr("192.0.2.77"), netip.MustParseAddr("2001:db8::77")},

@@ -6,6 +6,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/miekg/dns"
@@ -37,18 +38,42 @@ type answer struct {
 
 // call is a query in flight. msg, err and attempts are settled before done is closed.
 type call struct {
-	done chan struct{}
-	msg  *dns.Msg
-	err  error
+	q, key query
+	r      *resolver
+	asked  time.Time // a TTL counts from then on at the latest
 
-	mu       sync.Mutex
+	done     chan struct{}
+	msg      *dns.Msg
+	err      error
 	attempts []Attempt
+
+	// What begin did. It belongs to whoever goes on, once begin has unlocked mu.
+	mu    sync.Mutex
+	order []*upstream
+	first *sent
+	goes  atomic.Bool // somebody goes on already
 }
 
-func (c *call) note(a Attempt) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.attempts = append(c.attempts, a)
+// sent is a question that is under way to the first nameserver of a call.
+type sent struct {
+	lane   *lane
+	waiter *waiter
+	at     time.Time
+	failed chan error  // why it could not be sent; has room for one
+	timer  *time.Timer // ends the wait
+}
+
+// wait returns the answer of the nameserver within its time.
+func (s *sent) wait(ctx context.Context, patience time.Duration) (*dns.Msg, error) {
+	defer s.lane.leave(s.waiter)
+	select {
+	case err := <-s.failed:
+		return nil, err
+	default:
+	}
+	ctx, cancel := context.WithDeadline(ctx, s.at.Add(patience))
+	defer cancel()
+	return s.lane.await(ctx, s.waiter)
 }
 
 // lookup is the question about one name: answered already, or under way.
@@ -94,59 +119,121 @@ func (l *lookup) wait(ctx context.Context) (answer, error) {
 	}
 }
 
-// join returns the call of q, started if it was not.
+// join returns the call of q, begun if it was not.
 func (p *Proxy) join(q, key query) (*call, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.closed {
-		return nil, net.ErrClosed
+	c, isNew, err := p.register(q, key)
+	if err != nil {
+		return nil, err
 	}
-	if c, ok := p.calls[key]; ok {
+	if isNew {
+		p.begin(c)
+	} else {
 		p.stats.coalesced.Add(1)
-		return c, nil
 	}
-	return p.startLocked(q, key)
+	return c, nil
 }
 
 // refresh asks again for what is in the cache and will be asked for when it has expired.
 func (p *Proxy) refresh(q, key query) {
+	if c, isNew, err := p.register(q, key); err == nil && isNew {
+		p.stats.prefetched.Add(1)
+		p.begin(c)
+	}
+}
+
+// register returns the call of q, and whether the caller is the first, who has to begin it.
+func (p *Proxy) register(q, key query) (_ *call, isNew bool, _ error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if _, asked := p.calls[key]; asked || p.closed {
+	if p.closed {
+		return nil, false, net.ErrClosed
+	}
+	if c, ok := p.calls[key]; ok {
+		return c, false, nil
+	}
+	if len(p.calls) >= maxCalls {
+		return nil, false, errBusy
+	}
+	c := &call{q: q, key: key, r: p.pod, asked: time.Now(), done: make(chan struct{})}
+	if p.local.has(key.name) {
+		c.r = p.laptop.Load()
+	}
+	p.calls[key] = c
+	p.wg.Add(1)
+	return c, true, nil
+}
+
+// begin sends the question to the first nameserver, where that needs no waiting, and leaves the rest to goOn.
+func (p *Proxy) begin(c *call) {
+	if c.r.datagrams == nil || c.r.stream {
+		go p.run(c)
 		return
 	}
-	if _, err := p.startLocked(q, key); err == nil {
-		p.stats.prefetched.Add(1)
+	c.mu.Lock()
+	if c.order = c.r.order(); len(c.order) == 0 {
+		c.mu.Unlock()
+		go p.run(c)
+		return
+	}
+	p.stats.upstream.Add(1)
+	goOn := func() { p.goOn(c) }
+	s := &sent{at: c.asked, failed: make(chan error, 1)}
+	s.lane, s.waiter = c.order[0].lane(c.r, "udp", c.q.message(true), goOn)
+	s.timer = time.AfterFunc(c.r.patience, goOn)
+	c.first = s
+	c.mu.Unlock()
+	if err := s.lane.send(s.waiter.query); err != nil {
+		s.failed <- err
+		goOn()
 	}
 }
 
-func (p *Proxy) startLocked(q, key query) (*call, error) {
-	if len(p.calls) >= maxCalls {
-		return nil, errBusy
+// goOn is called when the first nameserver has answered or will not. A good answer it settles at once, by whoever brings it;
+// all else takes its time in run.
+func (p *Proxy) goOn(c *call) {
+	if c.goes.Swap(true) {
+		return
 	}
-	c := &call{done: make(chan struct{})}
-	p.calls[key] = c
-	p.wg.Go(func() { p.run(q, key, c) })
-	return c, nil
+	c.mu.Lock()
+	s := c.first
+	c.mu.Unlock()
+	s.timer.Stop()
+	var msg *dns.Msg
+	select {
+	case msg = <-s.waiter.answer:
+	default:
+	}
+	if msg == nil || msg.Truncated || isFailure(msg.Rcode) {
+		if msg != nil {
+			s.waiter.answer <- msg
+		}
+		go p.run(c)
+		return
+	}
+	c.order[0].deadUntil.Store(0)
+	c.attempts = []Attempt{{Server: c.order[0].addr, Network: "udp", Rcode: dns.RcodeToString[msg.Rcode], Took: time.Since(s.at)}}
+	p.settle(c, msg, nil)
 }
 
-// run makes the call; it ends by p.timeout or Close.
-func (p *Proxy) run(q, key query, c *call) {
-	ctx, cancel := context.WithTimeout(p.ctx, p.timeout)
+// run makes the call, or what is left of it; it ends by p.timeout or Close.
+func (p *Proxy) run(c *call) {
+	ctx, cancel := context.WithDeadline(p.ctx, c.asked.Add(p.timeout))
 	defer cancel()
-	r := p.pod
-	if p.local.has(key.name) {
-		r = p.laptop.Load()
+	msg, err := c.r.exchange(ctx, c.q, c)
+	p.settle(c, msg, err)
+}
+
+// settle is the end of a call.
+func (p *Proxy) settle(c *call, msg *dns.Msg, err error) {
+	defer p.wg.Done()
+	if c.msg, c.err = msg, err; err == nil {
+		scrub(msg, c.q)
 	}
-	asked := time.Now() // a TTL counts from then on at the latest
-	if c.msg, c.err = r.exchange(ctx, q, c); c.err == nil {
-		scrub(c.msg, q)
-	}
-	if r == p.pod || r == p.laptop.Load() {
-		p.keep(key, c, asked, r != p.pod)
+	if c.r == p.pod || c.r == p.laptop.Load() {
+		p.keep(c.key, c, c.asked, c.r != p.pod)
 	}
 	p.mu.Lock()
-	delete(p.calls, key)
+	delete(p.calls, c.key)
 	p.mu.Unlock()
 	close(c.done)
 }

@@ -51,7 +51,7 @@ func TestExplain(t *testing.T) {
 		{name: "zone-transfer", qname: "orders", qtype: "AXFR", want: Explanation{Rcode: "REFUSED"}},
 	}
 	synctest.Test(t, func(t *testing.T) {
-		p := New(Config{
+		p := newProxy(Config{
 			Pod: podConf(), Dial: dnsproxytest.New(t, world()...).Dial, Local: []string{"home.example."},
 			Hosts: map[string][]netip.Addr{"pinned.example.com": {netip.MustParseAddr("2001:db8::77")}},
 		})

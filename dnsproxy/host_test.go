@@ -11,7 +11,7 @@ import (
 )
 
 func TestLookupHost(t *testing.T) {
-	p := New(Config{
+	p := newProxy(Config{
 		Pod: podConf(), Dial: dnsproxytest.New(t, world()...).Dial, Local: []string{"home.example."},
 		Hosts: map[string][]netip.Addr{"pinned.example.com": {netip.MustParseAddr("2001:db8::77")}},
 	})

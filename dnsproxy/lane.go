@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"strings"
@@ -42,27 +43,28 @@ type lane struct {
 	writing sync.Mutex    // over TCP; taken before mu
 
 	mu      sync.Mutex
-	conn    net.Conn
-	err     error // why it is over, nil while it is not
+	conn    io.WriteCloser // a net.Conn over TCP
+	err     error          // why it is over, nil while it is not
 	waiting map[uint16]*waiter
 	active  int // of waiting, those that are still waited for
 	queries int // taken so far
 	strange int
 	born    time.Time
-	idle    *time.Timer // ends a lane without queries; nil until conn is set
+	idle    *time.Timer   // ends a lane without queries; nil until conn is set
+	ended   chan struct{} // closed with err
 }
 
 // waiter is a query on a lane.
 type waiter struct {
-	query  *dns.Msg
-	answer chan *dns.Msg // has room for one
-	ended  chan struct{} // closed if the lane ended first
-	left   bool          // nobody waits for the answer any more
+	query   *dns.Msg
+	answer  chan *dns.Msg // has room for one
+	left    bool          // nobody waits for the answer any more
+	settled func()        // if not nil, called when the answer is there or the lane has ended; it does not block
 }
 
 func newLane(network string, server netip.AddrPort, patient time.Duration) *lane {
 	return &lane{
-		network: network, server: server, patient: patient, ready: make(chan struct{}),
+		network: network, server: server, patient: patient, ready: make(chan struct{}), ended: make(chan struct{}),
 		waiting: make(map[uint16]*waiter), born: time.Now(),
 	}
 }
@@ -92,6 +94,41 @@ func (l *lane) run(ctx context.Context, dial func(context.Context, string, netip
 	l.read(conn)
 }
 
+// open makes l ready by datagrams, which has no need of run.
+func (l *lane) open(datagrams func(netip.AddrPort, func([]byte, error)) (io.WriteCloser, error)) {
+	defer close(l.ready)
+	conn, err := datagrams(l.server, l.receive)
+	if err != nil {
+		l.fail(fmt.Errorf("dial %s %v: %w", l.network, l.server, err))
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.conn = conn; l.err != nil {
+		conn.Close()
+		return
+	}
+	l.idle = time.AfterFunc(laneLife, l.rest)
+}
+
+// stay keeps l until it is over or ctx has ended.
+func (l *lane) stay(ctx context.Context) {
+	select {
+	case <-ctx.Done():
+		l.fail(context.Cause(ctx))
+	case <-l.ended:
+	}
+}
+
+// receive takes a datagram, or an error in the place of one.
+func (l *lane) receive(payload []byte, err error) {
+	if err != nil {
+		l.fail(fmt.Errorf("receive answer: %w", err))
+		return
+	}
+	l.handWire(payload[:min(len(payload), maxUDPSize)])
+}
+
 // read reads until the lane is over.
 func (l *lane) read(conn net.Conn) {
 	buf := make([]byte, maxUDPSize)
@@ -109,17 +146,24 @@ func (l *lane) read(conn net.Conn) {
 			l.fail(fmt.Errorf("receive answer: %w", err))
 			return
 		}
-		msg := new(dns.Msg)
-		if err := msg.Unpack(wire); err != nil {
-			msg = nil
-		}
-		l.hand(msg)
+		l.handWire(wire)
+	}
+}
+
+func (l *lane) handWire(wire []byte) {
+	msg := new(dns.Msg)
+	if err := msg.Unpack(wire); err != nil {
+		msg = nil
+	}
+	if w := l.hand(msg); w != nil && w.settled != nil {
+		w.settled()
 	}
 }
 
 // hand gives msg to the query that it answers. A datagram that answers none is late, forged or broken, which must not
-// end the wait for the true one; a few of them are borne. On a connection it is the nameserver's own.
-func (l *lane) hand(msg *dns.Msg) {
+// end the wait for the true one; a few of them are borne. On a connection it is the nameserver's own. It returns who has
+// waited for the answer, if somebody has.
+func (l *lane) hand(msg *dns.Msg) *waiter {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var w *waiter
@@ -132,17 +176,19 @@ func (l *lane) hand(msg *dns.Msg) {
 		} else if l.network == "tcp" {
 			l.failLocked(errMismatch)
 		}
-		return
+		return nil
 	}
 	delete(l.waiting, msg.Id)
-	if !w.left {
-		w.answer <- msg
-		l.leaveLocked()
+	if w.left {
+		return nil
 	}
+	w.answer <- msg
+	l.leaveLocked()
+	return w
 }
 
-// take joins m to the lane under an ID of its own, and reports whether there was room.
-func (l *lane) take(m *dns.Msg) *waiter {
+// take joins m to the lane under an ID of its own, and returns nil if there was no room.
+func (l *lane) take(m *dns.Msg, settled func()) *waiter {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.err != nil || l.active >= laneInFlight || l.spentLocked() {
@@ -154,7 +200,7 @@ func (l *lane) take(m *dns.Msg) *waiter {
 			break
 		}
 	}
-	w := &waiter{query: m, answer: make(chan *dns.Msg, 1), ended: make(chan struct{})}
+	w := &waiter{query: m, answer: make(chan *dns.Msg, 1), settled: settled}
 	l.waiting[m.Id] = w
 	l.active++
 	l.queries++
@@ -219,9 +265,10 @@ func (l *lane) failLocked(err error) {
 	if l.conn != nil {
 		l.conn.Close()
 	}
+	close(l.ended)
 	for _, w := range l.waiting {
-		if !w.left {
-			close(w.ended)
+		if !w.left && w.settled != nil {
+			go w.settled() // which may need what the caller has locked
 		}
 	}
 	l.waiting = nil
@@ -251,10 +298,20 @@ func (l *lane) roundTrip(ctx context.Context, w *waiter) (*dns.Msg, error) {
 	if err := l.send(w.query); err != nil {
 		return nil, err
 	}
+	return l.await(ctx, w)
+}
+
+// await waits for the answer to w, which has been sent. One that is there already is taken however late it is now.
+func (l *lane) await(ctx context.Context, w *waiter) (*dns.Msg, error) {
 	select {
 	case msg := <-w.answer:
 		return msg, nil
-	case <-w.ended:
+	default:
+	}
+	select {
+	case msg := <-w.answer:
+		return msg, nil
+	case <-l.ended:
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		return nil, l.err
@@ -283,7 +340,7 @@ func (l *lane) send(m *dns.Msg) error {
 	}
 	l.writing.Lock()
 	defer l.writing.Unlock()
-	err = conn.SetWriteDeadline(time.Now().Add(l.patient))
+	err = conn.(net.Conn).SetWriteDeadline(time.Now().Add(l.patient))
 	if err == nil {
 		err = writeFrame(conn, wire)
 	}

@@ -38,7 +38,7 @@ func TestManyInFlight(t *testing.T) {
 					return []*dns.Msg{reply}
 				})
 				var dials atomic.Int64
-				p := New(Config{Pod: rc, Dial: func(ctx context.Context, network string, addr netip.AddrPort) (net.Conn, error) {
+				p := newProxy(Config{Pod: rc, Dial: func(ctx context.Context, network string, addr netip.AddrPort) (net.Conn, error) {
 					dials.Add(1)
 					return srv.Dial(ctx, network, addr)
 				}})
@@ -73,7 +73,7 @@ func TestLanesEnd(t *testing.T) {
 		var mu sync.Mutex
 		dialled := map[string]int{}
 		open := 0
-		p := New(Config{Pod: plainConf("192.0.2.53"), Dial: func(ctx context.Context, network string, addr netip.AddrPort) (net.Conn, error) {
+		p := newProxy(Config{Pod: plainConf("192.0.2.53"), Dial: func(ctx context.Context, network string, addr netip.AddrPort) (net.Conn, error) {
 			c, err := srv.Dial(ctx, network, addr)
 			mu.Lock()
 			defer mu.Unlock()
@@ -117,7 +117,7 @@ func TestStreamReused(t *testing.T) {
 		rc.UseVC = true
 		srv := dnsproxytest.New(t, "*.example.org. 5 IN A 192.0.2.1")
 		var conns []net.Conn
-		p := New(Config{Pod: rc, Dial: func(ctx context.Context, network string, addr netip.AddrPort) (net.Conn, error) {
+		p := newProxy(Config{Pod: rc, Dial: func(ctx context.Context, network string, addr netip.AddrPort) (net.Conn, error) {
 			c, err := srv.Dial(ctx, network, addr)
 			conns = append(conns, c)
 			return c, err
@@ -206,7 +206,7 @@ func TestHostileNameserver(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				p := New(Config{Pod: plainConf("192.0.2.53"), Dial: rawServer(tt.answer)})
+				p := newProxy(Config{Pod: plainConf("192.0.2.53"), Dial: rawServer(tt.answer)})
 				defer p.Close()
 				start := time.Now()
 				got := ask(t, p, question("www.example.org.", dns.TypeA), true)
@@ -244,7 +244,7 @@ func FuzzNameserver(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, reply []byte, honestID bool) {
 		synctest.Test(t, func(t *testing.T) {
-			p := New(Config{Pod: plainConf("192.0.2.53"), Dial: rawServer(func(network string, q []byte) [][]byte {
+			p := newProxy(Config{Pod: plainConf("192.0.2.53"), Dial: rawServer(func(network string, q []byte) [][]byte {
 				out := bytes.Clone(reply[:min(len(reply), maxUDPSize)])
 				if network == "tcp" {
 					q = q[min(2, len(q)):]
@@ -335,7 +335,7 @@ func TestRaces(t *testing.T) {
 		}
 		return []*dns.Msg{reply}
 	})
-	p := New(Config{Pod: podConf(), Dial: srv.Dial, DialLaptop: srv.Dial, Local: []string{"example.org."}, Timeout: time.Second})
+	p := newProxy(Config{Pod: podConf(), Dial: srv.Dial, DialLaptop: srv.Dial, Local: []string{"example.org."}, Timeout: time.Second})
 	var wg sync.WaitGroup
 	for i := range 8 {
 		wg.Go(func() {

@@ -50,7 +50,7 @@ func podConf() ResolvConf {
 // newTestProxy returns a proxy before srv that ends with the test.
 func newTestProxy(t *testing.T, srv *dnsproxytest.Server, rc ResolvConf) *Proxy {
 	t.Helper()
-	p := New(Config{Pod: rc, Dial: srv.Dial})
+	p := newProxy(Config{Pod: rc, Dial: srv.Dial})
 	t.Cleanup(func() { p.Close() })
 	return p
 }

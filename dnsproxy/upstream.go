@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -23,14 +24,15 @@ var errNoServers = errors.New("there are no nameservers")
 
 // resolver is a set of nameservers and the way to them.
 type resolver struct {
-	p        *Proxy
-	dial     func(ctx context.Context, network string, addr netip.AddrPort) (net.Conn, error)
-	servers  []*upstream
-	patience time.Duration // for one nameserver, once
-	attempts int
-	rotate   bool
-	stream   bool // over TCP from the first
-	turn     atomic.Uint32
+	p         *Proxy
+	dial      func(ctx context.Context, network string, addr netip.AddrPort) (net.Conn, error)
+	datagrams func(addr netip.AddrPort, receive func(payload []byte, err error)) (io.WriteCloser, error) // may be nil
+	servers   []*upstream
+	patience  time.Duration // for one nameserver, once
+	attempts  int
+	rotate    bool
+	stream    bool // over TCP from the first
+	turn      atomic.Uint32
 }
 
 // upstream is a nameserver.
@@ -71,9 +73,13 @@ func (p *Proxy) newResolver(rc ResolvConf, dial func(context.Context, string, ne
 // as in glibc's res_send; they are the answer if none has a better one. It notes what it did in c.
 func (r *resolver) exchange(ctx context.Context, q query, c *call) (*dns.Msg, error) {
 	err := errNoServers
+	order := c.order // as begin has asked the first of them
 	for range r.attempts {
 		var refusal *dns.Msg
-		for _, server := range r.order() {
+		if order == nil {
+			order = r.order()
+		}
+		for _, server := range order {
 			if ctx.Err() != nil {
 				return nil, fmt.Errorf("ask for %s %s: %w", q.name, dns.TypeToString[q.qtype], errors.Join(context.Cause(ctx), err))
 			}
@@ -94,6 +100,7 @@ func (r *resolver) exchange(ctx context.Context, q query, c *call) (*dns.Msg, er
 		if refusal != nil {
 			return refusal, nil
 		}
+		order = nil
 	}
 	return nil, fmt.Errorf("ask for %s %s: %w", q.name, dns.TypeToString[q.qtype], err)
 }
@@ -173,19 +180,20 @@ func (q query) message(edns bool) *dns.Msg {
 	return m
 }
 
-// roundTrip sends m to a nameserver and returns what it answers within one nameserver's time. A connection that had been
-// used before may have been closed by the nameserver meanwhile: that is not its answer (RFC 7766 §6.2.4).
+// roundTrip sends m to a nameserver and returns what it answers within one nameserver's time. The first time it is what begin
+// has sent. A connection that had been used before may have been closed by the nameserver meanwhile: that is not its answer
+// (RFC 7766 §6.2.4).
 func (r *resolver) roundTrip(ctx context.Context, network string, server *upstream, m *dns.Msg, c *call) (*dns.Msg, error) {
-	ctx, cancel := context.WithTimeout(ctx, r.patience)
-	defer cancel()
+	var msg *dns.Msg
+	var err error
 	start := time.Now()
-	r.p.stats.upstream.Add(1)
-	l, w := server.lane(r, network, m)
-	used := network == "tcp" && l.usedBefore()
-	msg, err := l.roundTrip(ctx, w)
-	if err != nil && used && ctx.Err() == nil && l.over() {
-		l, w = server.lane(r, network, m)
-		msg, err = l.roundTrip(ctx, w)
+	if sent := c.first; sent != nil {
+		c.first = nil
+		start = sent.at
+		msg, err = sent.wait(ctx, r.patience)
+	} else {
+		r.p.stats.upstream.Add(1)
+		msg, err = r.ask(ctx, network, server, m)
 	}
 	a := Attempt{Server: server.addr, Network: network, Took: time.Since(start)}
 	if err != nil {
@@ -194,13 +202,26 @@ func (r *resolver) roundTrip(ctx context.Context, network string, server *upstre
 	} else {
 		a.Rcode = dns.RcodeToString[msg.Rcode]
 	}
-	c.note(a)
+	c.attempts = append(c.attempts, a)
+	return msg, err
+}
+
+func (r *resolver) ask(ctx context.Context, network string, server *upstream, m *dns.Msg) (*dns.Msg, error) {
+	ctx, cancel := context.WithTimeout(ctx, r.patience)
+	defer cancel()
+	l, w := server.lane(r, network, m, nil)
+	used := network == "tcp" && l.usedBefore()
+	msg, err := l.roundTrip(ctx, w)
+	if err != nil && used && ctx.Err() == nil && l.over() {
+		l, w = server.lane(r, network, m, nil)
+		msg, err = l.roundTrip(ctx, w)
+	}
 	return msg, err
 }
 
 // lane returns a lane to u that has taken m, opened if none has room. It is called from calls, which are bounded, and so
 // are lanes.
-func (u *upstream) lane(r *resolver, network string, m *dns.Msg) (*lane, *waiter) {
+func (u *upstream) lane(r *resolver, network string, m *dns.Msg, settled func()) (*lane, *waiter) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	open := u.lanes[network][:0]
@@ -212,13 +233,19 @@ func (u *upstream) lane(r *resolver, network string, m *dns.Msg) (*lane, *waiter
 	clear(u.lanes[network][len(open):])
 	u.lanes[network] = open
 	for _, l := range open {
-		if w := l.take(m); w != nil {
+		if w := l.take(m, settled); w != nil {
 			return l, w
 		}
 	}
 	l := newLane(network, u.addr, r.patience)
-	w := l.take(m) // it is new: there is room
+	w := l.take(m, settled) // it is new: there is room
 	u.lanes[network] = append(open, l)
-	r.p.wg.Go(func() { l.run(r.p.ctx, r.dial) }) // a call, which is in wg, waits for it
+	// A call, which is in wg, waits for it.
+	if network == "udp" && r.datagrams != nil {
+		l.open(r.datagrams)
+		r.p.wg.Go(func() { l.stay(r.p.ctx) })
+	} else {
+		r.p.wg.Go(func() { l.run(r.p.ctx, r.dial) })
+	}
 	return l, w
 }

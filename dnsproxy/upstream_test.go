@@ -261,7 +261,7 @@ func TestDeadServerIsLast(t *testing.T) {
 
 func TestDialErrors(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := New(Config{
+		p := newProxy(Config{
 			Pod:  plainConf("192.0.2.1", "192.0.2.2"),
 			Dial: func(context.Context, string, netip.AddrPort) (net.Conn, error) { return nil, errors.New("no route") },
 		})
@@ -357,7 +357,7 @@ func TestClose(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		srv := dnsproxytest.New(t)
 		srv.Handle(silent)
-		p := New(Config{Pod: plainConf("192.0.2.53"), Dial: srv.Dial})
+		p := newProxy(Config{Pod: plainConf("192.0.2.53"), Dial: srv.Dial})
 		var wg sync.WaitGroup
 		for i := range 20 {
 			wg.Go(func() {

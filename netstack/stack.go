@@ -75,14 +75,15 @@ type Stack struct {
 	link *link
 	done chan struct{} // closed by Close
 
-	onTCP   atomic.Pointer[forwarder]
-	onUDP   atomic.Pointer[func(flow.Flow, []byte)]
-	onEcho  atomic.Pointer[func(Echo)]
-	counts  counters
-	dials   pendingDials
-	sockets udpSockets
-	shares  *shares
-	open    openConns
+	onTCP     atomic.Pointer[forwarder]
+	onUDP     atomic.Pointer[func(flow.Flow, []byte)]
+	onEcho    atomic.Pointer[func(Echo)]
+	counts    counters
+	dials     pendingDials
+	sockets   udpSockets
+	receivers udpReceivers
+	shares    *shares
+	open      openConns
 
 	mu         sync.Mutex
 	closed     bool
@@ -310,6 +311,7 @@ func (s *Stack) Deliver(pkt []byte) {
 	if p, ok := parseICMP(pkt); ok {
 		s.dials.heed(p)
 		s.sockets.heed(p)
+		s.receivers.heed(p)
 	}
 	s.link.deliver(proto, pb)
 	pb.DecRef()

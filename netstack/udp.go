@@ -2,7 +2,6 @@ package netstack
 
 import (
 	"bytes"
-	"math"
 	"net"
 	"net/netip"
 	"sync"
@@ -29,8 +28,14 @@ func (s *Stack) ForwardUDP(h func(f flow.Flow, payload []byte)) { s.onUDP.Store(
 
 // handleUDP takes a datagram that matches no endpoint.
 func (s *Stack) handleUDP(id stack.TransportEndpointID, pkt *stack.PacketBuffer) bool {
-	h := s.onUDP.Load()
-	if h == nil {
+	f := flow.Flow{
+		Proto: flow.UDP,
+		Src:   addrPortFrom(id.RemoteAddress, id.RemotePort),
+		Dst:   addrPortFrom(id.LocalAddress, id.LocalPort),
+	}
+	forward := s.onUDP.Load()
+	receive := s.receivers.of(f)
+	if receive == nil && forward == nil {
 		return false
 	}
 	udp := header.UDP(pkt.TransportHeader().Slice())
@@ -48,11 +53,11 @@ func (s *Stack) handleUDP(id stack.TransportEndpointID, pkt *stack.PacketBuffer)
 		return true
 	}
 	s.counts.udpIn.Add(1)
-	(*h)(flow.Flow{
-		Proto: flow.UDP,
-		Src:   addrPortFrom(id.RemoteAddress, id.RemotePort),
-		Dst:   addrPortFrom(id.LocalAddress, id.LocalPort),
-	}, payload)
+	if receive != nil {
+		receive(payload, nil)
+	} else {
+		(*forward)(f, payload)
+	}
 	return true
 }
 
@@ -80,11 +85,7 @@ func (s *Stack) sendUDP(src, dst netip.AddrPort, payload []byte) error {
 	return s.sendPacket(src.Addr(), dst.Addr(), udp.ProtocolNumber, hdr, payload, func(r *stack.Route, hdr []byte, sum uint16) {
 		h := header.UDP(hdr)
 		sum = h.CalculateChecksum(checksum.Combine(r.PseudoHeaderChecksum(udp.ProtocolNumber, length), sum))
-		// Zero would say that there is no checksum (RFC 768).
-		if sum != math.MaxUint16 {
-			sum = ^sum
-		}
-		h.SetChecksum(sum)
+		h.SetChecksum(udpChecksum(sum))
 	})
 }
 

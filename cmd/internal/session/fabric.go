@@ -4,6 +4,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 
@@ -123,6 +124,14 @@ func (f *fabric) fromStack(b *[]byte) *[]byte {
 		f.into(&f.container, [][]byte{*b}, 0)
 	}
 	return b
+}
+
+// sendUDP sends a datagram in the place of the stack. It does not wait for the goroutine that reads the stack, which takes
+// longer to wake up than all else that happens to an answer of the DNS proxy here.
+func (f *fabric) sendUDP(src, dst netip.AddrPort, payload []byte) {
+	b := f.queue.buffer()
+	*b = netstack.AppendUDP((*b)[:0], src, dst, payload)
+	f.queue.recycle(f.fromStack(b))
 }
 
 func (f *fabric) fromTunnel(bufs [][]byte, offset int) {

@@ -54,6 +54,7 @@ func BenchmarkQuery(b *testing.B) {
 	l.udp = newUDPTable(stack, func(uint16) bool { return false }, nil)
 	stack.ForwardUDP(l.forwardUDP)
 	f := newFabric(router.New(router.Config{Session: []netip.Addr{pod}, Client: wire.ClientAddr, Agent: wire.AgentAddr, Nameservers: n.addrs()}), stack, log)
+	l.sendUDP = f.sendUDP
 	f.pumpStack()
 	f.open(kernel{program})
 	b.Cleanup(func() {

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -222,7 +223,7 @@ func (s *Session) raiseStack(context.Context) error {
 		return err
 	})
 	s.locals = &locals{
-		ctx: s.life, stack: stack, dns: presentNames{s.ground}, nameservers: s.names, local: local, remote: s.req.RemoteLocalhost,
+		ctx: s.life, stack: stack, sendUDP: s.fabric.sendUDP, dns: presentNames{s.ground}, nameservers: s.names, local: local, remote: s.req.RemoteLocalhost,
 		redirects: s.redirects, udp: newUDPTable(stack, s.hasUDPPort, s.redirects),
 	}
 	return nil
@@ -311,7 +312,7 @@ func (s *Session) resolveNames(context.Context) error {
 	}
 	var dialer net.Dialer
 	s.dns = dnsproxy.New(dnsproxy.Config{
-		Pod: pod, Dial: s.dialPod, Local: s.req.LocalNames, Logger: s.log,
+		Pod: pod, Dial: s.dialPod, Datagrams: s.podDatagrams, Local: s.req.LocalNames, Logger: s.log,
 		Hosts: s.redirects.hosts(s.req.Hosts, s.target.Namespace, pod),
 		DialLaptop: func(ctx context.Context, network string, addr netip.AddrPort) (net.Conn, error) {
 			return dialer.DialContext(ctx, network, addr.String())
@@ -351,22 +352,60 @@ func (p presentNames) ServeTCP(ctx context.Context, c net.Conn) { p.now.Load().d
 
 // dialPod connects to addr from the pod, for the DNS proxy.
 func (s *Session) dialPod(ctx context.Context, network string, addr netip.AddrPort) (net.Conn, error) {
-	if s.fabric.lost.Load() {
-		return nil, &net.OpError{Op: "dial", Net: network, Addr: net.UDPAddrFromAddrPort(addr), Err: syscall.ENETUNREACH}
-	}
-	src := netip.AddrPortFrom(wire.ClientAddr, 0)
-	if addr.Addr().Is6() {
-		// The stack has no IPv6 address of its own.
-		i := slices.IndexFunc(s.target.PodIPs, netip.Addr.Is6)
-		if i < 0 {
-			return nil, &net.OpError{Op: "dial", Net: network, Addr: net.UDPAddrFromAddrPort(addr), Err: errors.New("the pod has no IPv6 address")}
-		}
-		src = netip.AddrPortFrom(s.target.PodIPs[i], 0)
+	src, err := s.podSource(network, addr)
+	if err != nil {
+		return nil, err
 	}
 	if network == "tcp" {
-		return s.stack.DialTCP(ctx, src, addr)
+		return s.stack.DialTCP(ctx, netip.AddrPortFrom(src, 0), addr)
 	}
-	return s.stack.DialUDP(src, addr)
+	return s.stack.DialUDP(netip.AddrPortFrom(src, 0), addr)
+}
+
+// podSource returns the address that the stack has towards addr in the pod.
+func (s *Session) podSource(network string, addr netip.AddrPort) (netip.Addr, error) {
+	if s.fabric.lost.Load() {
+		return netip.Addr{}, &net.OpError{Op: "dial", Net: network, Addr: net.UDPAddrFromAddrPort(addr), Err: syscall.ENETUNREACH}
+	}
+	if !addr.Addr().Is6() {
+		return wire.ClientAddr, nil
+	}
+	// The stack has no IPv6 address of its own.
+	i := slices.IndexFunc(s.target.PodIPs, netip.Addr.Is6)
+	if i < 0 {
+		return netip.Addr{}, &net.OpError{Op: "dial", Net: network, Addr: net.UDPAddrFromAddrPort(addr), Err: errors.New("the pod has no IPv6 address")}
+	}
+	return s.target.PodIPs[i], nil
+}
+
+// podDatagrams is dialPod for datagrams that pass the stack by.
+func (s *Session) podDatagrams(addr netip.AddrPort, receive func(payload []byte, err error)) (io.WriteCloser, error) {
+	src, err := s.podSource("udp", addr)
+	if err != nil {
+		return nil, err
+	}
+	r, err := s.stack.ReceiveUDP(src, addr, receive)
+	if err != nil {
+		return nil, err
+	}
+	return podDatagrams{Receiver: r, to: addr, fabric: s.fabric}, nil
+}
+
+// podDatagrams are datagrams to one address in the pod.
+type podDatagrams struct {
+	*netstack.Receiver
+	to     netip.AddrPort
+	fabric *fabric
+}
+
+func (d podDatagrams) Write(payload []byte) (int, error) {
+	d.fabric.sendUDP(d.Local, d.to, payload)
+	return len(payload), nil
+}
+
+func (d podDatagrams) Close() error {
+	d.Receiver.Close()
+	return nil
 }
 
 // openHook makes what programs enter the session by: the best that the machine

@@ -31,6 +31,7 @@ const (
 type locals struct {
 	ctx         context.Context // done when the session ends
 	stack       *netstack.Stack
+	sendUDP     func(src, dst netip.AddrPort, payload []byte) // without the stack
 	nameservers *nameservers
 	local       []netip.Prefix // destinations in the laptop's own network
 	remote      []uint16       // ports of localhost that are the pod's

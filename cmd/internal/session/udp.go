@@ -24,7 +24,7 @@ func (l *locals) forwardUDP(f flow.Flow, payload []byte) {
 	switch {
 	case l.resolves(f.Dst):
 		l.queries.add(payload, func(reply []byte) {
-			_ = l.stack.SendUDP(f.Dst, f.Src, reply) // no room: the resolver asks again
+			l.sendUDP(f.Dst, f.Src, reply)
 		})
 	case f.Dst.Addr().IsLoopback() && l.ports.Load().answer(f, payload):
 	case f.Dst.Addr().IsLoopback(), l.isLocal(f.Dst.Addr()):

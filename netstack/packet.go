@@ -1,0 +1,50 @@
+package netstack
+
+import (
+	"math"
+	"net/netip"
+
+	"gvisor.dev/gvisor/pkg/tcpip/checksum"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+)
+
+// AppendUDP appends an IP packet with one datagram to b: for what is too quick for the stack and the goroutine that reads it.
+// The addresses are of one family, and payload is no longer than a datagram's.
+func AppendUDP(b []byte, src, dst netip.AddrPort, payload []byte) []byte {
+	src, dst = unmap(src), unmap(dst)
+	from, to := toAddress(src.Addr()), toAddress(dst.Addr())
+	length := header.UDPMinimumSize + len(payload)
+	ipSize := header.IPv6MinimumSize
+	if dst.Addr().Is4() {
+		ipSize = header.IPv4MinimumSize
+	}
+	start := len(b)
+	b = append(b, make([]byte, ipSize+header.UDPMinimumSize)...)
+	b = append(b, payload...)
+	pkt := b[start:]
+	if dst.Addr().Is4() {
+		// Never cut, so it needs no ID (RFC 6864 §4).
+		ip := header.IPv4(pkt)
+		ip.Encode(&header.IPv4Fields{
+			TotalLength: uint16(len(pkt)), Flags: header.IPv4FlagDontFragment, TTL: 64, Protocol: uint8(header.UDPProtocolNumber), SrcAddr: from, DstAddr: to,
+		})
+		ip.SetChecksum(^ip.CalculateChecksum())
+	} else {
+		header.IPv6(pkt).Encode(&header.IPv6Fields{
+			PayloadLength: uint16(length), TransportProtocol: header.UDPProtocolNumber, HopLimit: 64, SrcAddr: from, DstAddr: to,
+		})
+	}
+	udp := header.UDP(pkt[ipSize:])
+	udp.Encode(&header.UDPFields{SrcPort: src.Port(), DstPort: dst.Port(), Length: uint16(length)})
+	sum := header.PseudoHeaderChecksum(header.UDPProtocolNumber, from, to, uint16(length))
+	udp.SetChecksum(udpChecksum(udp.CalculateChecksum(checksum.Checksum(udp.Payload(), sum))))
+	return b
+}
+
+// udpChecksum returns what stands for sum in a datagram: zero would say that there is no checksum (RFC 768).
+func udpChecksum(sum uint16) uint16 {
+	if sum == math.MaxUint16 {
+		return sum
+	}
+	return ^sum
+}
