@@ -28,7 +28,7 @@ agent-binaries: ## bin/borrownet-agent-linux-{amd64,arm64}: what --agent-image t
 	GOARCH=amd64 $(BUILD) -o bin/borrownet-agent-linux-amd64 ./cmd/borrownet-agent
 	GOARCH=arm64 $(BUILD) -o bin/borrownet-agent-linux-arm64 ./cmd/borrownet-agent
 
-demo: ## the whole job on a built-in cluster: no root, no cluster, under a minute (ARGS=--keep leaves it up)
+demo: ## the whole job on a built-in cluster: no root, no cluster, a minute (ARGS=--keep leaves it up)
 	@hack/demo.sh $(ARGS)
 
 agent-image: ## bin/borrownet-agent-image.tar, reproducible, no docker needed (REF=registry/name:tag)
