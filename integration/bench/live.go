@@ -191,15 +191,49 @@ func (s samples) moving(o options) (liveWindow, error) {
 	return s.pumping(o, "borrownet", []string{"borrownet", "run", "--"}, "ledger:"+ports[1], "ledger:"+ports[2])
 }
 
-// movingRaw is a window in which the same data takes kubectl port-forward, without a
-// session.
+// movingRaw is a window in which the same data takes kubectl port-forward to a plain relay
+// in the pod, without a session.
 func (s samples) movingRaw(o options) (liveWindow, error) {
-	local, stop, err := portForward(os.Environ(), "true")
+	stopRelay, err := startRelay("ledger", ports[1:]...)
+	if err != nil {
+		return liveWindow{}, err
+	}
+	defer stopRelay()
+	local, stop, err := portForward(os.Environ(), "true", "deploy/api", ports[1:]...)
 	if err != nil {
 		return liveWindow{}, err
 	}
 	defer stop()
-	return s.pumping(o, "raw-ws", nil, local[1], local[2])
+	return s.pumping(o, "raw-ws", nil, local[0], local[1])
+}
+
+// startRelay has the live pod relay ports of its loopback to those of a host, and returns
+// what ends it.
+func startRelay(host string, ports ...string) (stop func(), err error) {
+	argv := []string{"--kubeconfig", os.Getenv("LAB_ADMIN_KUBECONFIG"), "-n", "shop", "exec", "-i", "deploy/api", "-c", "api", "--", "/api", "relay", host}
+	cmd := exec.Command("kubectl", append(argv, ports...)...)
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start relay: %w", err)
+	}
+	stop = func() {
+		stdin.Close()
+		_ = cmd.Wait() // it was asked to end
+	}
+	if line, err := bufio.NewReader(stdout).ReadString('\n'); err != nil {
+		stop()
+		return nil, fmt.Errorf("relay said %q: %w\n%s", line, err, &stderr)
+	}
+	return stop, nil
 }
 
 // pumping is a window in which a program, started by a command, moves data.
