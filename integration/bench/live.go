@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -198,8 +199,14 @@ func (s samples) movingRaw(o options) (liveWindow, error) {
 	if err != nil {
 		return liveWindow{}, err
 	}
-	defer stopRelay()
-	local, stop, err := portForward(os.Environ(), "true", "deploy/api", ports[1:]...)
+	w, err := s.movingBy(o, "deploy/api", ports[1:]...)
+	return w, errors.Join(err, stopRelay())
+}
+
+// movingBy is a window in which a program moves data by kubectl port-forward to a sink
+// and a source.
+func (s samples) movingBy(o options, target string, ports ...string) (liveWindow, error) {
+	local, stop, err := portForward(os.Environ(), "true", target, ports...)
 	if err != nil {
 		return liveWindow{}, err
 	}
@@ -209,31 +216,13 @@ func (s samples) movingRaw(o options) (liveWindow, error) {
 
 // startRelay has the live pod relay ports of its loopback to those of a host, and returns
 // what ends it.
-func startRelay(host string, ports ...string) (stop func(), err error) {
-	argv := []string{"--kubeconfig", os.Getenv("LAB_ADMIN_KUBECONFIG"), "-n", "shop", "exec", "-i", "deploy/api", "-c", "api", "--", "/api", "relay", host}
-	cmd := exec.Command("kubectl", append(argv, ports...)...)
-	stdin, err := cmd.StdinPipe()
+func startRelay(host string, ports ...string) (end func() error, err error) {
+	argv := []string{"kubectl", "--kubeconfig", os.Getenv("LAB_ADMIN_KUBECONFIG"), "-n", "shop", "exec", "-i", "deploy/api", "-c", "api", "--", "/api", "relay", host}
+	stop, err := startSaying("relaying\n", append(argv, ports...))
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("relay: %w", err)
 	}
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		return nil, err
-	}
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	if err := cmd.Start(); err != nil {
-		return nil, fmt.Errorf("start relay: %w", err)
-	}
-	stop = func() {
-		stdin.Close()
-		_ = cmd.Wait() // it was asked to end
-	}
-	if line, err := bufio.NewReader(stdout).ReadString('\n'); err != nil {
-		stop()
-		return nil, fmt.Errorf("relay said %q: %w\n%s", line, err, &stderr)
-	}
-	return stop, nil
+	return func() error { _, err := stop(); return err }, nil
 }
 
 // pumping is a window in which a program, started by a command, moves data.
@@ -289,12 +278,27 @@ func kubectlAdmin(stdin string, args ...string) ([]byte, error) {
 
 // startPump starts a program, by the command within, that moves data, and returns what
 // ends it and says how much that was, in MB/s.
-func startPump(within []string, sink, source string) (stop func() (float64, error), err error) {
+func startPump(within []string, sink, source string) (end func() (float64, error), err error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	argv := append(slices.Clone(within), self, "pump", sink, source, strconv.Itoa(pumpRate))
+	stop, err := startSaying(pumping, append(slices.Clone(within), self, "pump", sink, source, strconv.Itoa(pumpRate)))
+	if err != nil {
+		return nil, fmt.Errorf("pump: %w", err)
+	}
+	return func() (float64, error) {
+		moved, err := stop()
+		if err != nil {
+			return 0, fmt.Errorf("pump: %w", err)
+		}
+		return strconv.ParseFloat(strings.TrimSpace(moved), 64)
+	}, nil
+}
+
+// startSaying starts a program that says a line when it is at work, and ends with its
+// input. It returns what ends it and has what else it said.
+func startSaying(line string, argv []string) (end func() (string, error), err error) {
 	cmd := exec.Command(argv[0], argv[1:]...)
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
@@ -307,20 +311,20 @@ func startPump(within []string, sink, source string) (stop func() (float64, erro
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	if err := cmd.Start(); err != nil {
-		return nil, fmt.Errorf("start pump: %w", err)
+		return nil, err
 	}
 	lines := bufio.NewReader(stdout)
-	end := func() (float64, error) {
+	end = func() (string, error) {
 		stdin.Close()
 		rest, _ := io.ReadAll(lines) // an error is the process's, below
 		if err := cmd.Wait(); err != nil {
-			return 0, fmt.Errorf("pump: %w\n%s", err, &stderr)
+			return "", fmt.Errorf("%q: %w\n%s", argv, err, &stderr)
 		}
-		return strconv.ParseFloat(strings.TrimSpace(string(rest)), 64)
+		return string(rest), nil
 	}
-	if line, err := lines.ReadString('\n'); err != nil || line != pumping {
+	if said, err := lines.ReadString('\n'); err != nil || said != line {
 		_, endErr := end()
-		return nil, fmt.Errorf("pump said %q: %v, %w", line, err, endErr)
+		return nil, errors.Join(fmt.Errorf("%q said %q: %v", argv, said, err), endErr)
 	}
 	return end, nil
 }
