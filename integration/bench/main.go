@@ -186,7 +186,7 @@ func (s samples) rows() []Row {
 				r.Low, r.High = &low, &high
 				if subject == "borrownet" {
 					r.Bar, r.Verdict = b.text, s.judge(b.id)
-					held := r.Verdict == withinNoise
+					held := r.Verdict == withinNoise || r.Verdict == noWorse
 					r.Held = &held
 				}
 			}
