@@ -71,7 +71,7 @@ spec:
   - name: standin
     image: lab.local/standin:1
     imagePullPolicy: IfNotPresent
-    args: [-sts, ":8081", -entra, ":8443", -cert, /tls/tls.crt, -key, /tls/tls.key, -pod-identity, "169.254.170.23:80", -metadata, "169.254.169.254:80"]
+    args: [-sts, ":8081", -entra, ":8443", -cert, /tls/tls.crt, -key, /tls/tls.key, -pod-identity, "169.254.170.23:80", -pod-identity6, "[fd00:ec2::23]:80", -metadata, "169.254.169.254:80"]
     readinessProbe: {tcpSocket: {port: 8443}, periodSeconds: 1}
     volumeMounts: [{name: tls, mountPath: /tls}]
 `
@@ -125,7 +125,7 @@ spec:
 // Entra is to be trusted by.
 func standIn(t *testing.T) string {
 	t.Helper()
-	onNode(t)("ip address replace 169.254.170.23/32 dev lo; ip address replace 169.254.169.254/32 dev lo")
+	onNode(t)("ip address replace 169.254.170.23/32 dev lo; ip address replace 169.254.169.254/32 dev lo; ip address replace fd00:ec2::23/128 dev lo")
 	cert, key := certificate(t, "login.cloud.svc")
 	encode := base64.StdEncoding.EncodeToString
 	kubectl(t, "apply", "-f", writeFile(t, fmt.Sprintf(standins, encode(cert), encode(key))))
@@ -280,6 +280,50 @@ func TestCloudIdentity(t *testing.T) {
 			t.Errorf("what the ServiceAccount may not: %v", r)
 		}
 	})
+}
+
+// TestCloudIdentityOverIPv6: on nodes that have IPv6 alone the agent of EKS Pod Identity
+// is at another address, which the pod's variable names; the libraries get the pod's role
+// there, and nobody does who is not in the session.
+func TestCloudIdentityOverIPv6(t *testing.T) {
+	standIn(t)
+	pod := strings.NewReplacer("http://169.254.170.23/", "http://[fd00:ec2::23]/").Replace(cloudy)
+	kubectl(t, "apply", "-f", writeFile(t, pod))
+	t.Cleanup(func() { kubectl(t, "-n", "shop", "delete", "pod/cloudy", "serviceaccount/cloudy", "--grace-period=1") })
+	kubectl(t, "-n", "shop", "wait", "--for=condition=Ready", "pod/cloudy", "--timeout=60s")
+	mustBorrownet(t, "up", "-d", "-n", "shop", "--pod", "cloudy")
+	t.Cleanup(func() { command{argv: []string{"borrownet", "down", "--all", "--stop-agent"}}.run(t) })
+	const want = "EKS Pod Identity (variable AWS_CONTAINER_CREDENTIALS_FULL_URI), handed out to the pod at fd00:ec2::23\n"
+	if status := mustBorrownet(t, "status").stdout; !strings.Contains(status, want) {
+		t.Errorf("status does not say %q:\n%s", want, status)
+	}
+	env := filepath.Join(t.TempDir(), "pod.sh")
+	mustBorrownet(t, "run", "--unset", "AWS_ROLE_ARN", "--unset", "AWS_WEB_IDENTITY_TOKEN_FILE", "--env-out", env, "--format", "sh", "--", "true")
+	for name, argv := range map[string][]string{
+		"aws":   {"cloud", "aws"},
+		"boto3": {"python3", "-c", "import boto3; print(boto3.client('sts').get_caller_identity()['Arn'])"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var more []string
+			if name == "boto3" {
+				more = append(more, "PYTHONPATH="+boto3(t))
+			}
+			run := append([]string{"borrownet", "run", "--unset", "AWS_ROLE_ARN", "--unset", "AWS_WEB_IDENTITY_TOKEN_FILE", "--"}, argv...)
+			if r := (command{argv: run, env: more}).run(t); r.code != 0 || r.stdout != "arn:aws:sts::123456789012:assumed-role/pod-identity/x\n" {
+				t.Error(r)
+			}
+			script := ". " + env + `; exec timeout 4 "$@"`
+			if r := (command{argv: append([]string{"sh", "-c", script, "sh"}, argv...), env: more}).run(t); r.code == 0 {
+				t.Errorf("it works without borrownet: %v", r)
+			}
+		})
+	}
+	// The variable opens what it names, and not the address of the other family.
+	if r := borrownet(t, "run", "--", "curl", "-sS", "-m", "10", "http://169.254.170.23/v1/credentials"); r.code != 7 { // could not connect
+		t.Errorf("what the pod does not name is open: %v", r)
+	}
+	noLeaks(t)
+	noLeaksInPod(t, "cloudy")
 }
 
 // TestNodeMetadataIsRefused: a pod whose node does not tell it from itself gets no
