@@ -335,9 +335,10 @@ type kept struct {
 	out io.Reader
 }
 
-func (p *demoPlace) keep() *kept {
+// keep starts a demo that stays, with more words for its command.
+func (p *demoPlace) keep(more ...string) *kept {
 	p.t.Helper()
-	k := &kept{demoPlace: p, cmd: p.command(context.Background(), "demo", "--keep")}
+	k := &kept{demoPlace: p, cmd: p.command(context.Background(), append([]string{"demo", "--keep"}, more...)...)}
 	out, err := k.cmd.StdoutPipe()
 	if err != nil {
 		p.t.Fatal(err)
