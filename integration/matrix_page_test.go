@@ -55,7 +55,7 @@ const matrixOutro = `
 
 | | |
 |---|---|
-| Debuggers, servers that reload, build tools | tested as [real programs](proof.md) |
+| Debuggers, servers that reload, build tools | ` + "`cmd/internal/demo:TestPrograms`" + ` |
 | 32-bit programs | ` + "`hook/supervisor:TestOtherCallingConventions`, `cmd/internal/session:TestRelayCompat`" + ` |
 | io_uring where it is allowed | ` + "`hook/supervisor:TestIOURingIsAllowed`" + ` |
 | .NET, Ruby, PHP, Deno, Bun | untested |
