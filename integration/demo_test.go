@@ -335,10 +335,9 @@ type kept struct {
 	out io.Reader
 }
 
-// keep starts a demo that stays, with more words for its command.
-func (p *demoPlace) keep(more ...string) *kept {
+func (p *demoPlace) keep(args ...string) *kept {
 	p.t.Helper()
-	k := &kept{demoPlace: p, cmd: p.command(context.Background(), append([]string{"demo", "--keep"}, more...)...)}
+	k := &kept{demoPlace: p, cmd: p.command(context.Background(), append([]string{"demo", "--keep"}, args...)...)}
 	out, err := k.cmd.StdoutPipe()
 	if err != nil {
 		p.t.Fatal(err)
