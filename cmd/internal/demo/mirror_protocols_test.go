@@ -84,10 +84,20 @@ func (h *heard) sorted() []string {
 	return slices.Sorted(slices.Values(h.lines))
 }
 
+// persist connects without a deadline: what a connection carries may take as long as it
+// takes.
+func (l *laptop) persist(context.Context, string, string) (net.Conn, error) {
+	c, err := l.dial(ordersPod, livePort)
+	if err != nil {
+		return nil, err
+	}
+	return c, c.SetDeadline(time.Time{})
+}
+
 // wantSame waits until the program has heard what the live server has.
 func wantSame(t *testing.T, live, local *heard) {
 	t.Helper()
-	for end := time.Now().Add(patience); !slices.Equal(live.sorted(), local.sorted()); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(3 * patience); !slices.Equal(live.sorted(), local.sorted()); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("the program heard (-live +program):\n%s", cmp.Diff(live.sorted(), local.sorted()))
 		}
@@ -128,14 +138,17 @@ func TestMirrorHTTP2(t *testing.T) {
 	s := mirrorAs(t, l, session.Request{
 		Ref: "orders", Mirror: []session.Mirror{{Port: livePort, To: port}}, Select: session.Selection{Filters: []string{"!path=/left/*"}},
 	})
-	tr := &http.Transport{Protocols: new(http.Protocols), DialContext: func(context.Context, string, string) (net.Conn, error) { return l.dial(ordersPod, livePort) }}
+	tr := &http.Transport{Protocols: new(http.Protocols), DialContext: l.persist}
 	tr.Protocols.SetUnencryptedHTTP2(true)
 	defer tr.CloseIdleConnections()
 	var calls sync.WaitGroup
 	const n = 30
 	for i := range n {
 		calls.Go(func() {
-			text := make([]byte, rand.IntN(300<<10))
+			text := make([]byte, rand.IntN(10<<10))
+			if i < 4 {
+				text = make([]byte, 200<<10+i)
+			}
 			for j := range text {
 				text[j] = byte(rand.Uint32())
 			}
@@ -217,7 +230,7 @@ func TestMirrorGRPC(t *testing.T) {
 	}
 	s := mirror(t, l, "orders", session.Mirror{Port: livePort, To: port})
 	conn, err := grpc.NewClient("passthrough:orders", grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithContextDialer(func(context.Context, string) (net.Conn, error) { return l.dial(ordersPod, livePort) }))
+		grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) { return l.persist(ctx, "tcp", addr) }))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -281,7 +294,7 @@ func TestMirrorWebSocket(t *testing.T) {
 		serveUntil(t, func() error { return srv.Serve(at) }, func() { srv.Close() })
 	}
 	mirror(t, l, "orders", session.Mirror{Port: livePort, To: port})
-	dialer := websocket.Dialer{NetDialContext: func(context.Context, string, string) (net.Conn, error) { return l.dial(ordersPod, livePort) }}
+	dialer := websocket.Dialer{NetDialContext: l.persist}
 	c, _, err := dialer.DialContext(t.Context(), "ws://orders/ws", nil)
 	if err != nil {
 		t.Fatal(err)
@@ -416,7 +429,7 @@ func TestMirrorShortConnections(t *testing.T) {
 	var callers sync.WaitGroup
 	for range 8 {
 		callers.Go(func() {
-			tr := &http.Transport{DisableKeepAlives: true, DialContext: func(context.Context, string, string) (net.Conn, error) { return l.dial(ordersPod, livePort) }}
+			tr := &http.Transport{DisableKeepAlives: true, DialContext: l.persist}
 			for id := range ids {
 				resp, err := (&http.Client{Transport: tr}).Post(fmt.Sprintf("http://orders/%d", id), "text/plain", strings.NewReader(fmt.Sprint(id)))
 				if err != nil {
