@@ -9,7 +9,7 @@ case "${1-}" in -h | --help) sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"; e
 
 # command -> package
 needs=(cc=gcc curl=curl python3=python3 node=nodejs shellcheck=shellcheck
-  musl-gcc=musl-tools zsh=zsh fish=fish dig=bind9-dnsutils host=bind9-host javac=default-jdk-headless ssh=openssh-client)
+  musl-gcc=musl-tools zsh=zsh fish=fish dig=bind9-dnsutils host=bind9-host javac=default-jdk-headless ssh=openssh-client tshark=tshark)
 missing=()
 for need in "${needs[@]}"; do
   command -v "${need%%=*}" >/dev/null || missing+=("${need#*=}")
