@@ -146,7 +146,7 @@ func (s samples) collectLinks(seconds float64) error {
 	}
 	s.addLink("borrownet", inside)
 	for _, raw := range raws {
-		local, stop, err := portForward(os.Environ(), raw.websockets)
+		local, stop, err := portForward(os.Environ(), raw.websockets, "deploy/ledger", ports...)
 		if err != nil {
 			return err
 		}
@@ -213,8 +213,8 @@ var forwarding = regexp.MustCompile(`Forwarding from (127\.0\.0\.1:\d+) -> (\d+)
 
 // portForward starts kubectl port-forward to the ledger, in an environment, and returns the local
 // addresses of its ports and a function that ends it.
-func portForward(env []string, websockets string) ([]string, func(), error) {
-	argv := []string{"port-forward", "-n", "shop", "deploy/ledger"}
+func portForward(env []string, websockets, target string, ports ...string) ([]string, func(), error) {
+	argv := []string{"port-forward", "-n", "shop", target}
 	for _, p := range ports {
 		argv = append(argv, ":"+p)
 	}

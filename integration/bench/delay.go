@@ -59,7 +59,7 @@ func (s samples) collectDelay(o options, delay time.Duration) error {
 			return err
 		}
 		for _, raw := range raws {
-			local, stop, err := portForward(env, raw.websockets)
+			local, stop, err := portForward(env, raw.websockets, "deploy/ledger", ports...)
 			if err != nil {
 				return err
 			}

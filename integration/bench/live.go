@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -191,15 +192,37 @@ func (s samples) moving(o options) (liveWindow, error) {
 	return s.pumping(o, "borrownet", []string{"borrownet", "run", "--"}, "ledger:"+ports[1], "ledger:"+ports[2])
 }
 
-// movingRaw is a window in which the same data takes kubectl port-forward, without a
-// session.
+// movingRaw is a window in which the same data takes kubectl port-forward to a plain relay
+// in the pod, without a session.
 func (s samples) movingRaw(o options) (liveWindow, error) {
-	local, stop, err := portForward(os.Environ(), "true")
+	stopRelay, err := startRelay("ledger", ports[1:]...)
+	if err != nil {
+		return liveWindow{}, err
+	}
+	w, err := s.movingBy(o, "deploy/api", ports[1:]...)
+	return w, errors.Join(err, stopRelay())
+}
+
+// movingBy is a window in which a program moves data by kubectl port-forward to a sink
+// and a source.
+func (s samples) movingBy(o options, target string, ports ...string) (liveWindow, error) {
+	local, stop, err := portForward(os.Environ(), "true", target, ports...)
 	if err != nil {
 		return liveWindow{}, err
 	}
 	defer stop()
-	return s.pumping(o, "raw-ws", nil, local[1], local[2])
+	return s.pumping(o, "raw-ws", nil, local[0], local[1])
+}
+
+// startRelay has the live pod relay ports of its loopback to those of a host, and returns
+// what ends it.
+func startRelay(host string, ports ...string) (end func() error, err error) {
+	argv := []string{"kubectl", "--kubeconfig", os.Getenv("LAB_ADMIN_KUBECONFIG"), "-n", "shop", "exec", "-i", "deploy/api", "-c", "api", "--", "/api", "relay", host}
+	stop, err := startSaying("relaying\n", append(argv, ports...))
+	if err != nil {
+		return nil, fmt.Errorf("relay: %w", err)
+	}
+	return func() error { _, err := stop(); return err }, nil
 }
 
 // pumping is a window in which a program, started by a command, moves data.
@@ -255,12 +278,27 @@ func kubectlAdmin(stdin string, args ...string) ([]byte, error) {
 
 // startPump starts a program, by the command within, that moves data, and returns what
 // ends it and says how much that was, in MB/s.
-func startPump(within []string, sink, source string) (stop func() (float64, error), err error) {
+func startPump(within []string, sink, source string) (end func() (float64, error), err error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	argv := append(slices.Clone(within), self, "pump", sink, source, strconv.Itoa(pumpRate))
+	stop, err := startSaying(pumping, append(slices.Clone(within), self, "pump", sink, source, strconv.Itoa(pumpRate)))
+	if err != nil {
+		return nil, fmt.Errorf("pump: %w", err)
+	}
+	return func() (float64, error) {
+		moved, err := stop()
+		if err != nil {
+			return 0, fmt.Errorf("pump: %w", err)
+		}
+		return strconv.ParseFloat(strings.TrimSpace(moved), 64)
+	}, nil
+}
+
+// startSaying starts a program that says a line when it is at work, and ends with its
+// input. It returns what ends it and has what else it said.
+func startSaying(line string, argv []string) (end func() (string, error), err error) {
 	cmd := exec.Command(argv[0], argv[1:]...)
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
@@ -273,20 +311,20 @@ func startPump(within []string, sink, source string) (stop func() (float64, erro
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	if err := cmd.Start(); err != nil {
-		return nil, fmt.Errorf("start pump: %w", err)
+		return nil, err
 	}
 	lines := bufio.NewReader(stdout)
-	end := func() (float64, error) {
+	end = func() (string, error) {
 		stdin.Close()
 		rest, _ := io.ReadAll(lines) // an error is the process's, below
 		if err := cmd.Wait(); err != nil {
-			return 0, fmt.Errorf("pump: %w\n%s", err, &stderr)
+			return "", fmt.Errorf("%q: %w\n%s", argv, err, &stderr)
 		}
-		return strconv.ParseFloat(strings.TrimSpace(string(rest)), 64)
+		return string(rest), nil
 	}
-	if line, err := lines.ReadString('\n'); err != nil || line != pumping {
+	if said, err := lines.ReadString('\n'); err != nil || said != line {
 		_, endErr := end()
-		return nil, fmt.Errorf("pump said %q: %v, %w", line, err, endErr)
+		return nil, errors.Join(fmt.Errorf("%q said %q: %v", argv, said, err), endErr)
 	}
 	return end, nil
 }

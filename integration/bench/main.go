@@ -94,7 +94,7 @@ func run(args []string) error {
 	fs.IntVar(&o.pairs, "pairs", 10, "the fewest pairs of a row \"within noise\"")
 	fs.IntVar(&o.maxPairs, "max-pairs", 60, "the most pairs, if fewer do not decide")
 	fs.DurationVar(&o.window, "window", 5*time.Second, "length of each half of a pair")
-	fs.IntVar(&o.kills, "kills", 20, "how often the connections to the API server are cut")
+	fs.IntVar(&o.kills, "kills", 100, "how often the connections to the API server are cut")
 	fs.IntVar(&o.developers, "developers", 10, "how many developers the rows of many have")
 	fs.IntVar(&o.sessions, "sessions", 20, "how many sessions each of them has")
 	out := fs.String("o", "", "write the results as JSON to this file")
@@ -186,7 +186,7 @@ func (s samples) rows() []Row {
 				r.Low, r.High = &low, &high
 				if subject == "borrownet" {
 					r.Bar, r.Verdict = b.text, s.judge(b.id)
-					held := r.Verdict == withinNoise
+					held := r.Verdict == withinNoise || r.Verdict == noWorse
 					r.Held = &held
 				}
 			}

@@ -34,24 +34,36 @@ type verdict string
 
 const (
 	withinNoise  verdict = "within noise"
+	noWorse      verdict = "no worse"
 	outside      verdict = "outside"
 	inconclusive verdict = "inconclusive"
 )
 
-// judge says whether the median of paired differences is within ± limit of nothing. It
-// takes the differences of a control that was made worse on purpose too: if that is not
-// seen, neither would anything else be, and nothing follows.
-func judge(differences, control []float64, limit float64) verdict {
+// An allowance is how far from nothing the median of paired differences may be, in
+// percent: to both sides, where what is compared is the same with and without something,
+// else only to the worse one.
+type allowance struct {
+	percent  float64
+	orBetter bool
+}
+
+// judge says whether the median of paired differences is within an allowance. It takes
+// the differences of a control that was made worse on purpose too: if that is not seen,
+// neither would anything else be, and nothing follows.
+func judge(differences, control []float64, allowed allowance) verdict {
 	if min(len(differences), len(control)) < fewestPairs {
 		return inconclusive
 	}
+	limit := allowed.percent
 	if low, high := interval(control); low <= 0 || high < limit {
 		return inconclusive
 	}
 	switch low, high := interval(differences); {
+	case high < limit && allowed.orBetter:
+		return noWorse
 	case low > -limit && high < limit:
 		return withinNoise
-	case low >= limit || high <= -limit:
+	case low >= limit, high <= -limit:
 		return outside
 	}
 	return inconclusive

@@ -67,29 +67,34 @@ func TestJudge(t *testing.T) {
 	for _, tt := range []struct {
 		name                 string
 		differences, control []float64
-		want                 verdict
+		same, beside         verdict // with and without something; beside another program
 	}{
-		{"no_difference", around(20, 0, 2), around(20, 25, 2), withinNoise},
-		{"small_difference", around(20, 4, 2), around(20, 25, 2), withinNoise},
-		{"slower", around(20, 25, 2), around(20, 25, 2), outside},
-		{"faster", around(20, -25, 2), around(20, 25, 2), outside},
-		{"too_noisy", around(12, 0, 60), around(12, 25, 2), inconclusive},
-		{"control_not_seen", around(20, 0, 2), around(20, 0, 2), inconclusive},
-		{"control_small", around(20, 0, 2), around(20, 6, 1), inconclusive},
-		{"control_too_noisy", around(20, 0, 2), around(20, 5, 40), inconclusive},
-		{"too_few", around(5, 0, 0.1), around(5, 25, 0.1), inconclusive},
-		{"no_control", around(20, 0, 2), nil, inconclusive},
+		{"no_difference", around(20, 0, 2), around(20, 25, 2), withinNoise, noWorse},
+		{"small_difference", around(20, 4, 2), around(20, 25, 2), withinNoise, noWorse},
+		{"slower", around(20, 25, 2), around(20, 25, 2), outside, outside},
+		{"faster", around(20, -25, 2), around(20, 25, 2), outside, noWorse},
+		{"perhaps_slower", around(20, 10, 2), around(20, 25, 2), inconclusive, inconclusive},
+		{"perhaps_faster", around(20, -10, 2), around(20, 25, 2), inconclusive, noWorse},
+		{"too_noisy", around(12, 0, 60), around(12, 25, 2), inconclusive, inconclusive},
+		{"control_not_seen", around(20, 0, 2), around(20, 0, 2), inconclusive, inconclusive},
+		{"control_small", around(20, 0, 2), around(20, 6, 1), inconclusive, inconclusive},
+		{"control_too_noisy", around(20, 0, 2), around(20, 5, 40), inconclusive, inconclusive},
+		{"too_few", around(5, 0, 0.1), around(5, 25, 0.1), inconclusive, inconclusive},
+		{"no_control", around(20, 0, 2), nil, inconclusive, inconclusive},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			if got := judge(tt.differences, tt.control, 10); got != tt.want {
-				t.Errorf("got %s, want %s", got, tt.want)
+			if got := judge(tt.differences, tt.control, allowance{percent: 10}); got != tt.same {
+				t.Errorf("got %s, want %s", got, tt.same)
+			}
+			if got := judge(tt.differences, tt.control, allowance{percent: 10, orBetter: true}); got != tt.beside {
+				t.Errorf("or better: got %s, want %s", got, tt.beside)
 			}
 		})
 	}
 }
 
 // TestRowsOfPairs: a row of paired differences has its interval and is held only when
-// it is within noise.
+// it is within its allowance.
 func TestRowsOfPairs(t *testing.T) {
 	random := rand.New(rand.NewPCG(9, 10))
 	s := samples{}
@@ -107,7 +112,7 @@ func TestRowsOfPairs(t *testing.T) {
 		verdict verdict
 		held    bool
 	}{
-		{"live.moving.p50 borrownet", withinNoise, true},
+		{"live.moving.p50 borrownet", noWorse, true},
 		{"live.moving.p99 borrownet", outside, false},
 		{"live.failed borrownet", "", false},
 	} {

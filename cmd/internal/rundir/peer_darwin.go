@@ -1,29 +1,12 @@
 package rundir
 
-import (
-	"net"
-	"os"
+import "golang.org/x/sys/unix"
 
-	"golang.org/x/sys/unix"
-)
-
-// peerUID returns who is at the other end of c (LOCAL_PEERCRED, unix(4)).
-func peerUID(c *net.UnixConn) (int, error) {
-	raw, err := c.SyscallConn()
+// connectedUID returns who connected the unix socket fd (LOCAL_PEERCRED, unix(4)).
+func connectedUID(fd int) (uint32, error) {
+	cred, err := unix.GetsockoptXucred(fd, unix.SOL_LOCAL, unix.LOCAL_PEERCRED)
 	if err != nil {
 		return 0, err
 	}
-	var (
-		cred    *unix.Xucred
-		credErr error
-	)
-	if err := raw.Control(func(fd uintptr) {
-		cred, credErr = unix.GetsockoptXucred(int(fd), unix.SOL_LOCAL, unix.LOCAL_PEERCRED)
-	}); err != nil {
-		return 0, err
-	}
-	if credErr != nil {
-		return 0, os.NewSyscallError("getsockopt LOCAL_PEERCRED", credErr)
-	}
-	return int(cred.Uid), nil
+	return cred.Uid, nil
 }

@@ -2,10 +2,7 @@
 
 package rundir
 
-import (
-	"errors"
-	"net"
-)
+import "errors"
 
-// peerUID returns an error: nobody is served.
-func peerUID(*net.UnixConn) (int, error) { return 0, errors.ErrUnsupported }
+// connectedUID returns an error: nobody is served.
+func connectedUID(int) (uint32, error) { return 0, errors.ErrUnsupported }
