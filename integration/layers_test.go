@@ -71,7 +71,7 @@ var layers = map[string]layer{
 	"netstack/http2":             {third: []string{xnet}, why: "messages in bytes, for whoever has the bytes"},
 	"netstack/guard":             {ours: []string{"netstack/http1", "netstack/relay"}, why: "looks into one connection"},
 	"netstack/replay": {
-		ours: []string{"netstack/flow", "netstack/http1", "netstack/mirror", "netstack/reassembly", "netstack/relay"},
+		ours: []string{"netstack/flow", "netstack/http1", "netstack/http2", "netstack/mirror", "netstack/reassembly", "netstack/relay"},
 		why:  "delivers through whatever it is given to dial with",
 	},
 	"netstack/leaktest":      {why: "a test kit"},
