@@ -14,6 +14,8 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/borrownet/borrownet/agent/wire"
 )
 
 const (
@@ -123,6 +125,9 @@ func newContainer(from *corev1.Container, spec AgentSpec, id identity) *corev1.E
 	}
 	if len(spec.Metadata) > 0 {
 		ec.Args = append(ec.Args, metadataFlag, joinAddrs(spec.Metadata))
+	}
+	if spec.Direct {
+		ec.Args = append(ec.Args, wire.DirectFlag)
 	}
 	if spec.Image == TargetImage {
 		useTargetImage(ec, from.Image, spec.Binaries)

@@ -124,6 +124,13 @@ func (t *Tunnel) Run(ctx context.Context) error {
 // Attach gives a lane a proven carrier, see [link.Link.Attach].
 func (t *Tunnel) Attach(lane fairqueue.Lane, c io.ReadWriteCloser) { t.links[lane].Attach(c) }
 
+// Redial is [link.Link.Redial] of both lanes.
+func (t *Tunnel) Redial() {
+	for _, l := range t.links {
+		l.Redial()
+	}
+}
+
 // Stats returns the counters of a lane's link.
 func (t *Tunnel) Stats(lane fairqueue.Lane) link.Stats { return t.links[lane].Stats() }
 
