@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -116,12 +115,8 @@ func (a *app) parts(ctx context.Context, r *gather.Redactor, environment string,
 
 // knowKeys makes the private keys of sessions known.
 func knowKeys(r *gather.Redactor, dir *rundir.Dir) {
-	files, err := filepath.Glob(dir.Path("*"))
-	if err != nil {
-		return
-	}
-	for _, path := range files {
-		if text, err := os.ReadFile(path); session.IsKey(filepath.Base(path)) && err == nil {
+	for _, path := range session.NewKeys(dir).Files() {
+		if text, err := os.ReadFile(path); err == nil {
 			r.Know(string(text))
 		}
 	}

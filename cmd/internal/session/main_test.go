@@ -183,6 +183,12 @@ func newDir(t *testing.T) *rundir.Dir {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() {
+		if err := dir.Sweep(func(string) bool { return false }); err != nil {
+			t.Error(err)
+		}
+		dir.Remove()
+	})
 	return dir
 }
 
