@@ -131,6 +131,9 @@ func (t *Tunnel) Redial() {
 	}
 }
 
+// Leave tells the other end that this one ends for good, see [link.Link.Leave].
+func (t *Tunnel) Leave(ctx context.Context) { t.links[fairqueue.Express].Leave(ctx) }
+
 // Stats returns the counters of a lane's link.
 func (t *Tunnel) Stats(lane fairqueue.Lane) link.Stats { return t.links[lane].Stats() }
 
