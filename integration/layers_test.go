@@ -45,7 +45,7 @@ type layer struct {
 	ours  []string // packages of the module; "x/..." is x and all below
 	third []string
 	linux []string // third-party modules for *_linux.go and *_darwin.go only
-	tests []string // more packages of the module, for tests only
+	tests []string // more packages of the module, and third-party modules, for tests only
 	why   string   // said when the rule is broken
 }
 
@@ -73,9 +73,10 @@ var layers = map[string]layer{
 	"netstack/mirror/mirrortest": {ours: []string{"netstack/flow", "netstack/mirror"}, why: "a test kit"},
 	"netstack/reassembly":        {ours: []string{"netstack/flow", "netstack/mirror"}, why: "its streams must be testable without a network"},
 	"netstack/http1":             {why: "messages in bytes, for whoever has the bytes"},
+	"netstack/http2":             {third: []string{xnet}, why: "messages in bytes, for whoever has the bytes"},
 	"netstack/guard":             {ours: []string{"netstack/http1", "netstack/relay"}, why: "looks into one connection"},
 	"netstack/replay": {
-		ours: []string{"netstack/flow", "netstack/http1", "netstack/mirror", "netstack/reassembly", "netstack/relay"},
+		ours: []string{"netstack/flow", "netstack/http1", "netstack/http2", "netstack/mirror", "netstack/reassembly", "netstack/relay"},
 		why:  "delivers through whatever it is given to dial with",
 	},
 	"netstack/leaktest":      {why: "a test kit"},
@@ -114,7 +115,7 @@ var layers = map[string]layer{
 	},
 	"cmd/internal/...": {
 		ours:  []string{"agent", "agent/capture", "agent/wire", "agent/image", "agent/kube", "netstack/...", "dnsproxy", "dnsproxy/zone", "hook/...", "cmd/internal/..."},
-		third: []string{cobra, yaml, yamlNodes, xterm, bubbletea, xansi}, linux: []string{xsys}, tests: []string{"dnsproxy/dnsproxytest"},
+		third: []string{cobra, yaml, yamlNodes, xterm, bubbletea, xansi}, linux: []string{xsys}, tests: []string{"dnsproxy/dnsproxytest", grpc, websocket},
 		why: "composes packages; libraries stay behind their packages",
 	},
 	"cmd/internal/compose": {
@@ -231,7 +232,7 @@ func refuse(f goFile, l layer, path string) string {
 		return "no cgo"
 	case !strings.Contains(first, "."):
 		return "" // the standard library
-	case inModule(path, l.third), f.test && inModule(path, testThird):
+	case inModule(path, l.third), f.test && (inModule(path, testThird) || inModule(path, l.tests)):
 		return ""
 	case inModule(path, l.linux):
 		if strings.HasSuffix(f.name, "_linux.go") || strings.HasSuffix(f.name, "_darwin.go") || f.test {
