@@ -24,6 +24,7 @@ const (
 	spdystream = "github.com/moby/spdystream"
 	miekgDNS   = "github.com/miekg/dns"
 	xnet       = "golang.org/x/net"
+	quicgo     = "github.com/quic-go/quic-go"
 	xsys       = "golang.org/x/sys"
 	xterm      = "golang.org/x/term"
 	bubbletea  = "charm.land/bubbletea"
@@ -53,7 +54,11 @@ type layer struct {
 var layers = map[string]layer{
 	"netstack/flow":  {why: "the leaf that everything may import"},
 	"netstack/relay": {ours: []string{"netstack/flow"}, why: "copies bytes between conns of any kind"},
-	"netstack/link":  {ours: []string{"netstack/flow"}, why: "framing for both ends, the agent's too"},
+	"netstack/direct": {
+		ours: []string{"netstack/link"}, third: []string{quicgo, xnet + "/ipv4"},
+		why: "the only importer of a QUIC library",
+	},
+	"netstack/link": {ours: []string{"netstack/flow"}, why: "framing for both ends, the agent's too"},
 	"netstack/router": {
 		ours: []string{"netstack/flow"},
 		why:  "decides on packets; it must be testable without a stack",
@@ -98,7 +103,7 @@ var layers = map[string]layer{
 	"agent/capture":         {ours: []string{"netstack/flow"}, third: []string{xnet + "/bpf"}, linux: []string{xsys, netlink}, why: "reads other people's traffic: small, and apart"},
 	"agent/image":           {why: "builds images without an engine"},
 	"agent": {
-		ours:  []string{"agent/capture", "agent/stdio", "agent/wire", "netstack", "netstack/wg", "netstack/link", "netstack/relay", "netstack/fairqueue", "netstack/flow"},
+		ours:  []string{"agent/capture", "agent/stdio", "agent/wire", "netstack", "netstack/direct", "netstack/wg", "netstack/link", "netstack/relay", "netstack/fairqueue", "netstack/flow"},
 		linux: []string{xsys},
 		why:   "runs in other people's pods: nothing it does not need",
 	},
