@@ -25,6 +25,7 @@ for need in "${needs[@]}"; do
   command -v "${need%%=*}" >/dev/null || missing+=("${need#*=}")
 done
 [ -e /usr/include/stdio.h ] || missing+=(libc6-dev)
+[ -e /usr/aarch64-linux-gnu/include/stdio.h ] || missing+=(libc6-dev-arm64-cross)
 python3 -m pip --version >/dev/null 2>&1 || missing+=(python3-pip)
 
 cd "$(dirname "$0")/.."
