@@ -15,6 +15,7 @@ needs=(cc=gcc curl=curl python3=python3 node=nodejs shellcheck=shellcheck
   aarch64-linux-gnu-gcc=gcc-aarch64-linux-gnu g++=g++ cargo=cargo mvn=maven)
 servers=(nginx=nginx-light sshd=openssh-server postgres=postgresql)
 PATH=$PATH:/usr/sbin:$(echo /usr/lib/postgresql/*/bin)
+needs+=(tshark=tshark) # reads what is recorded
 missing=()
 if [ -d /run/systemd/system ]; then
   echo "setup: tests use these servers too, if they are here: ${servers[*]#*=}"
