@@ -5,7 +5,7 @@ SHELL := /bin/bash
 GO      ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 LDFLAGS := -s -w -X main.version=$(VERSION)
-BUILD   := CGO_ENABLED=0 $(GO) build -buildvcs=false -trimpath -ldflags '$(LDFLAGS)'
+BUILD   := CGO_ENABLED=0 $(GO) build -buildvcs=false -trimpath -gcflags=all=-dwarf=false -ldflags '$(LDFLAGS)'
 REF     ?= lab.local/borrownet-agent:1
 # The labs to play with have a mesh. The test tiers say themselves what they need.
 MESHED   = $(if $(filter 0,$(MESH)),,--mesh)
