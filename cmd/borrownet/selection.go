@@ -27,7 +27,7 @@ func (f *selectionFlags) add(cmd *cobra.Command, prefix string) {
 
 // asked reports whether any is given.
 func (f *selectionFlags) asked() bool {
-	return len(f.filters) > 0 || f.rate != 0 || f.probes || strings.TrimSuffix(f.sample, "%") != "100"
+	return len(f.filters) > 0 || f.rate != 0 || f.probes || f.sample != "" && strings.TrimSuffix(f.sample, "%") != "100"
 }
 
 // parse reads the flags. again is the command line that an error's hint begins with.
