@@ -91,8 +91,9 @@ lab-down: ## stop the lab that lab-up started
 lab-run: ## run CMD='…' as an unprivileged user on the laptop of the lab that is up, else of a fresh one (MESH=0: no mesh)
 	@hack/lab-run.sh $(MESHED) $(WITHFLUX)
 
-docs: build ## regenerate docs/cli from the program's own help
+docs: build ## regenerate docs/cli from the program's own help, and docs/matrix.md from its test's table
 	@hack/docs-cli.sh
+	$(GO) test ./integration -run '^TestMatrixPage$$' -update
 
 tour: ## regenerate docs/tour.md: a new user's first session, typed and recorded
 	@hack/tour.sh

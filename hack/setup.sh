@@ -12,7 +12,7 @@ case "${1-}" in -h | --help) sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"; e
 needs=(cc=gcc curl=curl python3=python3 node=nodejs shellcheck=shellcheck
   musl-gcc=musl-tools zsh=zsh fish=fish dig=bind9-dnsutils host=bind9-host javac=default-jdk-headless ssh=openssh-client
   git=git make=make gdb=gdb psql=postgresql-client redis-cli=redis-tools gunicorn=gunicorn uvicorn=uvicorn
-  aarch64-linux-gnu-gcc=gcc-aarch64-linux-gnu)
+  aarch64-linux-gnu-gcc=gcc-aarch64-linux-gnu g++=g++ cargo=cargo mvn=maven)
 servers=(nginx=nginx-light sshd=openssh-server postgres=postgresql)
 PATH=$PATH:/usr/sbin:$(echo /usr/lib/postgresql/*/bin)
 missing=()
@@ -25,6 +25,8 @@ for need in "${needs[@]}"; do
   command -v "${need%%=*}" >/dev/null || missing+=("${need#*=}")
 done
 [ -e /usr/include/stdio.h ] || missing+=(libc6-dev)
+[ -e /usr/include/boost/asio.hpp ] || missing+=(libboost-dev)
+/usr/bin/python3 -c 'import requests' 2>/dev/null || missing+=(python3-requests)
 python3 -m pip --version >/dev/null 2>&1 || missing+=(python3-pip)
 
 cd "$(dirname "$0")/.."

@@ -90,8 +90,9 @@ func (a *app) parts(ctx context.Context, r *gather.Redactor, environment string,
 		{Name: "version.txt", Text: always(fmt.Sprintf("borrownet %s %s\n%s", a.version, build.Platform(), distribution()))},
 		{Name: "environment.txt", Text: always(environment)},
 		{Name: "doctor.json", Text: func(ctx context.Context) (string, error) {
-			checks := a.checkMachine(ctx)
+			checks, up := a.checkMachine(ctx)
 			if !offline {
+				checks = append(checks, checkPaths(ctx, up)...)
 				more, err := a.checkCluster(ctx, target)
 				if err != nil {
 					return "", err

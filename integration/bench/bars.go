@@ -92,7 +92,8 @@ var bars = []bar{
 	{"mirror.live.latency.p50", "ms", "", nil},
 	{"mirror.live.latency.p99", "ms", "", nil},
 	{"move.rollout", "s", "≤ 5", func(r Row) bool { return r.Value <= 5 }},
-	{"move.delete", "s", "", nil}, // with the time that the next pod needs to start
+	{"move.told", "s", "≤ 1", func(r Row) bool { return r.Value <= 1 }}, // from when kubectl is started
+	{"move.delete", "s", "", nil},                                       // with the time that the next pod needs to start
 	// Of a container in a session, relative to a program of borrownet run in the same one.
 	{"container.up.1", "% of run", "≥ 90", atLeast(90)},
 	{"container.down.1", "% of run", "≥ 90", atLeast(90)},
