@@ -5,7 +5,7 @@ SHELL := /bin/bash
 GO      ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 LDFLAGS := -s -w -X main.version=$(VERSION)
-BUILD   := CGO_ENABLED=0 $(GO) build -buildvcs=false -trimpath -ldflags '$(LDFLAGS)'
+BUILD   := CGO_ENABLED=0 $(GO) build -buildvcs=false -trimpath -gcflags=all=-dwarf=false -ldflags '$(LDFLAGS)'
 REF     ?= lab.local/borrownet-agent:1
 # The labs to play with have a mesh. The test tiers say themselves what they need.
 MESHED   = $(if $(filter 0,$(MESH)),,--mesh)
@@ -91,8 +91,9 @@ lab-down: ## stop the lab that lab-up started
 lab-run: ## run CMD='…' as an unprivileged user on the laptop of the lab that is up, else of a fresh one (MESH=0: no mesh)
 	@hack/lab-run.sh $(MESHED) $(WITHFLUX)
 
-docs: build ## regenerate docs/cli from the program's own help
+docs: build ## regenerate docs/cli from the program's own help, and docs/matrix.md from its test's table
 	@hack/docs-cli.sh
+	$(GO) test ./integration -run '^TestMatrixPage$$' -update
 
 tour: ## regenerate docs/tour.md: a new user's first session, typed and recorded
 	@hack/tour.sh

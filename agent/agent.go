@@ -160,13 +160,14 @@ func (a *Agent) Run(ctx context.Context) error {
 		"metadata", a.cfg.Policy.Metadata, "memory", a.cfg.Memory, "oom_score_adj", oomScore(), "idle_ttl", a.cfg.IdleTTL.String(), "expires", a.expires.UTC().Format(time.RFC3339))
 
 	var wg sync.WaitGroup
+	left := make(chan struct{}) // closed when the last session has ended
 	wg.Go(func() { a.expire(ctx) })
 	wg.Go(func() {
 		<-ctx.Done()
 		a.cfg.Listener.Close()
 	})
 	if s := a.cfg.Stdio; s != nil {
-		wg.Go(func() { a.acceptStdio(ctx, stdio.Listen(s.In, s.Out, hello)) })
+		wg.Go(func() { a.acceptStdio(ctx, left, stdio.Listen(s.In, s.Out, hello)) })
 	}
 	err = a.accept(ctx)
 	stop(err)
@@ -177,8 +178,12 @@ func (a *Agent) Run(ctx context.Context) error {
 	cause := context.Cause(ctx)
 	if last != nil {
 		last.end("the agent ends: " + cause.Error())
+		if !errors.Is(cause, errStopped) { // else the client knows, and has ended the session
+			last.leave()
+		}
 		last.close()
 	}
+	close(left)
 	a.closing.Wait()
 	wg.Wait()
 
@@ -242,12 +247,13 @@ func (a *Agent) accept(ctx context.Context) error {
 	}
 }
 
-// acceptStdio takes carriers from the container's standard streams, which it closes.
-func (a *Agent) acceptStdio(ctx context.Context, l *stdio.Listener) {
+// acceptStdio takes carriers from the container's standard streams, which it closes
+// once done is closed: all sessions are on them.
+func (a *Agent) acceptStdio(ctx context.Context, done <-chan struct{}, l *stdio.Listener) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	wg.Go(func() {
-		<-ctx.Done()
+		<-done
 		if err := l.Close(); err != nil {
 			a.log.Debug("close standard streams", "err", err)
 		}

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/borrownet/borrownet/agent/wire"
 	"github.com/borrownet/borrownet/netstack"
@@ -93,6 +94,18 @@ func (s *session) ended() bool { return s.ctx.Err() != nil }
 func (s *session) sweep() {
 	s.udp.close()
 	s.echo.close()
+}
+
+// farewell bounds how long the agent waits for a client that it tells of its end: the
+// pod's deletion waits for the agent.
+const farewell = 300 * time.Millisecond
+
+// leave tells the client that the agent ends. A port-forward may keep it from seeing
+// that for seconds.
+func (s *session) leave() {
+	ctx, cancel := context.WithTimeout(s.ctx, farewell)
+	defer cancel()
+	s.tunnel.Leave(ctx)
 }
 
 // close ends the session and returns when its goroutines have ended.

@@ -14,7 +14,7 @@ ref=${REF:-lab.local/borrownet-agent:1}
 version=${VERSION:-$(git describe --tags --always --dirty 2>/dev/null || echo devel)}
 
 mkdir -p bin/image
-CGO_ENABLED=0 GOOS=linux GOARCH=$arch $GO build -trimpath -buildvcs=false \
+CGO_ENABLED=0 GOOS=linux GOARCH=$arch $GO build -buildvcs=false -trimpath -gcflags=all=-dwarf=false \
   -ldflags "-s -w -X main.version=$version" -o bin/image/ ./cmd/borrownet-agent ./cmd/borrownet-capture
 $GO run ./hack/mkimage -ref "$ref" -arch "$arch" -user 65532:65532 -o bin/borrownet-agent-image.tar \
   -file bin/image/borrownet-agent:/borrownet-agent:0755 -entrypoint /borrownet-agent \

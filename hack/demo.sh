@@ -19,7 +19,9 @@ version=${VERSION:-$(git describe --tags --always --dirty 2>/dev/null || echo de
 started=$EPOCHREALTIME
 # The demo is the same without it, but for machines that allow nothing else.
 if [ -w hook/lib ]; then hack/hook.sh 2>/dev/null || true; fi
-CGO_ENABLED=0 "${GO:-go}" build -buildvcs=false -trimpath -ldflags "-s -w -X main.version=$version" -o "$out/borrownet" ./cmd/borrownet
+# A compiler ends soon: to collect its garbage less often saves a tenth of the time.
+GOGC=${GOGC:-400} GOMEMLIMIT=${GOMEMLIMIT:-512MiB} CGO_ENABLED=0 \
+  "${GO:-go}" build -buildvcs=false -trimpath -gcflags=all=-dwarf=false -ldflags "-s -w -X main.version=$version" -o "$out/borrownet" ./cmd/borrownet
 built=$EPOCHREALTIME
 code=0
 "$out/borrownet" demo "$@" || code=$?

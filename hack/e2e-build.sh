@@ -13,7 +13,7 @@ export CGO_ENABLED=0
 hack/lab-build.sh "$@"
 make --no-print-directory build
 make --no-print-directory agent-image REF=lab.local/borrownet-agent:1
-$GO build -trimpath -ldflags '-s -w' -o bin/image/hostile-agent ./integration/hostile
+$GO build -trimpath -gcflags=all=-dwarf=false -ldflags '-s -w' -o bin/image/hostile-agent ./integration/hostile
 $GO run ./hack/mkimage -ref lab.local/hostile-agent:1 -arch "$($GO env GOARCH)" -user 65532:65532 -o bin/hostile-agent-image.tar \
   -file bin/image/hostile-agent:/borrownet-agent:0755 -entrypoint /borrownet-agent
 $GO test -c -tags lab -o bin/integration.test ./integration

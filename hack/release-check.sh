@@ -7,10 +7,12 @@ set -euo pipefail
 case "${1-}" in -h | --help) sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"; exit 0 ;; esac
 root=$(cd "$(dirname "$0")/.." && pwd)
 
+commit=$(git -C "$root" rev-parse HEAD) # the branch may move meanwhile
 work=$(mktemp -d)
 trap 'chmod -R u+w "$work"; rm -rf "$work"' EXIT
 for n in one another; do
   git clone -q --no-hardlinks "$root" "$work/$n/borrownet"
+  git -C "$work/$n/borrownet" checkout -q --detach "$commit"
   (
     cd "$work/$n/borrownet"
     [ -n "${SHARED_CACHE-}" ] || export GOCACHE="$work/$n/cache"

@@ -36,7 +36,7 @@ restore() { rm -f hook/lib/*; cp -p "$work"/lib/* hook/lib/ 2>/dev/null || true;
 trap restore EXIT
 
 build() { # build OS ARCH PROGRAM OUTPUT
-  GOOS=$1 GOARCH=$2 "$GO" build -buildvcs=false -trimpath -ldflags "-s -w -X main.version=$version" -o "$4" "./cmd/$3"
+  GOOS=$1 GOARCH=$2 "$GO" build -buildvcs=false -trimpath -gcflags=all=-dwarf=false -ldflags "-s -w -X main.version=$version" -o "$4" "./cmd/$3"
 }
 
 # preload ARCH: the library that the client of that architecture embeds.

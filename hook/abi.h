@@ -38,6 +38,8 @@ struct bn_socket_request {
 
 #define BN_NAMESPACE 0x424e /* type is CLONE_NEWUSER or CLONE_NEWNET */
 
+#define BN_FIRST_AUTO_PORT 61001 /* where the ports begin that the session's kernel chooses */
+
 #define BN_MAX_MESSAGE 65535 /* of DNS, RFC 1035 4.2.2 */
 
 /* What a bn_request asks for. */
@@ -46,7 +48,7 @@ enum bn_op {
 	BN_CONNECT = 2, /* connect(2) of the descriptor that comes with it to addr */
 	BN_SEND = 3, /* where a datagram for addr is to be sent from that descriptor */
 	BN_PEER = 4, /* whose address addr is, as that descriptor sees it */
-	BN_LISTEN = 5, /* the descriptor is about to listen: publish its port on the laptop */
+	BN_LISTEN = 5, /* the descriptor is about to listen: publish its port; on loopback: the laptop listens there now */
 };
 
 struct bn_request {

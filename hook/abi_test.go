@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/borrownet/borrownet/hook/hooktest"
+	"github.com/borrownet/borrownet/hook/netns"
 )
 
 // probeSource prints what abi.h says: constants by name, structures as bytes.
@@ -32,7 +33,7 @@ int main(void)
 	struct bn_request r = { BN_VERSION, BN_SEND, 1234, 10, 8080, "0123456789abcde" };
 	struct bn_answer a = { BN_LOCAL, 111, 4321, 2, 53, { 192, 0, 2, 1 } };
 	r.addr[15] = 'f';
-	printf("version %d\nenv %s\nmax %d\n", BN_VERSION, BN_ENV, BN_MAX_MESSAGE);
+	printf("version %d\nenv %s\nmax %d\nports %d\n", BN_VERSION, BN_ENV, BN_MAX_MESSAGE, BN_FIRST_AUTO_PORT);
 	printf("ops %d %d %d %d %d\nverdicts %d %d %d\n", BN_RESOLVE, BN_CONNECT, BN_SEND, BN_PEER, BN_LISTEN, BN_DONE, BN_FAIL, BN_LOCAL);
 	dump("request", &r, sizeof r);
 	dump("answer", &a, sizeof a);
@@ -58,8 +59,8 @@ func TestABI(t *testing.T) {
 	}
 	request := Request{Op: OpSend, Size: 1234, Addr: netip.AddrPortFrom(netip.AddrFrom16([16]byte([]byte("0123456789abcdef"))), 8080)}
 	answer := Answer{Verdict: VerdictLocal, Errno: 111, Size: 4321, Addr: netip.MustParseAddrPort("192.0.2.1:53")}
-	want := fmt.Sprintf("version %d\nenv %s\nmax %d\nops %d %d %d %d %d\nverdicts %d %d %d\n",
-		abiVersion, EnvVar, MaxMessage, OpResolve, OpConnect, OpSend, OpPeer, OpListen, VerdictDone, VerdictFail, VerdictLocal)
+	want := fmt.Sprintf("version %d\nenv %s\nmax %d\nports %d\nops %d %d %d %d %d\nverdicts %d %d %d\n",
+		abiVersion, EnvVar, MaxMessage, netns.FirstAutoPort, OpResolve, OpConnect, OpSend, OpPeer, OpListen, VerdictDone, VerdictFail, VerdictLocal)
 	got, structures, _ := bytes.Cut(out, []byte("request "))
 	if diff := cmp.Diff(want, string(got)); diff != "" {
 		t.Errorf("constants (-abi.go +abi.h)\n%s", diff)

@@ -71,7 +71,7 @@ spec:
   - name: standin
     image: lab.local/standin:1
     imagePullPolicy: IfNotPresent
-    args: [-sts, ":8081", -entra, ":8443", -cert, /tls/tls.crt, -key, /tls/tls.key, -pod-identity, "169.254.170.23:80", -metadata, "169.254.169.254:80"]
+    args: [-sts, ":8081", -entra, ":8443", -cert, /tls/tls.crt, -key, /tls/tls.key, -pod-identity, "169.254.170.23:80", -pod-identity6, "[fd00:ec2::23]:80", -metadata, "169.254.169.254:80"]
     readinessProbe: {tcpSocket: {port: 8443}, periodSeconds: 1}
     volumeMounts: [{name: tls, mountPath: /tls}]
 `
@@ -125,7 +125,7 @@ spec:
 // Entra is to be trusted by.
 func standIn(t *testing.T) string {
 	t.Helper()
-	onNode(t)("ip address replace 169.254.170.23/32 dev lo; ip address replace 169.254.169.254/32 dev lo")
+	onNode(t)("ip address replace 169.254.170.23/32 dev lo; ip address replace 169.254.169.254/32 dev lo; ip address replace fd00:ec2::23/128 dev lo")
 	cert, key := certificate(t, "login.cloud.svc")
 	encode := base64.StdEncoding.EncodeToString
 	kubectl(t, "apply", "-f", writeFile(t, fmt.Sprintf(standins, encode(cert), encode(key))))
@@ -280,6 +280,42 @@ func TestCloudIdentity(t *testing.T) {
 			t.Errorf("what the ServiceAccount may not: %v", r)
 		}
 	})
+	t.Run("pod_identity_over_ipv6", podIdentityOverIPv6)
+}
+
+// podIdentityOverIPv6: on nodes that have IPv6 alone the agent of EKS Pod Identity is at
+// another address, which the pod's variable names. The stand-ins run.
+func podIdentityOverIPv6(t *testing.T) {
+	pod := strings.ReplaceAll(cloudy, "http://169.254.170.23/", "http://[fd00:ec2::23]/")
+	kubectl(t, "apply", "-f", writeFile(t, strings.ReplaceAll(pod, "kind: Pod\nmetadata: {name: cloudy,", "kind: Pod\nmetadata: {name: cloudy6,")))
+	t.Cleanup(func() { kubectl(t, "-n", "shop", "delete", "pod/cloudy6", "--grace-period=1") })
+	kubectl(t, "-n", "shop", "wait", "--for=condition=Ready", "pod/cloudy6", "--timeout=60s")
+	mustBorrownet(t, "up", "-d", "-n", "shop", "--pod", "cloudy6")
+	t.Cleanup(func() { command{argv: []string{"borrownet", "down", "cloudy6", "--stop-agent"}}.run(t) })
+	const want = "EKS Pod Identity (variable AWS_CONTAINER_CREDENTIALS_FULL_URI), handed out to the pod at fd00:ec2::23\n"
+	if status := mustBorrownet(t, "status", "cloudy6").stdout; !strings.Contains(status, want) {
+		t.Errorf("status does not say %q:\n%s", want, status)
+	}
+	env := filepath.Join(t.TempDir(), "pod.sh")
+	run := []string{"borrownet", "run", "--session", "cloudy6", "--unset", "AWS_ROLE_ARN", "--unset", "AWS_WEB_IDENTITY_TOKEN_FILE"}
+	mustBorrownet(t, append(run[1:len(run):len(run)], "--env-out", env, "--format", "sh", "--", "true")...)
+	const role = "arn:aws:sts::123456789012:assumed-role/pod-identity/x\n"
+	if r := (command{argv: append(run[:len(run):len(run)], "--", "cloud", "aws")}).run(t); r.code != 0 || r.stdout != role {
+		t.Error(r)
+	}
+	if r := (command{argv: []string{"sh", "-c", ". " + env + "; exec timeout 4 cloud aws"}}).run(t); r.code == 0 {
+		t.Errorf("it works without borrownet: %v", r)
+	}
+	python := append(run[:len(run):len(run)], "--", "python3", "-c", "import boto3; print(boto3.client('sts').get_caller_identity()['Arn'])")
+	if r := (command{argv: python, env: []string{"PYTHONPATH=" + boto3(t)}}).run(t); r.code != 0 || r.stdout != role {
+		t.Error(r)
+	}
+	// The variable opens what it names, and not the address of the other family.
+	if r := borrownet(t, "run", "--session", "cloudy6", "--", "curl", "-sS", "-m", "10", "http://169.254.170.23/v1/credentials"); r.code != 7 { // could not connect
+		t.Errorf("what the pod does not name is open: %v", r)
+	}
+	noLeaks(t)
+	noLeaksInPod(t, "cloudy6")
 }
 
 // TestNodeMetadataIsRefused: a pod whose node does not tell it from itself gets no

@@ -335,9 +335,9 @@ type kept struct {
 	out io.Reader
 }
 
-func (p *demoPlace) keep() *kept {
+func (p *demoPlace) keep(args ...string) *kept {
 	p.t.Helper()
-	k := &kept{demoPlace: p, cmd: p.command(context.Background(), "demo", "--keep")}
+	k := &kept{demoPlace: p, cmd: p.command(context.Background(), append([]string{"demo", "--keep"}, args...)...)}
 	out, err := k.cmd.StdoutPipe()
 	if err != nil {
 		p.t.Fatal(err)

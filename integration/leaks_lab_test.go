@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -39,7 +40,7 @@ func noLeaks(t *testing.T) {
 			places[path] = string(text)
 		}
 	}
-	for _, dir := range []string{runtimeDir(), os.Getenv("HOME"), os.TempDir()} {
+	for _, dir := range append(memoryDirs(t), runtimeDir(), os.Getenv("HOME"), os.TempDir()) {
 		files(t, dir, places)
 	}
 	for where, text := range places {
@@ -51,8 +52,32 @@ func noLeaks(t *testing.T) {
 	}
 }
 
+// memoryDirs are where borrownet keeps what must not be on a disk, if its runtime
+// directory is on one.
+func memoryDirs(t *testing.T) []string {
+	t.Helper()
+	dirs, err := filepath.Glob("/dev/shm/borrownet-*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dirs
+}
+
+// keepsSecrets reports whether path is what holds the pod's files or environment for
+// programs and containers, and is in memory, as it must be.
+func keepsSecrets(path string) bool {
+	name := filepath.Base(path)
+	if !strings.HasPrefix(name, "files-") && !strings.HasPrefix(name, "docker-") ||
+		filepath.Dir(path) != runtimeDir() && !strings.HasPrefix(path, "/dev/shm/borrownet-") {
+		return false
+	}
+	const tmpfs = 0x01021994 // statfs(2)
+	var st syscall.Statfs_t
+	return syscall.Statfs(path, &st) == nil && st.Type == tmpfs
+}
+
 // files adds the content of the files below dir to places, but those of the tests
-// themselves, of the checkout, which may be below it, and the copies of the pod's files, which are in memory.
+// themselves, of the checkout, which may be below it, and what keepsSecrets.
 func files(t *testing.T, dir string, places map[string]string) {
 	t.Helper()
 	const maxSize = 1 << 20
@@ -62,10 +87,9 @@ func files(t *testing.T, dir string, places map[string]string) {
 			return nil
 		case err != nil:
 			return err
-		case d.IsDir() && (isSource(path) || strings.HasPrefix(name, "Test") || name == ".cache" || name == ".kube" ||
-			filepath.Dir(path) == runtimeDir() && strings.HasPrefix(name, "files-")):
+		case d.IsDir() && (isSource(path) || strings.HasPrefix(name, "Test") || name == ".cache" || name == ".kube" || keepsSecrets(path)):
 			return fs.SkipDir
-		case !d.Type().IsRegular():
+		case !d.Type().IsRegular(), keepsSecrets(path):
 			return nil
 		}
 		if info, err := d.Info(); err != nil || info.Size() > maxSize {

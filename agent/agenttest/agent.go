@@ -19,7 +19,8 @@ type Agent struct {
 	Key   wg.PublicKey
 
 	dial func(context.Context) (io.ReadWriteCloser, error)
-	done chan error // receives Run's result once; nil for an agent that somebody else runs
+	stop context.CancelFunc // what SIGTERM does; nil for an agent that somebody else runs
+	done chan error         // receives Run's result once; nil as stop
 }
 
 // At returns the agent that greeted with hello and that somebody else runs; dial
@@ -47,7 +48,7 @@ func Start(tb testing.TB, cfg agent.Config) *Agent {
 		tb.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	running := &Agent{done: make(chan error, 1), dial: func(ctx context.Context) (io.ReadWriteCloser, error) {
+	running := &Agent{stop: cancel, done: make(chan error, 1), dial: func(ctx context.Context) (io.ReadWriteCloser, error) {
 		var d net.Dialer
 		return d.DialContext(ctx, "tcp", ln.Addr().String())
 	}}
@@ -74,6 +75,9 @@ func Start(tb testing.TB, cfg agent.Config) *Agent {
 
 // Dial opens a carrier that has proven nothing yet.
 func (a *Agent) Dial(ctx context.Context) (io.ReadWriteCloser, error) { return a.dial(ctx) }
+
+// Stop makes an agent that Start has started end.
+func (a *Agent) Stop() { a.stop() }
 
 // Wait returns Run's result of an agent that Start has started, or an error when the agent still runs after so
 // long. It may be called again.

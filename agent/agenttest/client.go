@@ -24,6 +24,8 @@ type Client struct {
 	Stack  *netstack.Stack
 	Tunnel *wg.Tunnel
 	HTTP   *http.Client // to the control API
+
+	done chan error // receives the tunnel's end once
 }
 
 // Connect opens a session with the agent until the test ends. addrs are the
@@ -47,7 +49,7 @@ func Connect(tb testing.TB, a *Agent, private wg.PrivateKey, addrs ...netip.Addr
 		}
 		return conn, nil
 	}
-	c := &Client{}
+	c := &Client{done: make(chan error, 1)}
 	var err error
 	c.Stack, err = netstack.New(netstack.Config{
 		Name:  "client",
@@ -69,8 +71,7 @@ func Connect(tb testing.TB, a *Agent, private wg.PrivateKey, addrs ...netip.Addr
 		tb.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- c.Tunnel.Run(ctx) }()
+	go func() { c.done <- c.Tunnel.Run(ctx) }()
 	c.HTTP = &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -81,9 +82,21 @@ func Connect(tb testing.TB, a *Agent, private wg.PrivateKey, addrs ...netip.Addr
 		cancel()
 		c.Tunnel.Close()
 		c.Stack.Close()
-		<-ended
+		<-c.done
 	})
 	return c
+}
+
+// Wait returns why the tunnel has ended, or an error when it has not after so long. It may
+// be called again.
+func (c *Client) Wait(limit time.Duration) error {
+	select {
+	case err := <-c.done:
+		c.done <- err
+		return err
+	case <-time.After(limit):
+		return context.DeadlineExceeded
+	}
 }
 
 // packets joins a stack to a tunnel.

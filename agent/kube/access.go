@@ -8,9 +8,9 @@ import (
 	"strings"
 	"sync"
 
-	authenticationv1 "k8s.io/api/authentication/v1"
-	authorizationv1 "k8s.io/api/authorization/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/borrownet/borrownet/agent/kube/api"
 )
 
 // Access is one permission that borrownet uses, in one namespace.
@@ -147,13 +147,13 @@ func (c *Client) lacking(ctx context.Context, namespace string, answers []Access
 
 // User returns the name that the API server knows the user by, or "".
 func (c *Client) User(ctx context.Context) string {
-	body, err := json.Marshal(authenticationv1.SelfSubjectReview{
+	body, err := json.Marshal(api.SelfSubjectReview{
 		TypeMeta: metav1.TypeMeta{APIVersion: "authentication.k8s.io/v1", Kind: "SelfSubjectReview"},
 	})
 	if err != nil {
 		return ""
 	}
-	var answer authenticationv1.SelfSubjectReview
+	var answer api.SelfSubjectReview
 	err = c.do(ctx, request{
 		verb: "create", group: "authentication.k8s.io", resource: "selfsubjectreviews",
 		contentType: "application/json", body: body,
@@ -182,16 +182,16 @@ func (c *Client) reviewAll(ctx context.Context, namespace string, list []Access)
 
 func (c *Client) review(ctx context.Context, namespace string, a *Access) error {
 	name, sub, _ := strings.Cut(a.Resource, "/")
-	body, err := json.Marshal(authorizationv1.SelfSubjectAccessReview{
+	body, err := json.Marshal(api.SelfSubjectAccessReview{
 		TypeMeta: metav1.TypeMeta{APIVersion: "authorization.k8s.io/v1", Kind: "SelfSubjectAccessReview"},
-		Spec: authorizationv1.SelfSubjectAccessReviewSpec{ResourceAttributes: &authorizationv1.ResourceAttributes{
+		Spec: api.SelfSubjectAccessReviewSpec{ResourceAttributes: &api.ResourceAttributes{
 			Namespace: namespace, Verb: a.Verb, Group: a.Group, Resource: name, Subresource: sub,
 		}},
 	})
 	if err != nil {
 		return fmt.Errorf("encode access review: %w", err)
 	}
-	var answer authorizationv1.SelfSubjectAccessReview
+	var answer api.SelfSubjectAccessReview
 	err = c.do(ctx, request{
 		verb: "create", group: "authorization.k8s.io", resource: "selfsubjectaccessreviews",
 		contentType: "application/json", body: body,

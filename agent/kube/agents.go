@@ -6,8 +6,9 @@ import (
 	"strings"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"github.com/borrownet/borrownet/agent/kube/api"
 )
 
 // States of an agent.
@@ -67,7 +68,7 @@ func (c *Client) ListAgents(ctx context.Context, namespace string) ([]AgentState
 	return out, nil
 }
 
-func agentsOf(pod *corev1.Pod) []AgentState {
+func agentsOf(pod *api.Pod) []AgentState {
 	var out []AgentState
 	for i := range pod.Spec.EphemeralContainers {
 		ec := &pod.Spec.EphemeralContainers[i]
@@ -84,7 +85,7 @@ func agentsOf(pod *corev1.Pod) []AgentState {
 	return out
 }
 
-func (s *AgentState) setState(status *corev1.ContainerStatus) {
+func (s *AgentState) setState(status *api.ContainerStatus) {
 	switch {
 	case status == nil:
 	case status.State.Running != nil:

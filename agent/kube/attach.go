@@ -8,10 +8,10 @@ import (
 	"net/url"
 	"strings"
 
-	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/borrownet/borrownet/agent/kube/api"
 	"github.com/borrownet/borrownet/agent/wire"
 )
 
@@ -112,7 +112,7 @@ func (a *attachment) run(ctx context.Context) (*Agent, error) {
 // reusable returns the newest agent on pod that does what want asks for and
 // has not ended. One that still waits for its image counts: another with the
 // same image would wait just the same.
-func reusable(pod *corev1.Pod, want *corev1.EphemeralContainer) (name string, ok bool) {
+func reusable(pod *api.Pod, want *api.EphemeralContainer) (name string, ok bool) {
 	for i := len(pod.Spec.EphemeralContainers) - 1; i >= 0; i-- {
 		ec := &pod.Spec.EphemeralContainers[i]
 		if !serves(ec, want) {
@@ -126,7 +126,7 @@ func reusable(pod *corev1.Pod, want *corev1.EphemeralContainer) (name string, ok
 }
 
 // statusOf returns the status of an ephemeral container, nil if it has none yet.
-func statusOf(pod *corev1.Pod, name string) *corev1.ContainerStatus {
+func statusOf(pod *api.Pod, name string) *api.ContainerStatus {
 	for i := range pod.Status.EphemeralContainerStatuses {
 		if pod.Status.EphemeralContainerStatuses[i].Name == name {
 			return &pod.Status.EphemeralContainerStatuses[i]
@@ -136,7 +136,7 @@ func statusOf(pod *corev1.Pod, name string) *corev1.ContainerStatus {
 }
 
 // add puts want on the pod and returns the pod as it is then.
-func (a *attachment) add(ctx context.Context, pod *corev1.Pod, want *corev1.EphemeralContainer) (*corev1.Pod, error) {
+func (a *attachment) add(ctx context.Context, pod *api.Pod, want *api.EphemeralContainer) (*api.Pod, error) {
 	a.progress("asking the cluster whether the agent is allowed")
 	if err := a.requireAccess(ctx, a.target.Namespace, a.spec); err != nil {
 		return nil, err
@@ -157,7 +157,7 @@ func (a *attachment) add(ctx context.Context, pod *corev1.Pod, want *corev1.Ephe
 
 // patch adds one ephemeral container behind those that pod has, or pretends
 // to. Without the order a strategic merge would put it first.
-func (c *Client) patch(ctx context.Context, pod *corev1.Pod, want *corev1.EphemeralContainer, dryRun bool) (*corev1.Pod, error) {
+func (c *Client) patch(ctx context.Context, pod *api.Pod, want *api.EphemeralContainer, dryRun bool) (*api.Pod, error) {
 	type name struct {
 		Name string `json:"name"`
 	}
@@ -176,7 +176,7 @@ func (c *Client) patch(ctx context.Context, pod *corev1.Pod, want *corev1.Epheme
 	if dryRun {
 		query.Set("dryRun", metav1.DryRunAll)
 	}
-	after := new(corev1.Pod)
+	after := new(api.Pod)
 	err = c.do(ctx, request{
 		verb: "patch", resource: "pods", namespace: pod.Namespace, name: pod.Name, subresource: "ephemeralcontainers",
 		query: query, contentType: strategicMerge, body: body,
@@ -194,7 +194,7 @@ func (c *Client) patch(ctx context.Context, pod *corev1.Pod, want *corev1.Epheme
 }
 
 // await waits until the agent in container name runs and has said hello.
-func (a *attachment) await(ctx context.Context, pod *corev1.Pod, name string, reused bool) (*Agent, error) {
+func (a *attachment) await(ctx context.Context, pod *api.Pod, name string, reused bool) (*Agent, error) {
 	limit := a.spec.PullTimeout + startTimeout
 	if a.fromTarget() {
 		limit += sendTimeout

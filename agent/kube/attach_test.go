@@ -11,9 +11,9 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/borrownet/borrownet/agent/kube/api"
 	"github.com/borrownet/borrownet/agent/wire"
 )
 
@@ -31,7 +31,7 @@ func attach(t *testing.T, c *Client, s AgentSpec) (*Agent, error) {
 func TestAttach(t *testing.T) {
 	f := newFakeAPI(t)
 	f.addPod("api-1", nil)
-	f.kubelet = func(p *corev1.Pod, name string) {
+	f.kubelet = func(p *api.Pod, name string) {
 		f.setState(p, name, waiting("ContainerCreating", ""))
 		time.AfterFunc(20*time.Millisecond, func() {
 			f.mu.Lock()
@@ -110,8 +110,8 @@ func TestAttachReplacesEnded(t *testing.T) {
 
 func TestAttachFails(t *testing.T) {
 	image := `image "registry.example.org/borrownet-agent:1"`
-	becomes := func(s corev1.ContainerState) func(*fakeAPI) {
-		return func(f *fakeAPI) { f.kubelet = func(p *corev1.Pod, name string) { f.setState(p, name, s) } }
+	becomes := func(s api.ContainerState) func(*fakeAPI) {
+		return func(f *fakeAPI) { f.kubelet = func(p *api.Pod, name string) { f.setState(p, name, s) } }
 	}
 	refuses := func(code int, message string) func(*fakeAPI) {
 		return func(f *fakeAPI) {
@@ -152,13 +152,13 @@ func TestAttachFails(t *testing.T) {
 			f.logs["borrownet-agent-1"] = `{"borrownet":"agent","protocol":99,"version":"9.0","publicKey":"k","port":1}` + "\n"
 		}, "speaks protocol 99", "--agent-image", 1},
 		{"pod-ends", func(f *fakeAPI) {
-			f.kubelet = func(p *corev1.Pod, _ string) {
-				p.Status.Phase = corev1.PodFailed
+			f.kubelet = func(p *api.Pod, _ string) {
+				p.Status.Phase = api.PodFailed
 				f.setState(p, "x", running())
 			}
 		}, "not running any more: it is Failed", "", 1},
 		{"pod-deleted", func(f *fakeAPI) {
-			f.kubelet = func(p *corev1.Pod, _ string) {
+			f.kubelet = func(p *api.Pod, _ string) {
 				delete(f.pods, "shop/api-1")
 				time.AfterFunc(50*time.Millisecond, func() {
 					f.mu.Lock()
@@ -299,10 +299,10 @@ func TestTargetImageCannotCapture(t *testing.T) {
 func TestAttachSlowStart(t *testing.T) {
 	f := newFakeAPI(t)
 	f.addPod("api-1", nil)
-	f.kubelet = func(p *corev1.Pod, name string) {
-		f.objects["/api/v1/namespaces/shop/events"] = &corev1.EventList{Items: []corev1.Event{{
+	f.kubelet = func(p *api.Pod, name string) {
+		f.objects["/api/v1/namespaces/shop/events"] = &api.EventList{Items: []api.Event{{
 			Reason:         "Pulled",
-			InvolvedObject: corev1.ObjectReference{UID: p.UID, FieldPath: "spec.ephemeralContainers{" + name + "}"},
+			InvolvedObject: api.ObjectReference{UID: p.UID, FieldPath: "spec.ephemeralContainers{" + name + "}"},
 		}}}
 		f.setState(p, name, waiting("ContainerCreating", ""))
 		time.AfterFunc(1500*time.Millisecond, func() {
@@ -323,7 +323,7 @@ func TestAttachSlowStart(t *testing.T) {
 func TestAttachGoesOnWaiting(t *testing.T) {
 	f := newFakeAPI(t)
 	p := f.addPod("api-1", nil)
-	f.kubelet = func(p *corev1.Pod, name string) { f.setState(p, name, waiting("ContainerCreating", "")) }
+	f.kubelet = func(p *api.Pod, name string) { f.setState(p, name, waiting("ContainerCreating", "")) }
 	s := spec()
 	s.PullTimeout = time.Second
 	c := f.client()
@@ -342,7 +342,7 @@ func TestAttachGoesOnWaiting(t *testing.T) {
 func TestAttachSurvivesWatchEnd(t *testing.T) {
 	f := newFakeAPI(t)
 	p := f.addPod("api-1", nil)
-	f.kubelet = func(p *corev1.Pod, name string) { f.setState(p, name, waiting("ContainerCreating", "")) }
+	f.kubelet = func(p *api.Pod, name string) { f.setState(p, name, waiting("ContainerCreating", "")) }
 	watches := 0
 	f.intercept = func(w http.ResponseWriter, r *http.Request) bool {
 		if r.URL.Query().Get("watch") == "" {
@@ -372,7 +372,7 @@ func TestAttachSurvivesWatchEnd(t *testing.T) {
 func TestAttachCanceled(t *testing.T) {
 	f := newFakeAPI(t)
 	f.addPod("api-1", nil)
-	f.kubelet = func(p *corev1.Pod, name string) { f.setState(p, name, waiting("ContainerCreating", "")) }
+	f.kubelet = func(p *api.Pod, name string) { f.setState(p, name, waiting("ContainerCreating", "")) }
 	ctx, cancel := context.WithCancel(context.Background())
 	_, err := f.client().Attach(ctx, target(), spec(), func(step string) {
 		if strings.HasSuffix(step, "(ContainerCreating)") {
@@ -387,8 +387,8 @@ func TestAttachCanceled(t *testing.T) {
 
 func TestPlan(t *testing.T) {
 	f := newFakeAPI(t)
-	f.addPod("api-1", func(p *corev1.Pod) {
-		p.Spec.Containers[0].SecurityContext = &corev1.SecurityContext{RunAsUser: id(1337)}
+	f.addPod("api-1", func(p *api.Pod) {
+		p.Spec.Containers[0].SecurityContext = &api.SecurityContext{RunAsUser: id(1337)}
 	})
 	c := f.client()
 	got, err := c.Plan(context.Background(), target(), spec())
@@ -406,6 +406,38 @@ func TestPlan(t *testing.T) {
 	got, err = c.Plan(context.Background(), target(), spec())
 	if err != nil || !strings.Contains(string(got), "nothing would change") {
 		t.Errorf("Plan with an agent there: %s, %v", got, err)
+	}
+}
+
+// TestPlanShowsWhatIsStored: the API server adds fields that this client does not know.
+func TestPlanShowsWhatIsStored(t *testing.T) {
+	f := newFakeAPI(t)
+	f.addPod("api-1", nil)
+	f.intercept = func(w http.ResponseWriter, r *http.Request) bool {
+		var patch struct {
+			Spec struct {
+				EphemeralContainers []map[string]any `json:"ephemeralContainers"`
+			} `json:"spec"`
+		}
+		if r.Method != http.MethodPatch {
+			return false
+		}
+		if err := json.NewDecoder(r.Body).Decode(&patch); err != nil {
+			t.Error(err)
+			return false
+		}
+		patch.Spec.EphemeralContainers[0]["addedByAdmission"] = "yes"
+		f.reply(w, map[string]any{"metadata": map[string]any{"uid": "uid-api-1"}, "spec": patch.Spec})
+		return true
+	}
+	got, err := f.client().Plan(t.Context(), target(), spec())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"addedByAdmission: \"yes\"", "--client-key", "accepted by the API server"} {
+		if !strings.Contains(string(got), want) {
+			t.Errorf("no %q in:\n%s", want, got)
+		}
 	}
 }
 
@@ -451,31 +483,31 @@ func TestPlanFails(t *testing.T) {
 }
 
 func TestProxyNotReady(t *testing.T) {
-	always := corev1.ContainerRestartPolicyAlways
-	proxy := corev1.Container{Name: "istio-proxy"}
-	native := corev1.Container{Name: "istio-proxy", RestartPolicy: &always}
-	state := func(ready bool) []corev1.ContainerStatus {
-		return []corev1.ContainerStatus{{Name: "istio-proxy", Ready: ready}}
+	always := api.ContainerRestartPolicyAlways
+	proxy := api.Container{Name: "istio-proxy"}
+	native := api.Container{Name: "istio-proxy", RestartPolicy: &always}
+	state := func(ready bool) []api.ContainerStatus {
+		return []api.ContainerStatus{{Name: "istio-proxy", Ready: ready}}
 	}
 	for _, tt := range []struct {
 		name string
-		edit func(*corev1.Pod)
+		edit func(*api.Pod)
 		want bool
 	}{
-		{"no-mesh", func(*corev1.Pod) {}, false},
-		{"classic", func(p *corev1.Pod) {
+		{"no-mesh", func(*api.Pod) {}, false},
+		{"classic", func(p *api.Pod) {
 			p.Spec.Containers, p.Status.ContainerStatuses = append(p.Spec.Containers, proxy), state(true)
 		}, false},
-		{"classic-starting", func(p *corev1.Pod) {
+		{"classic-starting", func(p *api.Pod) {
 			p.Spec.Containers, p.Status.ContainerStatuses = append(p.Spec.Containers, proxy), state(false)
 		}, true},
-		{"native", func(p *corev1.Pod) {
+		{"native", func(p *api.Pod) {
 			p.Spec.InitContainers, p.Status.InitContainerStatuses = append(p.Spec.InitContainers, native), state(true)
 		}, false},
-		{"native-starting", func(p *corev1.Pod) {
+		{"native-starting", func(p *api.Pod) {
 			p.Spec.InitContainers, p.Status.InitContainerStatuses = append(p.Spec.InitContainers, native), state(false)
 		}, true},
-		{"no-status", func(p *corev1.Pod) { p.Spec.Containers = append(p.Spec.Containers, proxy) }, true},
+		{"no-status", func(p *api.Pod) { p.Spec.Containers = append(p.Spec.Containers, proxy) }, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			f := newFakeAPI(t)
@@ -497,7 +529,7 @@ func TestProxyNotReady(t *testing.T) {
 func TestAttachOpenShift(t *testing.T) {
 	f := newFakeAPI(t)
 	p := f.addPod("api-1", nil)
-	f.objects["/api/v1/namespaces/shop"] = &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "shop", Annotations: map[string]string{sccRange: "1000650000/10000"}}}
+	f.objects["/api/v1/namespaces/shop"] = &api.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "shop", Annotations: map[string]string{sccRange: "1000650000/10000"}}}
 	if _, err := attach(t, f.client(), spec()); err != nil {
 		t.Fatal(err)
 	}

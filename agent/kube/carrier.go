@@ -15,8 +15,9 @@ import (
 	"time"
 
 	"github.com/moby/spdystream"
-	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"github.com/borrownet/borrownet/agent/kube/api"
 )
 
 const (
@@ -169,9 +170,9 @@ func (c *Client) dial(ctx context.Context, t *Target, port uint16, protocol stri
 		return nil, err
 	}
 	headers := http.Header{}
-	headers.Set(corev1.PortHeader, strconv.Itoa(int(port)))
-	headers.Set(corev1.PortForwardRequestIDHeader, "0")
-	return open(ctx, rwc, &carrier{protocol: protocol, object: "pod " + t.Namespace + "/" + t.Pod, port: port}, streams{write: corev1.StreamTypeData, headers: headers})
+	headers.Set(api.PortHeader, strconv.Itoa(int(port)))
+	headers.Set(api.PortForwardRequestIDHeader, "0")
+	return open(ctx, rwc, &carrier{protocol: protocol, object: "pod " + t.Namespace + "/" + t.Pod, port: port}, streams{write: api.StreamTypeData, headers: headers})
 }
 
 // streams are what a connection carries besides its error stream.
@@ -210,12 +211,12 @@ func (f *carrier) openStreams(ctx context.Context, want streams) error {
 	stop := context.AfterFunc(ctx, func() { f.conn.Close() }) // unblocks writes
 	defer stop()
 	headers := want.headers.Clone()
-	headers.Set(corev1.StreamType, corev1.StreamTypeError)
+	headers.Set(api.StreamType, api.StreamTypeError)
 	var err error
 	if f.errs, err = f.spdy.CreateStream(headers.Clone(), nil, false); err != nil {
 		return fmt.Errorf("open error stream: %w", err)
 	}
-	headers.Set(corev1.StreamType, want.write)
+	headers.Set(api.StreamType, want.write)
 	f.conn.out = f.errs.Identifier() + 2 // as the library counts
 	f.conn.direct = f.conn.out
 	if want.read != "" {
@@ -226,7 +227,7 @@ func (f *carrier) openStreams(ctx context.Context, want streams) error {
 	}
 	last := f.data
 	if want.read != "" {
-		headers.Set(corev1.StreamType, want.read)
+		headers.Set(api.StreamType, want.read)
 		if f.from, err = f.spdy.CreateStream(headers, nil, false); err != nil {
 			return fmt.Errorf("open data stream: %w", err)
 		}

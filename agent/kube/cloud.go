@@ -9,8 +9,9 @@ import (
 	"slices"
 	"strings"
 
-	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"github.com/borrownet/borrownet/agent/kube/api"
 )
 
 // Cloud says which identities a pod has at clouds, by what the API server says
@@ -74,9 +75,9 @@ func (c Cloud) Endpoints() []netip.Addr {
 
 // cloudOf recognises the identities of a container by what the spec of its pod
 // shows, and of Google's by its ServiceAccount: that one shows nowhere else.
-func (c *Client) cloudOf(ctx context.Context, pod *corev1.Pod, ct *corev1.Container) Cloud {
+func (c *Client) cloudOf(ctx context.Context, pod *api.Pod, ct *api.Container) Cloud {
 	var out Cloud
-	for _, find := range []func(*corev1.Pod, *corev1.Container) (CloudIdentity, bool){eksPodIdentityOf, irsaOf, azureOf} {
+	for _, find := range []func(*api.Pod, *api.Container) (CloudIdentity, bool){eksPodIdentityOf, irsaOf, azureOf} {
 		if id, ok := find(pod, ct); ok {
 			out.Identities = append(out.Identities, id)
 		}
@@ -89,7 +90,7 @@ func (c *Client) cloudOf(ctx context.Context, pod *corev1.Pod, ct *corev1.Contai
 	return out
 }
 
-func eksPodIdentityOf(pod *corev1.Pod, ct *corev1.Container) (CloudIdentity, bool) {
+func eksPodIdentityOf(pod *api.Pod, ct *api.Container) (CloudIdentity, bool) {
 	id := CloudIdentity{System: eksPodIdentity}
 	if v, ok := variable(ct, eksURI); ok && v != "" {
 		u, err := url.Parse(v)
@@ -110,7 +111,7 @@ func eksPodIdentityOf(pod *corev1.Pod, ct *corev1.Container) (CloudIdentity, boo
 	return id, true
 }
 
-func irsaOf(pod *corev1.Pod, ct *corev1.Container) (CloudIdentity, bool) {
+func irsaOf(pod *api.Pod, ct *api.Container) (CloudIdentity, bool) {
 	id := CloudIdentity{System: eksIRSA, By: "variable AWS_WEB_IDENTITY_TOKEN_FILE"}
 	id.Account, _ = variable(ct, "AWS_ROLE_ARN")
 	if _, ok := variable(ct, "AWS_WEB_IDENTITY_TOKEN_FILE"); !ok {
@@ -119,7 +120,7 @@ func irsaOf(pod *corev1.Pod, ct *corev1.Container) (CloudIdentity, bool) {
 	return id, id.By != ""
 }
 
-func azureOf(pod *corev1.Pod, ct *corev1.Container) (CloudIdentity, bool) {
+func azureOf(pod *api.Pod, ct *api.Container) (CloudIdentity, bool) {
 	id := CloudIdentity{System: azureIdentity, By: "variable AZURE_FEDERATED_TOKEN_FILE"}
 	id.Account, _ = variable(ct, "AZURE_CLIENT_ID")
 	if _, ok := variable(ct, "AZURE_FEDERATED_TOKEN_FILE"); !ok {
@@ -132,7 +133,7 @@ func azureOf(pod *corev1.Pod, ct *corev1.Container) (CloudIdentity, bool) {
 // were placed on nodes that have such a one, or somebody gave their ServiceAccount
 // an account at Google. Pods that have the node's network are told from nothing.
 // Who may not read ServiceAccounts hears of it on clusters where it matters.
-func (c *Client) googleOf(ctx context.Context, pod *corev1.Pod) (id CloudIdentity, ok bool, unknown string) {
+func (c *Client) googleOf(ctx context.Context, pod *api.Pod) (id CloudIdentity, ok bool, unknown string) {
 	id = CloudIdentity{System: googleIdentity, Endpoints: []netip.Addr{googleInfo4, googleInfo6}}
 	if pod.Spec.HostNetwork {
 		return id, false, ""
@@ -142,7 +143,7 @@ func (c *Client) googleOf(ctx context.Context, pod *corev1.Pod) (id CloudIdentit
 		return id, true, ""
 	}
 	name := cmp.Or(pod.Spec.ServiceAccountName, "default")
-	var account corev1.ServiceAccount
+	var account api.ServiceAccount
 	err := c.do(ctx, request{verb: "get", resource: "serviceaccounts", namespace: pod.Namespace, name: name}, &account)
 	switch {
 	case err == nil:
@@ -158,8 +159,8 @@ func (c *Client) googleOf(ctx context.Context, pod *corev1.Pod) (id CloudIdentit
 
 // variable returns the value of a variable that ct declares: "" unless it is
 // written in the spec itself.
-func variable(ct *corev1.Container, name string) (value string, ok bool) {
-	i := slices.IndexFunc(ct.Env, func(v corev1.EnvVar) bool { return v.Name == name })
+func variable(ct *api.Container, name string) (value string, ok bool) {
+	i := slices.IndexFunc(ct.Env, func(v api.EnvVar) bool { return v.Name == name })
 	if i < 0 {
 		return "", false
 	}
@@ -167,12 +168,12 @@ func variable(ct *corev1.Container, name string) (value string, ok bool) {
 }
 
 // tokenFor names the volume of ct that has a token for audience, or returns "".
-func tokenFor(pod *corev1.Pod, ct *corev1.Container, audience string) string {
+func tokenFor(pod *api.Pod, ct *api.Container, audience string) string {
 	for _, v := range pod.Spec.Volumes {
-		if v.Projected == nil || !slices.ContainsFunc(ct.VolumeMounts, func(m corev1.VolumeMount) bool { return m.Name == v.Name }) {
+		if v.Projected == nil || !slices.ContainsFunc(ct.VolumeMounts, func(m api.VolumeMount) bool { return m.Name == v.Name }) {
 			continue
 		}
-		if slices.ContainsFunc(v.Projected.Sources, func(s corev1.VolumeProjection) bool {
+		if slices.ContainsFunc(v.Projected.Sources, func(s api.VolumeProjection) bool {
 			return s.ServiceAccountToken != nil && s.ServiceAccountToken.Audience == audience
 		}) {
 			return "token for " + audience + " in volume " + v.Name

@@ -5,7 +5,7 @@ import (
 	"slices"
 	"strings"
 
-	corev1 "k8s.io/api/core/v1"
+	"github.com/borrownet/borrownet/agent/kube/api"
 )
 
 // Environment says which variables a container has by its spec. The agent tells
@@ -16,7 +16,7 @@ type Environment struct {
 }
 
 // environmentOf reads the spec of a container.
-func environmentOf(ct *corev1.Container) Environment {
+func environmentOf(ct *api.Container) Environment {
 	var e Environment
 	for _, v := range ct.Env {
 		e.Names = append(e.Names, v.Name)

@@ -3,14 +3,14 @@ package kube
 import (
 	"testing"
 
-	corev1 "k8s.io/api/core/v1"
+	"github.com/borrownet/borrownet/agent/kube/api"
 )
 
 func TestEnvironmentDeclares(t *testing.T) {
-	from := func(prefix string) corev1.EnvFromSource { return corev1.EnvFromSource{Prefix: prefix} }
-	one := environmentOf(&corev1.Container{Env: []corev1.EnvVar{{Name: "MODE"}}})
-	some := environmentOf(&corev1.Container{EnvFrom: []corev1.EnvFromSource{from("DB_")}})
-	all := environmentOf(&corev1.Container{EnvFrom: []corev1.EnvFromSource{from("DB_"), from("")}})
+	from := func(prefix string) api.EnvFromSource { return api.EnvFromSource{Prefix: prefix} }
+	one := environmentOf(&api.Container{Env: []api.EnvVar{{Name: "MODE"}}})
+	some := environmentOf(&api.Container{EnvFrom: []api.EnvFromSource{from("DB_")}})
+	all := environmentOf(&api.Container{EnvFrom: []api.EnvFromSource{from("DB_"), from("")}})
 	for _, tt := range []struct {
 		name string
 		env  Environment

@@ -20,8 +20,9 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/borrownet/borrownet/agent/kube/api"
 )
 
 func TestNewFails(t *testing.T) {
@@ -333,7 +334,7 @@ func TestAgentsOfGonePod(t *testing.T) {
 	if got, err := c.Agents(context.Background(), target()); err != nil || got != nil {
 		t.Errorf("agents of a pod that is gone: %v, %v", got, err)
 	}
-	f.addPod("api-1", func(p *corev1.Pod) { p.UID = "successor" })
+	f.addPod("api-1", func(p *api.Pod) { p.UID = "successor" })
 	if got, err := c.Agents(context.Background(), target()); err != nil || got != nil {
 		t.Errorf("agents of a pod that was replaced: %v, %v", got, err)
 	}

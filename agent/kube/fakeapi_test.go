@@ -18,13 +18,12 @@ import (
 	"testing"
 	"time"
 
-	authorizationv1 "k8s.io/api/authorization/v1"
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/yaml"
 
+	"github.com/borrownet/borrownet/agent/kube/api"
 	"github.com/borrownet/borrownet/agent/wire"
 )
 
@@ -35,14 +34,14 @@ type fakeAPI struct {
 
 	mu        sync.Mutex
 	rv        int
-	pods      map[string]*corev1.Pod // by namespace/name
-	objects   map[string]any         // by URL path
+	pods      map[string]*api.Pod // by namespace/name
+	objects   map[string]any      // by URL path
 	watchers  []chan []byte
 	calls     []string                                      // "verb resource[/sub]" and flags, in order
 	deny      map[string]bool                               // "verb resource[/sub]" refused by RBAC
 	ssarOff   bool                                          // access reviews are forbidden too
 	refuse    func(dry bool) *metav1.Status                 // admission of ephemeral containers
-	kubelet   func(p *corev1.Pod, container string)         // what becomes of an added agent; runs locked
+	kubelet   func(p *api.Pod, container string)            // what becomes of an added agent; runs locked
 	logs      map[string]string                             // by container
 	intercept func(http.ResponseWriter, *http.Request) bool // true = answered
 }
@@ -50,10 +49,10 @@ type fakeAPI struct {
 func newFakeAPI(t *testing.T) *fakeAPI {
 	t.Helper()
 	f := &fakeAPI{
-		t: t, rv: 100, pods: map[string]*corev1.Pod{}, objects: map[string]any{}, deny: map[string]bool{}, logs: map[string]string{},
+		t: t, rv: 100, pods: map[string]*api.Pod{}, objects: map[string]any{}, deny: map[string]bool{}, logs: map[string]string{},
 	}
-	f.kubelet = func(p *corev1.Pod, container string) { f.setState(p, container, running()) }
-	f.objects["/api/v1/namespaces/shop"] = &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "shop"}}
+	f.kubelet = func(p *api.Pod, container string) { f.setState(p, container, running()) }
+	f.objects["/api/v1/namespaces/shop"] = &api.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "shop"}}
 	f.srv = httptest.NewUnstartedServer(http.HandlerFunc(f.serve))
 	f.srv.EnableHTTP2 = true
 	f.srv.Config.ErrorLog = log.New(io.Discard, "", 0)
@@ -107,15 +106,15 @@ func (f *fakeAPI) client() *Client {
 }
 
 // addPod puts a pod into the cluster, running and ready unless edit says otherwise.
-func (f *fakeAPI) addPod(name string, edit func(*corev1.Pod)) *corev1.Pod {
-	p := &corev1.Pod{
+func (f *fakeAPI) addPod(name string, edit func(*api.Pod)) *api.Pod {
+	p := &api.Pod{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"},
 		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "shop", UID: types.UID("uid-" + name), Labels: map[string]string{"app": "api"}},
-		Spec:       corev1.PodSpec{NodeName: "node-1", Containers: []corev1.Container{{Name: "app", Image: "registry.example.org/app:1"}}},
-		Status: corev1.PodStatus{
-			Phase: corev1.PodRunning, HostIP: "192.0.2.1", PodIP: "198.51.100.7",
-			PodIPs:     []corev1.PodIP{{IP: "198.51.100.7"}, {IP: "2001:db8::7"}},
-			Conditions: []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}},
+		Spec:       api.PodSpec{NodeName: "node-1", Containers: []api.Container{{Name: "app", Image: "registry.example.org/app:1"}}},
+		Status: api.PodStatus{
+			Phase: api.PodRunning, HostIP: "192.0.2.1", PodIP: "198.51.100.7",
+			PodIPs:     []api.PodIP{{IP: "198.51.100.7"}, {IP: "2001:db8::7"}},
+			Conditions: []api.PodCondition{{Type: api.PodReady, Status: api.ConditionTrue}},
 		},
 	}
 	if edit != nil {
@@ -145,24 +144,24 @@ func (f *fakeAPI) addWorkload(k, name string, labels map[string]string) {
 	f.objects[path] = map[string]any{"metadata": map[string]any{"name": name}, "spec": map[string]any{"selector": selector}}
 }
 
-func running() corev1.ContainerState {
-	return corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: metav1.NewTime(time.Unix(1700000000, 0))}}
+func running() api.ContainerState {
+	return api.ContainerState{Running: &api.ContainerStateRunning{StartedAt: metav1.NewTime(time.Unix(1700000000, 0))}}
 }
 
-func waiting(reason, message string) corev1.ContainerState {
-	return corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: reason, Message: message}}
+func waiting(reason, message string) api.ContainerState {
+	return api.ContainerState{Waiting: &api.ContainerStateWaiting{Reason: reason, Message: message}}
 }
 
-func terminated(code int32, reason, message string) corev1.ContainerState {
-	return corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: code, Reason: reason, Message: message}}
+func terminated(code int32, reason, message string) api.ContainerState {
+	return api.ContainerState{Terminated: &api.ContainerStateTerminated{ExitCode: code, Reason: reason, Message: message}}
 }
 
 // setState gives an ephemeral container a state and tells the watchers. f.mu is held.
-func (f *fakeAPI) setState(p *corev1.Pod, container string, s corev1.ContainerState) {
+func (f *fakeAPI) setState(p *api.Pod, container string, s api.ContainerState) {
 	if st := statusOf(p, container); st != nil {
 		st.State = s
 	} else {
-		p.Status.EphemeralContainerStatuses = append(p.Status.EphemeralContainerStatuses, corev1.ContainerStatus{Name: container, State: s})
+		p.Status.EphemeralContainerStatuses = append(p.Status.EphemeralContainerStatuses, api.ContainerStatus{Name: container, State: s})
 	}
 	f.rv++
 	p.ResourceVersion = strconv.Itoa(f.rv)
@@ -271,7 +270,7 @@ func (f *fakeAPI) serve(w http.ResponseWriter, r *http.Request) {
 }
 
 func (f *fakeAPI) review(w http.ResponseWriter, r *http.Request) {
-	var ssar authorizationv1.SelfSubjectAccessReview
+	var ssar api.SelfSubjectAccessReview
 	if err := json.NewDecoder(r.Body).Decode(&ssar); err != nil || f.ssarOff {
 		f.reply(w, status(403, metav1.StatusReasonForbidden, "no reviews"))
 		return
@@ -282,7 +281,7 @@ func (f *fakeAPI) review(w http.ResponseWriter, r *http.Request) {
 }
 
 func (f *fakeAPI) list(w http.ResponseWriter, r *http.Request, ns string) {
-	var out corev1.PodList
+	var out api.PodList
 	selector, err := metav1.ParseToLabelSelector(r.URL.Query().Get("labelSelector"))
 	if err != nil {
 		f.t.Error(err)
@@ -337,7 +336,7 @@ func (f *fakeAPI) watch(w http.ResponseWriter, r *http.Request) {
 }
 
 // log serves a container's output; follow holds the stream open while it runs.
-func (f *fakeAPI) log(w http.ResponseWriter, r *http.Request, pod *corev1.Pod) {
+func (f *fakeAPI) log(w http.ResponseWriter, r *http.Request, pod *api.Pod) {
 	container := r.URL.Query().Get("container")
 	s := statusOf(pod, container)
 	if s == nil || s.State.Waiting != nil {
@@ -357,12 +356,12 @@ func (f *fakeAPI) log(w http.ResponseWriter, r *http.Request, pod *corev1.Pod) {
 	}
 }
 
-func (f *fakeAPI) attach(w http.ResponseWriter, r *http.Request, pod *corev1.Pod) {
+func (f *fakeAPI) attach(w http.ResponseWriter, r *http.Request, pod *api.Pod) {
 	if got := r.Header.Get("Content-Type"); got != strategicMerge || r.URL.Query().Get("fieldManager") != FieldManager {
 		f.t.Errorf("patch with content type %q and query %s", got, r.URL.RawQuery)
 	}
 	dry := r.URL.Query().Get("dryRun") != ""
-	var patch corev1.Pod
+	var patch api.Pod
 	if err := json.NewDecoder(r.Body).Decode(&patch); err != nil || len(patch.Spec.EphemeralContainers) != 1 {
 		f.t.Errorf("patch: %v, %d containers", err, len(patch.Spec.EphemeralContainers))
 	}
@@ -372,14 +371,14 @@ func (f *fakeAPI) attach(w http.ResponseWriter, r *http.Request, pod *corev1.Pod
 			return
 		}
 	}
-	after := pod.DeepCopy()
-	after.Spec.EphemeralContainers = append(after.Spec.EphemeralContainers, patch.Spec.EphemeralContainers[0])
+	after := *pod
+	after.Spec.EphemeralContainers = append(slices.Clip(pod.Spec.EphemeralContainers), patch.Spec.EphemeralContainers[0])
 	if !dry {
 		f.rv++
 		after.ResourceVersion = strconv.Itoa(f.rv)
-		*pod = *after
+		*pod = after
 	}
-	f.reply(w, after)
+	f.reply(w, &after)
 	if !dry {
 		f.kubelet(pod, patch.Spec.EphemeralContainers[0].Name)
 	}

@@ -11,9 +11,10 @@ import (
 
 	"github.com/gorilla/websocket"
 	xwebsocket "golang.org/x/net/websocket"
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/streaming/pkg/httpstream"
 	"k8s.io/streaming/pkg/httpstream/spdy"
+
+	"github.com/borrownet/borrownet/agent/kube/api"
 )
 
 // forwarder is the kubelet's side of port-forward, built from the cluster's
@@ -159,7 +160,7 @@ func (fw *forwarder) run(conn httpstream.Connection, streams chan httpstream.Str
 	for data == nil || errs == nil {
 		select {
 		case s := <-streams:
-			if s.Headers().Get(corev1.StreamType) == corev1.StreamTypeError {
+			if s.Headers().Get(api.StreamType) == api.StreamTypeError {
 				errs = s
 			} else {
 				data = s
@@ -171,7 +172,7 @@ func (fw *forwarder) run(conn httpstream.Connection, streams chan httpstream.Str
 	go func() {
 		defer data.Close()
 		defer errs.Close()
-		if err := fw.serve(data, data.Headers().Get(corev1.PortHeader)); err != nil {
+		if err := fw.serve(data, data.Headers().Get(api.PortHeader)); err != nil {
 			fmt.Fprint(errs, err)
 		}
 	}()

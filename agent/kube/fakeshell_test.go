@@ -15,9 +15,10 @@ import (
 	"testing"
 
 	"github.com/gorilla/websocket"
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/streaming/pkg/httpstream"
 	"k8s.io/streaming/pkg/httpstream/spdy"
+
+	"github.com/borrownet/borrownet/agent/kube/api"
 )
 
 // shell is a node that runs what an agent's container says, on this machine:
@@ -70,8 +71,8 @@ func newShell(f *fakeAPI) *shell {
 }
 
 // start runs a container's command as the kubelet and the runtime do. f.mu is held.
-func (s *shell) start(p *corev1.Pod, container string) {
-	i := slices.IndexFunc(p.Spec.EphemeralContainers, func(ec corev1.EphemeralContainer) bool { return ec.Name == container })
+func (s *shell) start(p *api.Pod, container string) {
+	i := slices.IndexFunc(p.Spec.EphemeralContainers, func(ec api.EphemeralContainer) bool { return ec.Name == container })
 	ec := p.Spec.EphemeralContainers[i]
 	argv := slices.Concat(ec.Command, ec.Args)
 	for i := range argv {
@@ -199,7 +200,7 @@ func (s *shell) attach(w http.ResponseWriter, r *http.Request, c *child) {
 	for in == nil || errs == nil {
 		select {
 		case s := <-streams:
-			if s.Headers().Get(corev1.StreamType) == corev1.StreamTypeError {
+			if s.Headers().Get(api.StreamType) == api.StreamTypeError {
 				errs = s
 			} else {
 				in = s

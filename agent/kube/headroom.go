@@ -4,8 +4,9 @@ import (
 	"fmt"
 	"slices"
 
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+
+	"github.com/borrownet/borrownet/agent/kube/api"
 )
 
 // agentMemory is what an agent may use; package agent keeps to it.
@@ -14,7 +15,7 @@ const agentMemory = 64 << 20
 // headroom says what the user should know about the memory that the agent takes
 // of pod's limit, or "". The spec does not tell what the pod uses now: what its
 // containers request is what they are expected to.
-func headroom(pod *corev1.Pod) string {
+func headroom(pod *api.Pod) string {
 	limit, ok := memoryLimit(pod)
 	if !ok {
 		return ""
@@ -32,24 +33,24 @@ func headroom(pod *corev1.Pod) string {
 func bytesText(n int64) string { return resource.NewQuantity(n, resource.BinarySI).String() }
 
 // lasting are the containers that run as long as the pod does.
-func lasting(pod *corev1.Pod) []corev1.Container {
-	sidecars := slices.DeleteFunc(slices.Clone(pod.Spec.InitContainers), func(c corev1.Container) bool {
-		return c.RestartPolicy == nil || *c.RestartPolicy != corev1.ContainerRestartPolicyAlways
+func lasting(pod *api.Pod) []api.Container {
+	sidecars := slices.DeleteFunc(slices.Clone(pod.Spec.InitContainers), func(c api.Container) bool {
+		return c.RestartPolicy == nil || *c.RestartPolicy != api.ContainerRestartPolicyAlways
 	})
 	return append(sidecars, pod.Spec.Containers...)
 }
 
 // memoryLimit returns the limit of the whole pod, which has one if it says so
 // or each of its containers has one: the kubelet's rule.
-func memoryLimit(pod *corev1.Pod) (int64, bool) {
+func memoryLimit(pod *api.Pod) (int64, bool) {
 	if r := pod.Spec.Resources; r != nil {
-		if q, ok := r.Limits[corev1.ResourceMemory]; ok {
+		if q, ok := r.Limits[api.ResourceMemory]; ok {
 			return q.Value(), true
 		}
 	}
 	var sum int64
 	for _, c := range lasting(pod) {
-		q, ok := c.Resources.Limits[corev1.ResourceMemory]
+		q, ok := c.Resources.Limits[api.ResourceMemory]
 		if !ok || q.IsZero() {
 			return 0, false
 		}
@@ -59,12 +60,12 @@ func memoryLimit(pod *corev1.Pod) (int64, bool) {
 }
 
 // memoryRequest returns what the pod's containers request together.
-func memoryRequest(pod *corev1.Pod) int64 {
+func memoryRequest(pod *api.Pod) int64 {
 	var sum int64
 	for _, c := range lasting(pod) {
-		q, ok := c.Resources.Requests[corev1.ResourceMemory]
+		q, ok := c.Resources.Requests[api.ResourceMemory]
 		if !ok { // the API server's default
-			q = c.Resources.Limits[corev1.ResourceMemory]
+			q = c.Resources.Limits[api.ResourceMemory]
 		}
 		sum += q.Value()
 	}

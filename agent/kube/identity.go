@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"slices"
 
-	corev1 "k8s.io/api/core/v1"
+	"github.com/borrownet/borrownet/agent/kube/api"
 )
 
 const (
@@ -29,7 +29,7 @@ type identity struct {
 // container. A mesh's rules exempt the proxy by its uid and gid, so an agent
 // that had either would bypass the mesh: it never gets them. assigned says
 // that the cluster assigns uids by itself.
-func chooseIdentity(pod *corev1.Pod, container *corev1.Container, assigned bool) identity {
+func chooseIdentity(pod *api.Pod, container *api.Container, assigned bool) identity {
 	uid, gid := idsOf(pod, container)
 	proxyUIDs, proxyGIDs := proxyIDs(pod)
 	switch {
@@ -54,7 +54,7 @@ func chooseIdentity(pod *corev1.Pod, container *corev1.Container, assigned bool)
 }
 
 // idsOf returns the uid and gid that the spec gives to a container.
-func idsOf(pod *corev1.Pod, container *corev1.Container) (uid, gid *int64) {
+func idsOf(pod *api.Pod, container *api.Container) (uid, gid *int64) {
 	if sc := pod.Spec.SecurityContext; sc != nil {
 		uid, gid = sc.RunAsUser, sc.RunAsGroup
 	}
@@ -71,7 +71,7 @@ func idsOf(pod *corev1.Pod, container *corev1.Container) (uid, gid *int64) {
 
 // proxyIDs returns the uids and gids of the mesh proxies in pod, the usual
 // ones included: the rules may have been written by something outside the pod.
-func proxyIDs(pod *corev1.Pod) (uids, gids []int64) {
+func proxyIDs(pod *api.Pod) (uids, gids []int64) {
 	uids, gids = []int64{istioID, linkerdID}, []int64{istioID, linkerdID}
 	for _, c := range slices.Concat(pod.Spec.Containers, pod.Spec.InitContainers) {
 		if !slices.Contains(proxyContainers(), c.Name) {
@@ -99,7 +99,7 @@ func gidOf(gid *int64) int64 {
 
 // proxyTrouble says why what goes through the pod's mesh proxy may fail now,
 // or "".
-func proxyTrouble(pod *corev1.Pod) string {
+func proxyTrouble(pod *api.Pod) string {
 	for _, c := range slices.Concat(pod.Spec.Containers, pod.Spec.InitContainers) {
 		if !slices.Contains(proxyContainers(), c.Name) {
 			continue

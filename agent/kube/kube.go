@@ -3,7 +3,7 @@
 // it, and dials the agent through the API server's port-forward.
 //
 // It talks JSON over client-go's HTTP transport (kubeconfig, exec plugins,
-// proxies, TLS) and uses the published API types, but no clientset. Every
+// proxies, TLS) with the types of package api, and uses no clientset. Every
 // failure that a user can meet is an [*Error] with the exact next step.
 //
 // The package starts no goroutine of its own except those of a [Carrier],

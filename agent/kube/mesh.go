@@ -8,7 +8,7 @@ import (
 	"strconv"
 	"strings"
 
-	corev1 "k8s.io/api/core/v1"
+	"github.com/borrownet/borrownet/agent/kube/api"
 )
 
 // Mesh is what a pod's spec says about its service mesh.
@@ -67,7 +67,7 @@ var asking = []struct{ key, value string }{
 }
 
 // meshOf reads pod's mesh.
-func meshOf(pod *corev1.Pod) Mesh {
+func meshOf(pod *api.Pod) Mesh {
 	var m Mesh
 	for _, c := range slices.Concat(pod.Spec.Containers, pod.Spec.InitContainers) {
 		if slices.Contains(proxyContainers(), c.Name) {
@@ -86,7 +86,7 @@ func meshOf(pod *corev1.Pod) Mesh {
 }
 
 // askedFor returns the label or annotation of pod that asks for a sidecar.
-func askedFor(pod *corev1.Pod) string {
+func askedFor(pod *api.Pod) string {
 	for _, a := range asking {
 		for _, set := range []map[string]string{pod.Labels, pod.Annotations} {
 			if v, ok := set[a.key]; ok && (a.value == "" || v == a.value) {
@@ -99,7 +99,7 @@ func askedFor(pod *corev1.Pod) string {
 
 // exclusions reads the annotations of pod and the arguments of the container
 // that writes the rules: those have the settings of the whole mesh as well.
-func exclusions(pod *corev1.Pod) []Exclusion {
+func exclusions(pod *api.Pod) []Exclusion {
 	var out []Exclusion
 	add := func(setting, value string, except bool, parse func(string) (Exclusion, bool)) {
 		e, ok := parse(value)
@@ -145,7 +145,7 @@ func exclusions(pod *corev1.Pod) []Exclusion {
 }
 
 // inboundExclusions reads what takes ports of pod out of the mesh.
-func inboundExclusions(pod *corev1.Pod) []Exclusion {
+func inboundExclusions(pod *api.Pod) []Exclusion {
 	var out []Exclusion
 	add := func(setting, value string, except bool) {
 		if e, ok := parsePorts(value); ok && !(except && value == "*") {

@@ -5,15 +5,15 @@ import (
 	"slices"
 	"testing"
 
-	corev1 "k8s.io/api/core/v1"
+	"github.com/borrownet/borrownet/agent/kube/api"
 )
 
-func meshPod(edit func(*corev1.Pod)) *corev1.Pod {
-	always, uid, gid := corev1.ContainerRestartPolicyAlways, int64(1500), int64(1501)
-	pod := &corev1.Pod{Spec: corev1.PodSpec{
-		Containers: []corev1.Container{{Name: "app"}},
-		InitContainers: []corev1.Container{{
-			Name: "istio-proxy", RestartPolicy: &always, SecurityContext: &corev1.SecurityContext{RunAsUser: &uid, RunAsGroup: &gid},
+func meshPod(edit func(*api.Pod)) *api.Pod {
+	always, uid, gid := api.ContainerRestartPolicyAlways, int64(1500), int64(1501)
+	pod := &api.Pod{Spec: api.PodSpec{
+		Containers: []api.Container{{Name: "app"}},
+		InitContainers: []api.Container{{
+			Name: "istio-proxy", RestartPolicy: &always, SecurityContext: &api.SecurityContext{RunAsUser: &uid, RunAsGroup: &gid},
 		}},
 	}}
 	edit(pod)
@@ -21,15 +21,15 @@ func meshPod(edit func(*corev1.Pod)) *corev1.Pod {
 }
 
 func TestMeshOf(t *testing.T) {
-	m := meshOf(meshPod(func(*corev1.Pod) {}))
+	m := meshOf(meshPod(func(*api.Pod) {}))
 	if m.Proxy != "istio-proxy" || !m.Envoy || !slices.Contains(m.UIDs, 1500) || !slices.Contains(m.GIDs, 1501) || len(m.Excluded) != 0 {
 		t.Errorf("native sidecar: %+v", m)
 	}
-	m = meshOf(&corev1.Pod{Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "linkerd-proxy"}, {Name: "app"}}}})
+	m = meshOf(&api.Pod{Spec: api.PodSpec{Containers: []api.Container{{Name: "linkerd-proxy"}, {Name: "app"}}}})
 	if m.Proxy != "linkerd-proxy" || m.Envoy {
 		t.Errorf("Linkerd: %+v", m)
 	}
-	plain := &corev1.Pod{Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "app"}}}}
+	plain := &api.Pod{Spec: api.PodSpec{Containers: []api.Container{{Name: "app"}}}}
 	if m := meshOf(plain); m.Proxy != "" || m.Asked != "" {
 		t.Errorf("in no mesh: %+v", m)
 	}
@@ -46,23 +46,23 @@ func TestMeshOf(t *testing.T) {
 }
 
 func TestMeshExcludes(t *testing.T) {
-	annotated := func(key, value string) func(*corev1.Pod) {
-		return func(p *corev1.Pod) { p.Annotations = map[string]string{key: value} }
+	annotated := func(key, value string) func(*api.Pod) {
+		return func(p *api.Pod) { p.Annotations = map[string]string{key: value} }
 	}
-	initialised := func(args ...string) func(*corev1.Pod) {
-		return func(p *corev1.Pod) {
-			p.Spec.InitContainers = append(p.Spec.InitContainers, corev1.Container{Name: "istio-init", Args: args})
+	initialised := func(args ...string) func(*api.Pod) {
+		return func(p *api.Pod) {
+			p.Spec.InitContainers = append(p.Spec.InitContainers, api.Container{Name: "istio-init", Args: args})
 		}
 	}
 	// What istio-init gets where nothing is excluded.
 	usual := []string{"istio-iptables", "-p", "15001", "-z", "15006", "-u", "1337", "-m", "REDIRECT", "-i", "*", "-x", "", "-b", "*", "-d", "15090,15021,15020", "--log_output_level=default:info"}
 	for _, tt := range []struct {
 		name string
-		edit func(*corev1.Pod)
+		edit func(*api.Pod)
 		to   string
 		want string
 	}{
-		{"nothing", func(*corev1.Pod) {}, "10.96.0.10:53", ""},
+		{"nothing", func(*api.Pod) {}, "10.96.0.10:53", ""},
 		{"port", annotated(istioAnnotations+"excludeOutboundPorts", "3306, 53"), "10.96.0.10:53", `annotation traffic.sidecar.istio.io/excludeOutboundPorts: "3306, 53"`},
 		{"range_of_ports", annotated("config.linkerd.io/skip-outbound-ports", "25,50-60"), "10.96.0.10:53", `annotation config.linkerd.io/skip-outbound-ports: "25,50-60"`},
 		{"other_port", annotated(istioAnnotations+"excludeOutboundPorts", "3306"), "10.96.0.10:53", ""},
@@ -87,21 +87,21 @@ func TestMeshExcludes(t *testing.T) {
 
 // TestMeshServes: whether the proxy stands before a port of the pod.
 func TestMeshServes(t *testing.T) {
-	annotated := func(key, value string) func(*corev1.Pod) {
-		return func(p *corev1.Pod) { p.Annotations = map[string]string{key: value} }
+	annotated := func(key, value string) func(*api.Pod) {
+		return func(p *api.Pod) { p.Annotations = map[string]string{key: value} }
 	}
-	initArgs := func(args ...string) func(*corev1.Pod) {
-		return func(p *corev1.Pod) {
-			p.Spec.InitContainers = append(p.Spec.InitContainers, corev1.Container{Name: "istio-init", Args: args})
+	initArgs := func(args ...string) func(*api.Pod) {
+		return func(p *api.Pod) {
+			p.Spec.InitContainers = append(p.Spec.InitContainers, api.Container{Name: "istio-init", Args: args})
 		}
 	}
 	for _, tt := range []struct {
 		name string
-		edit func(*corev1.Pod)
+		edit func(*api.Pod)
 		want bool // of port 8080
 	}{
-		{"sidecar", func(*corev1.Pod) {}, true},
-		{"no_sidecar", func(p *corev1.Pod) { p.Spec.InitContainers = nil }, false},
+		{"sidecar", func(*api.Pod) {}, true},
+		{"no_sidecar", func(p *api.Pod) { p.Spec.InitContainers = nil }, false},
 		{"excluded", annotated("traffic.sidecar.istio.io/excludeInboundPorts", "22,8080"), false},
 		{"other_excluded", annotated("traffic.sidecar.istio.io/excludeInboundPorts", "22"), true},
 		{"included", annotated("traffic.sidecar.istio.io/includeInboundPorts", "8080"), true},

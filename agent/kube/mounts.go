@@ -4,7 +4,7 @@ import (
 	"path"
 	"slices"
 
-	corev1 "k8s.io/api/core/v1"
+	"github.com/borrownet/borrownet/agent/kube/api"
 )
 
 // Mount is a volume of the container whose files a session may have: one that
@@ -16,7 +16,7 @@ type Mount struct {
 }
 
 // kindOf names the kind of a volume that the kubelet fills, or returns "".
-func kindOf(v *corev1.Volume) string {
+func kindOf(v *api.Volume) string {
 	switch {
 	case v.Secret != nil:
 		return "secret " + v.Secret.SecretName
@@ -31,19 +31,19 @@ func kindOf(v *corev1.Volume) string {
 }
 
 // volumeOf returns the kind of what is mounted, or "".
-func volumeOf(pod *corev1.Pod, m *corev1.VolumeMount) string {
-	i := slices.IndexFunc(pod.Spec.Volumes, func(v corev1.Volume) bool { return v.Name == m.Name })
+func volumeOf(pod *api.Pod, m *api.VolumeMount) string {
+	i := slices.IndexFunc(pod.Spec.Volumes, func(v api.Volume) bool { return v.Name == m.Name })
 	if i < 0 {
 		return ""
 	}
 	return kindOf(&pod.Spec.Volumes[i])
 }
 
-func hasSubPath(m *corev1.VolumeMount) bool { return m.SubPath != "" || m.SubPathExpr != "" }
+func hasSubPath(m *api.VolumeMount) bool { return m.SubPath != "" || m.SubPathExpr != "" }
 
 // mountsOf returns the mounts of a container that a session may have, or would
 // if they were possible.
-func mountsOf(pod *corev1.Pod, ct *corev1.Container) []Mount {
+func mountsOf(pod *api.Pod, ct *api.Container) []Mount {
 	var out []Mount
 	for i := range ct.VolumeMounts {
 		m := &ct.VolumeMounts[i]
@@ -61,7 +61,7 @@ func mountsOf(pod *corev1.Pod, ct *corev1.Container) []Mount {
 }
 
 // borrowedFrom returns ct with the mounts alone that an agent gets as well.
-func borrowedFrom(pod *corev1.Pod, ct *corev1.Container) *corev1.Container {
+func borrowedFrom(pod *api.Pod, ct *api.Container) *api.Container {
 	out := *ct
 	out.VolumeMounts = nil
 	for _, m := range ct.VolumeMounts {

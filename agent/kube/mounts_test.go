@@ -4,25 +4,25 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	corev1 "k8s.io/api/core/v1"
+
+	"github.com/borrownet/borrownet/agent/kube/api"
 )
 
 func TestMounts(t *testing.T) {
-	volume := func(name string, source corev1.VolumeSource) corev1.Volume {
-		return corev1.Volume{Name: name, VolumeSource: source}
+	volume := func(name string, source api.VolumeSource) api.Volume {
+		return api.Volume{Name: name, VolumeSource: source}
 	}
-	pod := &corev1.Pod{Spec: corev1.PodSpec{Volumes: []corev1.Volume{
-		volume("s", corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: "db"}}),
-		volume("c", corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{LocalObjectReference: corev1.LocalObjectReference{Name: "app"}}}),
-		volume("kube-api-access", corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{}}),
-		volume("labels", corev1.VolumeSource{DownwardAPI: &corev1.DownwardAPIVolumeSource{}}),
-		volume("work", corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}),
-		volume("host", corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: "/"}}),
+	pod := &api.Pod{Spec: api.PodSpec{Volumes: []api.Volume{
+		volume("s", api.VolumeSource{Secret: &api.SecretVolumeSource{SecretName: "db"}}),
+		volume("c", api.VolumeSource{ConfigMap: &api.ConfigMapVolumeSource{LocalObjectReference: api.LocalObjectReference{Name: "app"}}}),
+		volume("kube-api-access", api.VolumeSource{Projected: &api.ProjectedVolumeSource{}}),
+		volume("labels", api.VolumeSource{DownwardAPI: &api.DownwardAPIVolumeSource{}}),
+		volume("work", api.VolumeSource{}), // an emptyDir, or a hostPath
 	}}}
-	ct := &corev1.Container{Name: "app", VolumeMounts: []corev1.VolumeMount{
+	ct := &api.Container{Name: "app", VolumeMounts: []api.VolumeMount{
 		{Name: "s", MountPath: "/secret/"}, {Name: "c", MountPath: "/etc/app.yaml", SubPath: "app.yaml"}, {Name: "c", MountPath: "/x", SubPathExpr: "$(A)"},
 		{Name: "kube-api-access", MountPath: "/var/run/secrets/kubernetes.io/serviceaccount", ReadOnly: true}, {Name: "labels", MountPath: "/podinfo"},
-		{Name: "work", MountPath: "/work"}, {Name: "host", MountPath: "/host"}, {Name: "unknown", MountPath: "/u"},
+		{Name: "work", MountPath: "/work"}, {Name: "unknown", MountPath: "/u"},
 	}}
 	const why = "it is mounted with a subPath, which ephemeral containers cannot have"
 	want := []Mount{
@@ -33,10 +33,10 @@ func TestMounts(t *testing.T) {
 		t.Errorf("mounts (-want +got)\n%s", diff)
 	}
 	got := borrowedFrom(pod, ct).VolumeMounts
-	if diff := cmp.Diff([]corev1.VolumeMount{ct.VolumeMounts[0], ct.VolumeMounts[3], ct.VolumeMounts[4]}, got); diff != "" {
+	if diff := cmp.Diff([]api.VolumeMount{ct.VolumeMounts[0], ct.VolumeMounts[3], ct.VolumeMounts[4]}, got); diff != "" {
 		t.Errorf("the agent's mounts (-want +got)\n%s", diff)
 	}
-	if len(ct.VolumeMounts) != 8 {
+	if len(ct.VolumeMounts) != 7 {
 		t.Error("the container was changed")
 	}
 }

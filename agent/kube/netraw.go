@@ -6,40 +6,41 @@ import (
 	"slices"
 	"strings"
 
-	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"github.com/borrownet/borrownet/agent/kube/api"
 )
 
 // Mirroring takes CAP_NET_RAW, for the moment in which a helper beside the agent
 // opens a packet socket. The agent itself never has it: the helper's file in the
 // image does (capabilities(7)), if the container's bounding set has it and
 // privileges may be gained from files. So there are two ways to ask.
-const netRaw = corev1.Capability("NET_RAW")
+const netRaw = "NET_RAW"
 
 // otherDefaults are what container runtimes give besides NET_RAW to a container
 // that asks for nothing.
-func otherDefaults() []corev1.Capability {
-	return []corev1.Capability{
+func otherDefaults() []string {
+	return []string{
 		"AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD",
 		"NET_BIND_SERVICE", "SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT",
 	}
 }
 
 // addNetRaw asks for exactly NET_RAW. Pod Security "baseline" refuses that.
-func addNetRaw(ec *corev1.EphemeralContainer) {
+func addNetRaw(ec *api.EphemeralContainer) {
 	yes := true
 	ec.SecurityContext.AllowPrivilegeEscalation = &yes
-	ec.SecurityContext.Capabilities = &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}, Add: []corev1.Capability{netRaw}}
+	ec.SecurityContext.Capabilities = &api.Capabilities{Drop: []string{"ALL"}, Add: []string{netRaw}}
 }
 
 // keepNetRaw asks for what is left of the runtime's defaults without all others:
 // NET_RAW, if it is among them. "baseline" admits that.
-func keepNetRaw(ec *corev1.EphemeralContainer) {
+func keepNetRaw(ec *api.EphemeralContainer) {
 	addNetRaw(ec)
-	ec.SecurityContext.Capabilities = &corev1.Capabilities{Drop: otherDefaults()}
+	ec.SecurityContext.Capabilities = &api.Capabilities{Drop: otherDefaults()}
 }
 
-func hasNetRaw(ec *corev1.EphemeralContainer) bool {
+func hasNetRaw(ec *api.EphemeralContainer) bool {
 	if ec.SecurityContext == nil || ec.SecurityContext.Capabilities == nil {
 		return false
 	}
@@ -70,7 +71,7 @@ func (s AgentSpec) cannotCapture(object string) error {
 
 // ask lets the API server judge want, which is changed to the way of asking
 // for NET_RAW that it admits.
-func (c *Client) ask(ctx context.Context, pod *corev1.Pod, want *corev1.EphemeralContainer, capturing bool) (*corev1.Pod, error) {
+func (c *Client) ask(ctx context.Context, pod *api.Pod, want *api.EphemeralContainer, capturing bool) (*api.Pod, error) {
 	after, err := c.patch(ctx, pod, want, true)
 	if _, refused := errors.AsType[*apierrors.StatusError](err); !refused || !capturing {
 		return after, err

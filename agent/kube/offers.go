@@ -5,8 +5,9 @@ import (
 	"context"
 	"slices"
 
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/sets"
+
+	"github.com/borrownet/borrownet/agent/kube/api"
 )
 
 // AllNamespaces asks Offers for every namespace.
@@ -74,11 +75,11 @@ func (c *Client) Offers(ctx context.Context, namespace string) (*Offers, error) 
 
 // group makes one offer of the pods of each workload, in order of namespace and
 // name.
-func (c *Client) group(pods []corev1.Pod) []Offer {
-	found := map[[2]string][]*corev1.Pod{}
+func (c *Client) group(pods []api.Pod) []Offer {
+	found := map[[2]string][]*api.Pod{}
 	for i := range pods {
 		p := &pods[i]
-		if p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed {
+		if p.Status.Phase == api.PodSucceeded || p.Status.Phase == api.PodFailed {
 			continue // over: a Job's, or evicted
 		}
 		key := [2]string{p.Namespace, offeredAs(p)}
@@ -96,7 +97,7 @@ func (c *Client) group(pods []corev1.Pod) []Offer {
 
 // offeredAs is what to give --pod for a pod: its workload if that is of a kind
 // that Resolve knows.
-func offeredAs(pod *corev1.Pod) string {
+func offeredAs(pod *api.Pod) string {
 	if ref := workloadOf(pod); ref != "" {
 		if r, err := parseReference(ref); err == nil && r.kind != (kind{}) {
 			return ref
@@ -106,8 +107,8 @@ func offeredAs(pod *corev1.Pod) string {
 }
 
 // offer describes a workload by its pods, of which there is one at least.
-func (c *Client) offer(namespace, ref string, pods []*corev1.Pod) Offer {
-	slices.SortFunc(pods, func(a, b *corev1.Pod) int {
+func (c *Client) offer(namespace, ref string, pods []*api.Pod) Offer {
+	slices.SortFunc(pods, func(a, b *api.Pod) int {
 		if bad := c.unusable(a) != nil; bad != (c.unusable(b) != nil) {
 			if bad {
 				return 1
@@ -153,7 +154,7 @@ func (c *Client) offer(namespace, ref string, pods []*corev1.Pod) Offer {
 }
 
 // meshKind names the mesh that a pod is in.
-func meshKind(pod *corev1.Pod) string {
+func meshKind(pod *api.Pod) string {
 	switch m := meshOf(pod); {
 	case m.Envoy:
 		return "istio"
@@ -172,7 +173,7 @@ const enforceLabel = "pod-security.kubernetes.io/enforce"
 func (c *Client) surroundings(ctx context.Context, namespace string, targets []Offer) []Surrounding {
 	if namespace != "" {
 		s := Surrounding{Name: namespace, PodSecurity: "unknown"}
-		var ns corev1.Namespace
+		var ns api.Namespace
 		err := c.do(ctx, request{verb: "get", resource: "namespaces", name: namespace}, &ns)
 		if err == nil {
 			s.PodSecurity = enforced(ns.Labels)
@@ -205,8 +206,8 @@ func (c *Client) surroundings(ctx context.Context, namespace string, targets []O
 
 func enforced(labels map[string]string) string { return cmp.Or(labels[enforceLabel], "default") }
 
-func (c *Client) listNamespaces(ctx context.Context) ([]corev1.Namespace, error) {
-	var list corev1.NamespaceList
+func (c *Client) listNamespaces(ctx context.Context) ([]api.Namespace, error) {
+	var list api.NamespaceList
 	if err := c.do(ctx, request{verb: "list", resource: "namespaces"}, &list); err != nil {
 		return nil, err
 	}

@@ -6,8 +6,9 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/borrownet/borrownet/agent/kube/api"
 )
 
 const (
@@ -19,19 +20,19 @@ const (
 func shop(t *testing.T) *fakeAPI {
 	f := newFakeAPI(t)
 	deployPods(f)
-	f.addPod("over", func(p *corev1.Pod) { p.Status.Phase = corev1.PodSucceeded })
-	f.addPod("meshed", func(p *corev1.Pod) {
-		p.Spec.Containers = append([]corev1.Container{{Name: istioProxy}}, p.Spec.Containers...)
+	f.addPod("over", func(p *api.Pod) { p.Status.Phase = api.PodSucceeded })
+	f.addPod("meshed", func(p *api.Pod) {
+		p.Spec.Containers = append([]api.Container{{Name: istioProxy}}, p.Spec.Containers...)
 		p.Annotations = map[string]string{defaultContainer: "app"}
 	})
-	f.addPod("other", func(p *corev1.Pod) { p.Namespace = "desk"; p.Status.Phase = corev1.PodPending })
-	f.objects["/api/v1/namespaces/shop"] = &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "shop", Labels: map[string]string{enforceLabel: "restricted"}}}
-	f.objects["/api/v1/namespaces"] = &corev1.NamespaceList{Items: []corev1.Namespace{
+	f.addPod("other", func(p *api.Pod) { p.Namespace = "desk"; p.Status.Phase = api.PodPending })
+	f.objects["/api/v1/namespaces/shop"] = &api.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "shop", Labels: map[string]string{enforceLabel: "restricted"}}}
+	f.objects["/api/v1/namespaces"] = &api.NamespaceList{Items: []api.Namespace{
 		{ObjectMeta: metav1.ObjectMeta{Name: "shop", Labels: map[string]string{enforceLabel: "restricted"}}},
 		{ObjectMeta: metav1.ObjectMeta{Name: "desk"}},
 	}}
 	pod := f.pods["shop/db-0"]
-	for name, state := range map[string]corev1.ContainerState{
+	for name, state := range map[string]api.ContainerState{
 		"a": running(), "b": running(), "c": running(), "d": waiting("ContainerCreating", ""), "e": terminated(0, "Completed", ""),
 	} {
 		addAgent(f, pod, name, state)
@@ -45,12 +46,12 @@ func shop(t *testing.T) *fakeAPI {
 }
 
 // addAgent puts an agent into pod, whose key is its name.
-func addAgent(f *fakeAPI, pod *corev1.Pod, name string, state corev1.ContainerState) {
+func addAgent(f *fakeAPI, pod *api.Pod, name string, state api.ContainerState) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	pod.Spec.EphemeralContainers = append(pod.Spec.EphemeralContainers, corev1.EphemeralContainer{EphemeralContainerCommon: corev1.EphemeralContainerCommon{
-		Name: agentPrefix + name, Args: []string{"--client-key", name}, Env: []corev1.EnvVar{{Name: envSpec, Value: "x"}},
-	}})
+	pod.Spec.EphemeralContainers = append(pod.Spec.EphemeralContainers, api.EphemeralContainer{
+		Name: agentPrefix + name, Args: []string{"--client-key", name}, Env: []api.EnvVar{{Name: envSpec, Value: "x"}},
+	})
 	f.setState(pod, agentPrefix+name, state)
 }
 

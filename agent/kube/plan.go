@@ -6,14 +6,14 @@ import (
 	"slices"
 	"strings"
 
-	corev1 "k8s.io/api/core/v1"
+	"github.com/borrownet/borrownet/agent/kube/api"
 )
 
 // plan is what Attach would do to a target.
 type plan struct {
 	target  *Target
 	spec    AgentSpec
-	want    *corev1.EphemeralContainer
+	want    *api.EphemeralContainer
 	reuses  string   // name of the agent that is there and fits, or empty
 	notes   []string // what the user should know
 	answers []Access // of the access reviews; nil if they could not be made
@@ -87,8 +87,8 @@ func (p *plan) may(verb string) bool {
 }
 
 // ask lets the API server judge and complete the agent's container.
-func (p *plan) ask(ctx context.Context, c *Client, pod *corev1.Pod) {
-	var after *corev1.Pod
+func (p *plan) ask(ctx context.Context, c *Client, pod *api.Pod) {
+	var after *api.Pod
 	p.asked = true
 	if after, p.refusal = c.ask(ctx, pod, p.want, p.spec.NetRaw); p.refusal != nil {
 		return
@@ -142,12 +142,16 @@ func (p *plan) document() ([]byte, error) {
 		Namespace string `json:"namespace"`
 	}
 	type spec struct {
-		EphemeralContainers []*corev1.EphemeralContainer `json:"ephemeralContainers"`
+		EphemeralContainers []any `json:"ephemeralContainers"`
+	}
+	var container any = p.want
+	if p.want.Stored != nil {
+		container = p.want.Stored
 	}
 	return document(struct {
 		APIVersion string `json:"apiVersion"`
 		Kind       string `json:"kind"`
 		Metadata   meta   `json:"metadata"`
 		Spec       spec   `json:"spec"`
-	}{"v1", "Pod", meta{p.target.Pod, p.target.Namespace}, spec{[]*corev1.EphemeralContainer{p.want}}})
+	}{"v1", "Pod", meta{p.target.Pod, p.target.Namespace}, spec{[]any{container}}})
 }

@@ -8,9 +8,10 @@ import (
 	"slices"
 	"strings"
 
-	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/borrownet/borrownet/agent/kube/api"
 )
 
 const (
@@ -24,15 +25,15 @@ const istioProxy = "istio-proxy"
 // proxyContainers are the names of service-mesh sidecars.
 func proxyContainers() []string { return []string{istioProxy, "linkerd-proxy"} }
 
-func (c *Client) getPod(ctx context.Context, namespace, name string) (*corev1.Pod, error) {
-	pod := new(corev1.Pod)
+func (c *Client) getPod(ctx context.Context, namespace, name string) (*api.Pod, error) {
+	pod := new(api.Pod)
 	err := c.do(ctx, request{verb: "get", resource: "pods", namespace: namespace, name: name}, pod)
 	return pod, err
 }
 
 // targetPod fetches the pod of a target again and makes sure that it is still
 // the same one and can take an agent.
-func (c *Client) targetPod(ctx context.Context, op string, t *Target) (*corev1.Pod, error) {
+func (c *Client) targetPod(ctx context.Context, op string, t *Target) (*api.Pod, error) {
 	object := "pod " + t.Namespace + "/" + t.Pod
 	pod, err := c.getPod(ctx, t.Namespace, t.Pod)
 	switch {
@@ -61,18 +62,18 @@ func (c *Client) gone(op string, t *Target) error {
 type problem struct{ reason, hint string }
 
 // unusable returns why pod cannot take an agent, or nil.
-func (c *Client) unusable(pod *corev1.Pod) *problem {
+func (c *Client) unusable(pod *api.Pod) *problem {
 	show := c.kubectl(pod.Namespace, "get pod "+pod.Name+" -o wide")
 	switch {
 	case pod.DeletionTimestamp != nil:
 		return &problem{"the pod is terminating", "wait for its successor: " + c.kubectl(pod.Namespace, "get pods --watch")}
-	case pod.Annotations[corev1.MirrorPodAnnotationKey] != "":
+	case pod.Annotations[api.MirrorPodAnnotationKey] != "":
 		return &problem{"it is a static pod: the kubelet's own pods cannot take ephemeral containers",
 			"choose a pod that the API server manages: " + c.kubectl(pod.Namespace, "get pods")}
-	case pod.Spec.OS != nil && pod.Spec.OS.Name == corev1.Windows, pod.Spec.NodeSelector[corev1.LabelOSStable] == "windows":
+	case pod.Spec.OS != nil && pod.Spec.OS.Name == api.Windows, pod.Spec.NodeSelector[api.LabelOSStable] == "windows":
 		return &problem{"it runs Windows; borrownet's agent runs on Linux only", "choose a pod on a Linux node"}
-	case pod.Status.Phase != corev1.PodRunning:
-		reason := fmt.Sprintf("the pod is not running: it is %s", cmp.Or(string(pod.Status.Phase), "Unknown"))
+	case pod.Status.Phase != api.PodRunning:
+		reason := fmt.Sprintf("the pod is not running: it is %s", cmp.Or(pod.Status.Phase, "Unknown"))
 		if why := stuckOn(pod); why != "" {
 			reason += " (" + why + ")"
 			show = c.kubectl(pod.Namespace, "describe pod "+pod.Name)
@@ -83,28 +84,28 @@ func (c *Client) unusable(pod *corev1.Pod) *problem {
 }
 
 // stuckOn returns what a pod that does not run waits for, or why it ended.
-func stuckOn(pod *corev1.Pod) string {
+func stuckOn(pod *api.Pod) string {
 	for _, s := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
 		if w := s.State.Waiting; w != nil && w.Reason != "" && w.Reason != "PodInitializing" {
 			return s.Name + ": " + w.Reason
 		}
 	}
 	for _, cond := range pod.Status.Conditions {
-		if cond.Type == corev1.PodScheduled && cond.Status == corev1.ConditionFalse {
+		if cond.Type == api.PodScheduled && cond.Status == api.ConditionFalse {
 			return cmp.Or(cond.Reason, "not scheduled")
 		}
 	}
 	return pod.Status.Reason
 }
 
-func isReady(pod *corev1.Pod) bool {
-	return slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
-		return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
+func isReady(pod *api.Pod) bool {
+	return slices.ContainsFunc(pod.Status.Conditions, func(c api.PodCondition) bool {
+		return c.Type == api.PodReady && c.Status == api.ConditionTrue
 	})
 }
 
 // byPreference orders pods: ready ones first, then the newest, then by name.
-func byPreference(a, b *corev1.Pod) int {
+func byPreference(a, b *api.Pod) int {
 	if ra, rb := isReady(a), isReady(b); ra != rb {
 		if ra {
 			return -1
@@ -116,8 +117,8 @@ func byPreference(a, b *corev1.Pod) int {
 
 // findContainer returns the container to borrow from: the named one, else the
 // pod's default, else the first that is no mesh proxy.
-func (c *Client) findContainer(pod *corev1.Pod, name string) (*corev1.Container, error) {
-	byName := func(name string) *corev1.Container {
+func (c *Client) findContainer(pod *api.Pod, name string) (*api.Container, error) {
+	byName := func(name string) *api.Container {
 		for i := range pod.Spec.Containers {
 			if pod.Spec.Containers[i].Name == name {
 				return &pod.Spec.Containers[i]
@@ -125,7 +126,7 @@ func (c *Client) findContainer(pod *corev1.Pod, name string) (*corev1.Container,
 		}
 		for i := range pod.Spec.InitContainers { // sidecars
 			ic := &pod.Spec.InitContainers[i]
-			if ic.Name == name && ic.RestartPolicy != nil && *ic.RestartPolicy == corev1.ContainerRestartPolicyAlways {
+			if ic.Name == name && ic.RestartPolicy != nil && *ic.RestartPolicy == api.ContainerRestartPolicyAlways {
 				return ic
 			}
 		}
@@ -157,7 +158,7 @@ func (c *Client) findContainer(pod *corev1.Pod, name string) (*corev1.Container,
 }
 
 // target describes pod with the named container, or its default one.
-func (c *Client) target(ctx context.Context, pod *corev1.Pod, container, workload string) (*Target, error) {
+func (c *Client) target(ctx context.Context, pod *api.Pod, container, workload string) (*Target, error) {
 	ct, err := c.findContainer(pod, container)
 	if err != nil {
 		return nil, err
@@ -188,7 +189,7 @@ func (c *Client) target(ctx context.Context, pod *corev1.Pod, container, workloa
 
 // ownersOf names what pod belongs to as TYPE/NAME: its workload, and what
 // stands between them if that is another.
-func ownersOf(pod *corev1.Pod) []string {
+func ownersOf(pod *api.Pod) []string {
 	owner := metav1.GetControllerOf(pod)
 	if owner == nil {
 		return nil
@@ -201,7 +202,7 @@ func ownersOf(pod *corev1.Pod) []string {
 }
 
 // workloadOf names the workload that made pod as TYPE/NAME, or returns "".
-func workloadOf(pod *corev1.Pod) string {
+func workloadOf(pod *api.Pod) string {
 	owner := metav1.GetControllerOf(pod)
 	if owner == nil {
 		return ""

@@ -10,9 +10,10 @@ import (
 	"strings"
 	"time"
 
-	admissionv1 "k8s.io/api/admissionregistration/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
+
+	"github.com/borrownet/borrownet/agent/kube/api"
 )
 
 // Defaults of PolicyConfig.
@@ -69,35 +70,35 @@ func Policy(cfg PolicyConfig) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	fail, equivalent := admissionv1.Fail, admissionv1.Equivalent
-	policy := &admissionv1.ValidatingAdmissionPolicy{
-		TypeMeta:   metav1.TypeMeta{APIVersion: admissionv1.SchemeGroupVersion.String(), Kind: "ValidatingAdmissionPolicy"},
+	fail, equivalent := api.Fail, api.Equivalent
+	policy := &api.ValidatingAdmissionPolicy{
+		TypeMeta:   metav1.TypeMeta{APIVersion: api.AdmissionVersion, Kind: "ValidatingAdmissionPolicy"},
 		ObjectMeta: metav1.ObjectMeta{Name: cfg.Name},
-		Spec: admissionv1.ValidatingAdmissionPolicySpec{
+		Spec: api.ValidatingAdmissionPolicySpec{
 			FailurePolicy: &fail,
-			MatchConstraints: &admissionv1.MatchResources{
+			MatchConstraints: &api.MatchResources{
 				MatchPolicy: &equivalent,
-				ResourceRules: []admissionv1.NamedRuleWithOperations{{RuleWithOperations: admissionv1.RuleWithOperations{
-					Operations: []admissionv1.OperationType{admissionv1.Create, admissionv1.Update},
-					Rule:       admissionv1.Rule{APIGroups: []string{""}, APIVersions: []string{"v1"}, Resources: []string{"pods/ephemeralcontainers"}},
+				ResourceRules: []api.NamedRuleWithOperations{{RuleWithOperations: api.RuleWithOperations{
+					Operations: []string{api.Create, api.Update},
+					Rule:       api.Rule{APIGroups: []string{""}, APIVersions: []string{"v1"}, Resources: []string{"pods/ephemeralcontainers"}},
 				}}},
 			},
 			Variables: policyVariables(),
 		},
 	}
 	for _, r := range policyRules(image, cfg) {
-		policy.Spec.Validations = append(policy.Spec.Validations, admissionv1.Validation{
+		policy.Spec.Validations = append(policy.Spec.Validations, api.Validation{
 			Expression: "variables.added.all(c, " + r.expression + ")",
 			Message:    "only borrownet's agent may be added: " + r.message,
 		})
 	}
-	binding := &admissionv1.ValidatingAdmissionPolicyBinding{
-		TypeMeta:   metav1.TypeMeta{APIVersion: admissionv1.SchemeGroupVersion.String(), Kind: "ValidatingAdmissionPolicyBinding"},
+	binding := &api.ValidatingAdmissionPolicyBinding{
+		TypeMeta:   metav1.TypeMeta{APIVersion: api.AdmissionVersion, Kind: "ValidatingAdmissionPolicyBinding"},
 		ObjectMeta: metav1.ObjectMeta{Name: cfg.Name},
-		Spec: admissionv1.ValidatingAdmissionPolicyBindingSpec{
+		Spec: api.ValidatingAdmissionPolicyBindingSpec{
 			PolicyName:        cfg.Name,
-			ValidationActions: []admissionv1.ValidationAction{admissionv1.Deny},
-			MatchResources: &admissionv1.MatchResources{
+			ValidationActions: []string{api.Deny},
+			MatchResources: &api.MatchResources{
 				MatchPolicy:       &equivalent,
 				NamespaceSelector: &metav1.LabelSelector{MatchLabels: map[string]string{key: value}},
 			},
@@ -111,11 +112,8 @@ func Policy(cfg PolicyConfig) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return fmt.Appendf(nil, policyHead+"%s---\n%s", cfg.Label, statusLine.ReplaceAll(first, nil), second), nil
+	return fmt.Appendf(nil, policyHead+"%s---\n%s", cfg.Label, first, second), nil
 }
-
-// statusLine is an empty status, which only the server writes.
-var statusLine = regexp.MustCompile(`(?m)^status: \{\}\n`)
 
 func (cfg PolicyConfig) check() (key, value string, err error) {
 	key, value, ok := strings.Cut(cfg.Label, "=")
@@ -231,9 +229,9 @@ func (cfg PolicyConfig) metadataText() string {
 // policyVariables are computed once for a request. What is there already can
 // be neither changed nor removed and is not judged; the pod is read from the
 // old object, in which the request has no say.
-func policyVariables() []admissionv1.Variable {
+func policyVariables() []api.Variable {
 	proxies := "'" + strings.Join(proxyContainers(), "', '") + "'"
-	return []admissionv1.Variable{
+	return []api.Variable{
 		{Name: "known", Expression: "has(oldObject.spec.ephemeralContainers) ? oldObject.spec.ephemeralContainers.map(c, c.name) : []"},
 		{Name: "added", Expression: "has(object.spec.ephemeralContainers) ? object.spec.ephemeralContainers.filter(c, !(c.name in variables.known)) : []"},
 		{Name: "containers", Expression: "oldObject.spec.containers + (has(oldObject.spec.initContainers) ?" +
@@ -306,7 +304,7 @@ func policyRules(image string, cfg PolicyConfig) []policyRule {
 func capabilityRule(cfg PolicyConfig) policyRule {
 	var others []string
 	for _, name := range otherDefaults() {
-		others = append(others, "'"+string(name)+"'")
+		others = append(others, "'"+name+"'")
 	}
 	const sc = "c.securityContext"
 	adds := "has(" + sc + ".capabilities.add) && " + sc + ".capabilities.add.size() > 0"
@@ -316,9 +314,9 @@ func capabilityRule(cfg PolicyConfig) policyRule {
 		return policyRule{given + " && " + none, "it drops ALL capabilities, adds none and does not escalate privileges"}
 	}
 	return policyRule{given + " && (" + none + " || !has(c.command)" +
-		" && ('ALL' in " + sc + ".capabilities.drop && has(" + sc + ".capabilities.add) && " + sc + ".capabilities.add == ['" + string(netRaw) + "']" +
+		" && ('ALL' in " + sc + ".capabilities.drop && has(" + sc + ".capabilities.add) && " + sc + ".capabilities.add == ['" + netRaw + "']" +
 		" || " + sc + ".capabilities.drop == [" + strings.Join(others, ", ") + "] && !(" + adds + ")))",
-		"it drops ALL capabilities but " + string(netRaw) + ", and escalates no privileges without that"}
+		"it drops ALL capabilities but " + netRaw + ", and escalates no privileges without that"}
 }
 
 // notProxy is the condition that an id of c is no mesh proxy's.

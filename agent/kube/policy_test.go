@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
+	"github.com/borrownet/borrownet/agent/kube/api"
 )
 
 const digest = "sha256:05b657f6f6ae33f835cf7fa38b2bfbfe6a09575ab08b7bb7103b540c72a51041"
@@ -65,7 +65,7 @@ func TestPolicyPatterns(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		ec := newContainer(&corev1.Container{Name: "app"}, s, identity{})
+		ec := newContainer(&api.Container{Name: "app"}, s, identity{})
 		if len(ec.Args) != 6 {
 			t.Fatalf("%d arguments: the policy admits 6", len(ec.Args))
 		}

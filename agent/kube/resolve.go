@@ -11,10 +11,11 @@ import (
 	"strings"
 	"sync"
 
-	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+
+	"github.com/borrownet/borrownet/agent/kube/api"
 )
 
 // Resolve finds the pod that ref means in the client's namespace: a pod,
@@ -54,7 +55,7 @@ func (c *Client) Resolve(ctx context.Context, ref, container string) (*Target, e
 }
 
 // fromPod makes a target of a pod that the user named.
-func (c *Client) fromPod(ctx context.Context, pod *corev1.Pod, container string) (*Target, error) {
+func (c *Client) fromPod(ctx context.Context, pod *api.Pod, container string) (*Target, error) {
 	if p := c.unusable(pod); p != nil {
 		return nil, &Error{ID: idNotRunning, Op: "borrow", Object: "pod " + pod.Namespace + "/" + pod.Name, Reason: p.reason, Hint: p.hint}
 	}
@@ -64,7 +65,7 @@ func (c *Client) fromPod(ctx context.Context, pod *corev1.Pod, container string)
 // podSet are the pods of one workload or service.
 type podSet struct {
 	ref  string // TYPE/NAME
-	pods []*corev1.Pod
+	pods []*api.Pod
 }
 
 // key is equal for sets of the same pods.
@@ -79,7 +80,7 @@ func (s podSet) key() string {
 
 // fromSet makes a target of the best pod of a set.
 func (c *Client) fromSet(ctx context.Context, set podSet, container string) (*Target, error) {
-	var good []*corev1.Pod
+	var good []*api.Pod
 	var states []string
 	for _, p := range set.pods {
 		if bad := c.unusable(p); bad != nil {
@@ -243,7 +244,7 @@ func (c *Client) notFound(ctx context.Context, object, name string, err error) e
 	if err != nil && !apierrors.IsNotFound(err) {
 		return c.explain("find", object+" in namespace "+c.namespace, err)
 	}
-	var ns corev1.Namespace
+	var ns api.Namespace
 	nsErr := c.do(ctx, request{verb: "get", resource: "namespaces", name: c.namespace}, &ns)
 	if apierrors.IsNotFound(nsErr) {
 		return &Error{ID: "BN1101", Op: "find", Object: object, Reason: "there is no namespace " + c.namespace,
@@ -336,14 +337,14 @@ func selectorOf(k kind, raw json.RawMessage) (string, error) {
 const maxPods = 5000
 
 // listPods lists the pods of a namespace that selector matches, in pages.
-func (c *Client) listPods(ctx context.Context, namespace, selector string) ([]corev1.Pod, error) {
-	var out []corev1.Pod
+func (c *Client) listPods(ctx context.Context, namespace, selector string) ([]api.Pod, error) {
+	var out []api.Pod
 	query := url.Values{"limit": {"500"}}
 	if selector != "" {
 		query.Set("labelSelector", selector)
 	}
 	for {
-		var page corev1.PodList
+		var page api.PodList
 		if err := c.do(ctx, request{verb: "list", resource: "pods", namespace: namespace, query: query}, &page); err != nil {
 			return nil, err
 		}

@@ -10,30 +10,31 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/borrownet/borrownet/agent/kube/api"
 )
 
 func born(minute int) metav1.Time { return metav1.NewTime(time.Unix(1700000000+int64(minute)*60, 0)) }
 
-func notReady(p *corev1.Pod) { p.Status.Conditions[0].Status = corev1.ConditionFalse }
+func notReady(p *api.Pod) { p.Status.Conditions[0].Status = api.ConditionFalse }
 
 func deployPods(f *fakeAPI) {
-	owner := func(p *corev1.Pod) {
+	owner := func(p *api.Pod) {
 		yes := true
 		p.OwnerReferences = []metav1.OwnerReference{{Kind: "ReplicaSet", Name: "api-7d4b", Controller: &yes}}
 		p.Labels[templateHash] = "7d4b"
 	}
-	f.addPod("api-7d4b-a", func(p *corev1.Pod) { owner(p); p.CreationTimestamp = born(1) })
-	f.addPod("api-7d4b-b", func(p *corev1.Pod) { owner(p); p.CreationTimestamp = born(2) })
-	f.addPod("api-7d4b-c", func(p *corev1.Pod) { owner(p); p.CreationTimestamp = born(3); notReady(p) })
-	f.addPod("api-7d4b-d", func(p *corev1.Pod) {
+	f.addPod("api-7d4b-a", func(p *api.Pod) { owner(p); p.CreationTimestamp = born(1) })
+	f.addPod("api-7d4b-b", func(p *api.Pod) { owner(p); p.CreationTimestamp = born(2) })
+	f.addPod("api-7d4b-c", func(p *api.Pod) { owner(p); p.CreationTimestamp = born(3); notReady(p) })
+	f.addPod("api-7d4b-d", func(p *api.Pod) {
 		owner(p)
 		p.CreationTimestamp = born(4)
 		now := metav1.Now()
 		p.DeletionTimestamp = &now
 	})
-	f.addPod("db-0", func(p *corev1.Pod) { p.Labels = map[string]string{"app": "db"} })
+	f.addPod("db-0", func(p *api.Pod) { p.Labels = map[string]string{"app": "db"} })
 	f.addWorkload("deploy", "api", map[string]string{"app": "api"})
 	f.addWorkload("svc", "api", map[string]string{"app": "api"})
 	f.addWorkload("svc", "front", map[string]string{"app": "api"})
@@ -101,31 +102,31 @@ func TestResolve(t *testing.T) {
 
 func oddPods(f *fakeAPI) {
 	other := map[string]string{"app": "odd"}
-	f.addPod("static", func(p *corev1.Pod) {
+	f.addPod("static", func(p *api.Pod) {
 		p.Labels = other
-		p.Annotations = map[string]string{corev1.MirrorPodAnnotationKey: "x"}
+		p.Annotations = map[string]string{api.MirrorPodAnnotationKey: "x"}
 	})
-	f.addPod("windows", func(p *corev1.Pod) { p.Labels = other; p.Spec.OS = &corev1.PodOS{Name: corev1.Windows} })
-	f.addPod("pending", func(p *corev1.Pod) {
+	f.addPod("windows", func(p *api.Pod) { p.Labels = other; p.Spec.OS = &api.PodOS{Name: api.Windows} })
+	f.addPod("pending", func(p *api.Pod) {
 		p.Labels = other
-		p.Status.Phase = corev1.PodPending
-		p.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "app", State: waiting("ErrImagePull", "")}}
+		p.Status.Phase = api.PodPending
+		p.Status.ContainerStatuses = []api.ContainerStatus{{Name: "app", State: waiting("ErrImagePull", "")}}
 	})
-	f.addPod("done", func(p *corev1.Pod) {
+	f.addPod("done", func(p *api.Pod) {
 		p.Labels = map[string]string{"job": "done"}
-		p.Status.Phase = corev1.PodSucceeded
+		p.Status.Phase = api.PodSucceeded
 	})
 	f.addWorkload("job", "done", map[string]string{"job": "done"})
-	two := []corev1.Container{{Name: "istio-proxy"}, {Name: "app"}, {Name: "second"}}
-	f.addPod("annotated", func(p *corev1.Pod) {
+	two := []api.Container{{Name: "istio-proxy"}, {Name: "app"}, {Name: "second"}}
+	f.addPod("annotated", func(p *api.Pod) {
 		p.Labels, p.Spec.Containers = other, two
 		p.Annotations = map[string]string{defaultContainer: "second"}
 	})
-	f.addPod("proxied", func(p *corev1.Pod) { p.Labels, p.Spec.Containers = other, two })
-	always := corev1.ContainerRestartPolicyAlways
-	f.addPod("sidecar", func(p *corev1.Pod) {
+	f.addPod("proxied", func(p *api.Pod) { p.Labels, p.Spec.Containers = other, two })
+	always := api.ContainerRestartPolicyAlways
+	f.addPod("sidecar", func(p *api.Pod) {
 		p.Labels = other
-		p.Spec.InitContainers = []corev1.Container{{Name: "helper", RestartPolicy: &always}}
+		p.Spec.InitContainers = []api.Container{{Name: "helper", RestartPolicy: &always}}
 	})
 }
 

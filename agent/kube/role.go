@@ -7,10 +7,11 @@ import (
 	"strings"
 	"unicode"
 
-	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"sigs.k8s.io/yaml"
+
+	"github.com/borrownet/borrownet/agent/kube/api"
 )
 
 // RoleConfig says what a Role is to allow, and to whom.
@@ -36,8 +37,8 @@ func RBAC(cfg RoleConfig) ([]byte, error) {
 		return nil, err
 	}
 	meta := metav1.ObjectMeta{Name: cfg.Name, Namespace: cfg.Namespace}
-	role := &rbacv1.Role{
-		TypeMeta:   metav1.TypeMeta{APIVersion: rbacv1.SchemeGroupVersion.String(), Kind: "Role"},
+	role := &api.Role{
+		TypeMeta:   metav1.TypeMeta{APIVersion: api.RBACGroup + "/v1", Kind: "Role"},
 		ObjectMeta: meta,
 		Rules:      rules(cfg.Features),
 	}
@@ -50,10 +51,10 @@ func RBAC(cfg RoleConfig) ([]byte, error) {
 	if len(cfg.Subjects) == 0 {
 		return out, nil
 	}
-	binding := &rbacv1.RoleBinding{
-		TypeMeta:   metav1.TypeMeta{APIVersion: rbacv1.SchemeGroupVersion.String(), Kind: "RoleBinding"},
+	binding := &api.RoleBinding{
+		TypeMeta:   metav1.TypeMeta{APIVersion: api.RBACGroup + "/v1", Kind: "RoleBinding"},
 		ObjectMeta: meta,
-		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: cfg.Name},
+		RoleRef:    api.RoleRef{APIGroup: api.RBACGroup, Kind: "Role", Name: cfg.Name},
 	}
 	for _, text := range cfg.Subjects {
 		s, err := parseSubject(text)
@@ -69,16 +70,16 @@ func RBAC(cfg RoleConfig) ([]byte, error) {
 }
 
 // rules are one rule for each resource.
-func rules(features []Feature) []rbacv1.PolicyRule {
-	var out []rbacv1.PolicyRule
+func rules(features []Feature) []api.PolicyRule {
+	var out []api.PolicyRule
 	for _, p := range permissions() {
 		if !p.neededFor(features) {
 			continue
 		}
-		i := slices.IndexFunc(out, func(r rbacv1.PolicyRule) bool { return r.APIGroups[0] == p.Group && r.Resources[0] == p.Resource })
+		i := slices.IndexFunc(out, func(r api.PolicyRule) bool { return r.APIGroups[0] == p.Group && r.Resources[0] == p.Resource })
 		if i < 0 {
 			i = len(out)
-			out = append(out, rbacv1.PolicyRule{APIGroups: []string{p.Group}, Resources: []string{p.Resource}})
+			out = append(out, api.PolicyRule{APIGroups: []string{p.Group}, Resources: []string{p.Resource}})
 		}
 		if !slices.Contains(out[i].Verbs, p.Verb) {
 			out[i].Verbs = append(out[i].Verbs, p.Verb)
@@ -101,25 +102,25 @@ func checkNames(cfg RoleConfig) error {
 }
 
 // parseSubject reads user:NAME, group:NAME or serviceaccount:NAMESPACE/NAME.
-func parseSubject(text string) (rbacv1.Subject, error) {
+func parseSubject(text string) (api.Subject, error) {
 	kind, name, _ := strings.Cut(text, ":")
 	wrong := fmt.Errorf("%q is none of user:NAME, group:NAME and serviceaccount:NAMESPACE/NAME", text)
 	if name == "" || strings.ContainsFunc(name, unicode.IsControl) {
-		return rbacv1.Subject{}, wrong
+		return api.Subject{}, wrong
 	}
 	switch kind {
 	case "user":
-		return rbacv1.Subject{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: name}, nil
+		return api.Subject{APIGroup: api.RBACGroup, Kind: api.UserKind, Name: name}, nil
 	case "group":
-		return rbacv1.Subject{APIGroup: rbacv1.GroupName, Kind: rbacv1.GroupKind, Name: name}, nil
+		return api.Subject{APIGroup: api.RBACGroup, Kind: api.GroupKind, Name: name}, nil
 	case "serviceaccount":
 		namespace, account, _ := strings.Cut(name, "/")
 		if validation.IsDNS1123Label(namespace) != nil || validation.IsDNS1123Subdomain(account) != nil {
-			return rbacv1.Subject{}, wrong
+			return api.Subject{}, wrong
 		}
-		return rbacv1.Subject{Kind: rbacv1.ServiceAccountKind, Namespace: namespace, Name: account}, nil
+		return api.Subject{Kind: api.ServiceAccountKind, Namespace: namespace, Name: account}, nil
 	}
-	return rbacv1.Subject{}, wrong
+	return api.Subject{}, wrong
 }
 
 // document encodes an object for kubectl.

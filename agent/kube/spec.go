@@ -13,7 +13,7 @@ import (
 	"strings"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
+	"github.com/borrownet/borrownet/agent/kube/api"
 )
 
 const (
@@ -63,7 +63,7 @@ func (s AgentSpec) complete() (AgentSpec, error) {
 
 // build returns the ephemeral container for an agent in pod, and what the
 // user should know about it.
-func (c *Client) build(ctx context.Context, pod *corev1.Pod, container string, spec AgentSpec) (*corev1.EphemeralContainer, string, error) {
+func (c *Client) build(ctx context.Context, pod *api.Pod, container string, spec AgentSpec) (*api.EphemeralContainer, string, error) {
 	from, err := c.findContainer(pod, container)
 	if err != nil {
 		return nil, "", err
@@ -81,7 +81,7 @@ func (c *Client) build(ctx context.Context, pod *corev1.Pod, container string, s
 // assignsUIDs reports whether the cluster gives pods of a namespace their
 // uids (OpenShift). Who may not read the namespace gets the usual answer, no.
 func (c *Client) assignsUIDs(ctx context.Context, namespace string) bool {
-	var ns corev1.Namespace
+	var ns api.Namespace
 	err := c.do(ctx, request{verb: "get", resource: "namespaces", name: namespace}, &ns)
 	if err != nil {
 		c.log.Debug("read namespace", "namespace", namespace, "err", err)
@@ -93,9 +93,9 @@ func (c *Client) assignsUIDs(ctx context.Context, namespace string) bool {
 // has the mounts of from.
 // Fields that the API server would fill in are set, so that what is written
 // is what is read back.
-func newContainer(from *corev1.Container, spec AgentSpec, id identity) *corev1.EphemeralContainer {
+func newContainer(from *api.Container, spec AgentSpec, id identity) *api.EphemeralContainer {
 	yes, no := true, false
-	ec := &corev1.EphemeralContainer{EphemeralContainerCommon: corev1.EphemeralContainerCommon{
+	ec := &api.EphemeralContainer{
 		Image: spec.Image,
 		Args: []string{
 			"--client-key", spec.ClientKey,
@@ -105,19 +105,19 @@ func newContainer(from *corev1.Container, spec AgentSpec, id identity) *corev1.E
 		VolumeMounts:             from.VolumeMounts,
 		EnvFrom:                  from.EnvFrom,
 		Env:                      copyEnv(from),
-		ImagePullPolicy:          corev1.PullIfNotPresent,
-		TerminationMessagePath:   corev1.TerminationMessagePathDefault,
-		TerminationMessagePolicy: corev1.TerminationMessageReadFile,
-		SecurityContext: &corev1.SecurityContext{
-			Capabilities:             &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
+		ImagePullPolicy:          api.PullIfNotPresent,
+		TerminationMessagePath:   api.TerminationMessagePathDefault,
+		TerminationMessagePolicy: api.TerminationMessageReadFile,
+		SecurityContext: &api.SecurityContext{
+			Capabilities:             &api.Capabilities{Drop: []string{"ALL"}},
 			RunAsUser:                id.uid,
 			RunAsGroup:               id.gid,
 			RunAsNonRoot:             &yes,
 			ReadOnlyRootFilesystem:   &yes,
 			AllowPrivilegeEscalation: &no,
-			SeccompProfile:           &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
+			SeccompProfile:           &api.SeccompProfile{Type: api.SeccompProfileTypeRuntimeDefault},
 		},
-	}}
+	}
 	if len(spec.Localhost) > 0 {
 		ec.Args = append(ec.Args, "--localhost", joinPorts(spec.Localhost))
 	}
@@ -127,7 +127,7 @@ func newContainer(from *corev1.Container, spec AgentSpec, id identity) *corev1.E
 	if spec.Image == TargetImage {
 		useTargetImage(ec, from.Image, spec.Binaries)
 	}
-	ec.Env = append(ec.Env, corev1.EnvVar{Name: envSpec, Value: fingerprint(ec, from.Name)})
+	ec.Env = append(ec.Env, api.EnvVar{Name: envSpec, Value: fingerprint(ec, from.Name)})
 	if spec.Stdio {
 		takeStdio(ec)
 	}
@@ -163,21 +163,23 @@ func texts(addrs []netip.Addr) []string {
 }
 
 // copyEnv returns the variables of a container for the agent beside it.
-func copyEnv(from *corev1.Container) []corev1.EnvVar {
-	var out []corev1.EnvVar
+func copyEnv(from *api.Container) []api.EnvVar {
+	var out []api.EnvVar
 	for _, v := range from.Env {
 		if strings.HasPrefix(v.Name, envPrefix) {
 			continue
 		}
 		if v.ValueFrom != nil && v.ValueFrom.ResourceFieldRef != nil && v.ValueFrom.ResourceFieldRef.ContainerName == "" {
-			v = *v.DeepCopy() // its own resources: the agent has none
-			v.ValueFrom.ResourceFieldRef.ContainerName = from.Name
+			source, field := *v.ValueFrom, *v.ValueFrom.ResourceFieldRef
+			field.ContainerName = from.Name // whose resources it has: the agent has none
+			source.ResourceFieldRef = &field
+			v.ValueFrom = &source
 		}
 		out = append(out, v)
 	}
-	field := func(name, path string) corev1.EnvVar {
-		return corev1.EnvVar{Name: name, ValueFrom: &corev1.EnvVarSource{
-			FieldRef: &corev1.ObjectFieldSelector{APIVersion: "v1", FieldPath: path}}}
+	field := func(name, path string) api.EnvVar {
+		return api.EnvVar{Name: name, ValueFrom: &api.EnvVarSource{
+			FieldRef: &api.ObjectFieldSelector{APIVersion: "v1", FieldPath: path}}}
 	}
 	return append(out, field(envHostIP, "status.hostIP"), field(envPodIPs, "status.podIPs"))
 }
@@ -185,10 +187,10 @@ func copyEnv(from *corev1.Container) []corev1.EnvVar {
 // fingerprint identifies all that was asked of an agent, except NET_RAW and standard
 // streams for carriers, which ec does not have yet: an agent that has more than is
 // asked will do. container is the borrowed one.
-func fingerprint(ec *corev1.EphemeralContainer, container string) string {
+func fingerprint(ec *api.EphemeralContainer, container string) string {
 	b, err := json.Marshal(struct {
 		Container string
-		Agent     *corev1.EphemeralContainer
+		Agent     *api.EphemeralContainer
 	}{container, ec})
 	if err != nil { // plain data always encodes
 		return ""
@@ -198,7 +200,7 @@ func fingerprint(ec *corev1.EphemeralContainer, container string) string {
 }
 
 // freeName returns a name that no container of pod has.
-func (c *Client) freeName(pod *corev1.Pod) string {
+func (c *Client) freeName(pod *api.Pod) string {
 	var taken []string
 	for _, ct := range slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers) {
 		taken = append(taken, ct.Name)
@@ -214,11 +216,11 @@ func (c *Client) freeName(pod *corev1.Pod) string {
 }
 
 // isAgent reports whether an ephemeral container is an agent of ours.
-func isAgent(ec *corev1.EphemeralContainer) bool {
+func isAgent(ec *api.EphemeralContainer) bool {
 	return strings.HasPrefix(ec.Name, agentPrefix) && envValue(ec, envSpec) != ""
 }
 
-func envValue(ec *corev1.EphemeralContainer, name string) string {
+func envValue(ec *api.EphemeralContainer, name string) string {
 	for _, v := range ec.Env {
 		if v.Name == name {
 			return v.Value
@@ -228,19 +230,19 @@ func envValue(ec *corev1.EphemeralContainer, name string) string {
 }
 
 // serves reports whether the agent ec does all that want asks for.
-func serves(ec, want *corev1.EphemeralContainer) bool {
+func serves(ec, want *api.EphemeralContainer) bool {
 	return isAgent(ec) && envValue(ec, envSpec) == envValue(want, envSpec) &&
 		slices.Equal(ec.Args, want.Args) && (hasNetRaw(ec) || !hasNetRaw(want)) && (hasStdio(ec) || !hasStdio(want))
 }
 
 // takeStdio makes standard streams of an agent for carriers.
-func takeStdio(ec *corev1.EphemeralContainer) { ec.Stdin, ec.StdinOnce = true, false }
+func takeStdio(ec *api.EphemeralContainer) { ec.Stdin, ec.StdinOnce = true, false }
 
 // takesStdio is hasStdio of the container of that name.
-func takesStdio(pod *corev1.Pod, name string) bool {
-	return slices.ContainsFunc(pod.Spec.EphemeralContainers, func(ec corev1.EphemeralContainer) bool { return ec.Name == name && hasStdio(&ec) })
+func takesStdio(pod *api.Pod, name string) bool {
+	return slices.ContainsFunc(pod.Spec.EphemeralContainers, func(ec api.EphemeralContainer) bool { return ec.Name == name && hasStdio(&ec) })
 }
 
 // hasStdio reports whether an agent's standard streams take carriers: its standard
 // input stays open when a client leaves.
-func hasStdio(ec *corev1.EphemeralContainer) bool { return ec.Stdin && !ec.StdinOnce }
+func hasStdio(ec *api.EphemeralContainer) bool { return ec.Stdin && !ec.StdinOnce }

@@ -10,7 +10,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	corev1 "k8s.io/api/core/v1"
+
+	"github.com/borrownet/borrownet/agent/kube/api"
 )
 
 var update = flag.Bool("update", false, "write golden files")
@@ -52,31 +53,30 @@ func golden(t *testing.T, name string, got []byte) {
 }
 
 func TestContainerGolden(t *testing.T) {
-	rich := &corev1.Container{
+	rich := &api.Container{
 		Name:         "app",
-		Env:          []corev1.EnvVar{{Name: "MODE", Value: "live"}, {Name: "BORROWNET_SPEC", Value: "stale"}},
-		EnvFrom:      []corev1.EnvFromSource{{SecretRef: &corev1.SecretEnvSource{LocalObjectReference: corev1.LocalObjectReference{Name: "db"}}}},
-		VolumeMounts: []corev1.VolumeMount{{Name: "data", MountPath: "/data"}},
-		Ports:        []corev1.ContainerPort{{ContainerPort: 8080}},
+		Env:          []api.EnvVar{{Name: "MODE", Value: "live"}, {Name: "BORROWNET_SPEC", Value: "stale"}},
+		EnvFrom:      []api.EnvFromSource{{SecretRef: &api.EnvSource{LocalObjectReference: api.LocalObjectReference{Name: "db"}}}},
+		VolumeMounts: []api.VolumeMount{{Name: "data", MountPath: "/data"}},
 	}
-	rich.Env = append(rich.Env, corev1.EnvVar{Name: "CPUS", ValueFrom: &corev1.EnvVarSource{
-		ResourceFieldRef: &corev1.ResourceFieldSelector{Resource: "limits.cpu"}}})
+	rich.Env = append(rich.Env, api.EnvVar{Name: "CPUS", ValueFrom: &api.EnvVarSource{
+		ResourceFieldRef: &api.ResourceFieldSelector{Resource: "limits.cpu"}}})
 	for _, tt := range []struct {
 		name string
-		from *corev1.Container
+		from *api.Container
 		id   identity
 		edit func(*AgentSpec)
 	}{
-		{"plain", &corev1.Container{Name: "app"}, identity{uid: id(10001), gid: id(10001)}, func(*AgentSpec) {}},
+		{"plain", &api.Container{Name: "app"}, identity{uid: id(10001), gid: id(10001)}, func(*AgentSpec) {}},
 		{"rich", rich, identity{uid: id(10001)}, func(*AgentSpec) {}},
-		{"localhost", &corev1.Container{Name: "app"}, identity{uid: id(10001), gid: id(10001)}, func(s *AgentSpec) { s.Localhost = []uint16{15000, 9901, 15000} }},
-		{"metadata", &corev1.Container{Name: "app"}, identity{uid: id(10001), gid: id(10001)}, func(s *AgentSpec) {
+		{"localhost", &api.Container{Name: "app"}, identity{uid: id(10001), gid: id(10001)}, func(s *AgentSpec) { s.Localhost = []uint16{15000, 9901, 15000} }},
+		{"metadata", &api.Container{Name: "app"}, identity{uid: id(10001), gid: id(10001)}, func(s *AgentSpec) {
 			s.Metadata = []netip.Addr{eksAgent6, eksAgent4, eksAgent4}
 		}},
-		{"mirror", &corev1.Container{Name: "app"}, identity{}, func(s *AgentSpec) {
+		{"mirror", &api.Container{Name: "app"}, identity{}, func(s *AgentSpec) {
 			s.NetRaw, s.IdleTTL, s.HardTTL = true, 5*time.Second, time.Hour
 		}},
-		{"target", &corev1.Container{Name: "app", Image: "registry.example.org/app:1"}, identity{uid: id(10001)}, func(s *AgentSpec) {
+		{"target", &api.Container{Name: "app", Image: "registry.example.org/app:1"}, identity{uid: id(10001)}, func(s *AgentSpec) {
 			s.Image, s.Binaries = TargetImage, binaries()
 		}},
 	} {
@@ -95,43 +95,43 @@ func TestContainerGolden(t *testing.T) {
 }
 
 func TestChooseIdentity(t *testing.T) {
-	proxy := func(name string, uid, gid *int64) corev1.Container {
-		return corev1.Container{Name: name, SecurityContext: &corev1.SecurityContext{RunAsUser: uid, RunAsGroup: gid}}
+	proxy := func(name string, uid, gid *int64) api.Container {
+		return api.Container{Name: name, SecurityContext: &api.SecurityContext{RunAsUser: uid, RunAsGroup: gid}}
 	}
 	type ids struct{ UID, GID int64 } // -1 = not set
 	for _, tt := range []struct {
 		name      string
-		pod       *corev1.PodSecurityContext
-		container *corev1.SecurityContext
-		proxies   []corev1.Container
+		pod       *api.PodSecurityContext
+		container *api.SecurityContext
+		proxies   []api.Container
 		assigned  bool
 		want      ids
 		note      string
 	}{
 		{name: "unknown", want: ids{65532, 65532}},
 		{name: "unknown-openshift", assigned: true, want: ids{-1, -1}},
-		{name: "container", container: &corev1.SecurityContext{RunAsUser: id(10), RunAsGroup: id(20)}, want: ids{10, 20}},
-		{name: "pod", pod: &corev1.PodSecurityContext{RunAsUser: id(10), RunAsGroup: id(20)}, want: ids{10, 20}},
-		{name: "container-over-pod", pod: &corev1.PodSecurityContext{RunAsUser: id(10), RunAsGroup: id(20)},
-			container: &corev1.SecurityContext{RunAsUser: id(11)}, want: ids{11, 20}},
-		{name: "no-gid", container: &corev1.SecurityContext{RunAsUser: id(10)}, want: ids{10, -1}},
-		{name: "openshift-assigned", container: &corev1.SecurityContext{RunAsUser: id(1000650000)}, assigned: true, want: ids{1000650000, -1}},
-		{name: "root", container: &corev1.SecurityContext{RunAsUser: id(0)}, want: ids{65532, 65532}, note: "root"},
-		{name: "root-openshift", container: &corev1.SecurityContext{RunAsUser: id(0)}, assigned: true, want: ids{-1, -1}, note: "root"},
-		{name: "istio-default", container: &corev1.SecurityContext{RunAsUser: id(1337)}, want: ids{65532, 65532}, note: "runs as 65532"},
-		{name: "linkerd-default", container: &corev1.SecurityContext{RunAsUser: id(2102)}, want: ids{65532, 65532}, note: "runs as 65532"},
-		{name: "proxy-gid", container: &corev1.SecurityContext{RunAsUser: id(10), RunAsGroup: id(1337)}, want: ids{65532, 65532}, note: "gid"},
-		{name: "proxy-own-uid", container: &corev1.SecurityContext{RunAsUser: id(500)},
-			proxies: []corev1.Container{proxy("istio-proxy", id(500), id(501))}, want: ids{65532, 65532}, note: "mesh proxy"},
-		{name: "proxy-has-default", proxies: []corev1.Container{proxy("linkerd-proxy", id(65532), id(65531))}, want: ids{65530, 65530}},
-		{name: "proxy-from-pod-context", pod: &corev1.PodSecurityContext{RunAsUser: id(10)},
-			proxies: []corev1.Container{{Name: "istio-proxy"}}, want: ids{65532, 65532}, note: "mesh proxy"},
-		{name: "other-sidecar", container: &corev1.SecurityContext{RunAsUser: id(500)},
-			proxies: []corev1.Container{proxy("helper", id(500), nil)}, want: ids{500, -1}},
+		{name: "container", container: &api.SecurityContext{RunAsUser: id(10), RunAsGroup: id(20)}, want: ids{10, 20}},
+		{name: "pod", pod: &api.PodSecurityContext{RunAsUser: id(10), RunAsGroup: id(20)}, want: ids{10, 20}},
+		{name: "container-over-pod", pod: &api.PodSecurityContext{RunAsUser: id(10), RunAsGroup: id(20)},
+			container: &api.SecurityContext{RunAsUser: id(11)}, want: ids{11, 20}},
+		{name: "no-gid", container: &api.SecurityContext{RunAsUser: id(10)}, want: ids{10, -1}},
+		{name: "openshift-assigned", container: &api.SecurityContext{RunAsUser: id(1000650000)}, assigned: true, want: ids{1000650000, -1}},
+		{name: "root", container: &api.SecurityContext{RunAsUser: id(0)}, want: ids{65532, 65532}, note: "root"},
+		{name: "root-openshift", container: &api.SecurityContext{RunAsUser: id(0)}, assigned: true, want: ids{-1, -1}, note: "root"},
+		{name: "istio-default", container: &api.SecurityContext{RunAsUser: id(1337)}, want: ids{65532, 65532}, note: "runs as 65532"},
+		{name: "linkerd-default", container: &api.SecurityContext{RunAsUser: id(2102)}, want: ids{65532, 65532}, note: "runs as 65532"},
+		{name: "proxy-gid", container: &api.SecurityContext{RunAsUser: id(10), RunAsGroup: id(1337)}, want: ids{65532, 65532}, note: "gid"},
+		{name: "proxy-own-uid", container: &api.SecurityContext{RunAsUser: id(500)},
+			proxies: []api.Container{proxy("istio-proxy", id(500), id(501))}, want: ids{65532, 65532}, note: "mesh proxy"},
+		{name: "proxy-has-default", proxies: []api.Container{proxy("linkerd-proxy", id(65532), id(65531))}, want: ids{65530, 65530}},
+		{name: "proxy-from-pod-context", pod: &api.PodSecurityContext{RunAsUser: id(10)},
+			proxies: []api.Container{{Name: "istio-proxy"}}, want: ids{65532, 65532}, note: "mesh proxy"},
+		{name: "other-sidecar", container: &api.SecurityContext{RunAsUser: id(500)},
+			proxies: []api.Container{proxy("helper", id(500), nil)}, want: ids{500, -1}},
 	} {
 		for _, native := range []bool{false, true} {
 			name := tt.name
-			pod := &corev1.Pod{Spec: corev1.PodSpec{SecurityContext: tt.pod, Containers: []corev1.Container{{Name: "app", SecurityContext: tt.container}}}}
+			pod := &api.Pod{Spec: api.PodSpec{SecurityContext: tt.pod, Containers: []api.Container{{Name: "app", SecurityContext: tt.container}}}}
 			if native {
 				name += "-native"
 				pod.Spec.InitContainers = tt.proxies
@@ -160,11 +160,11 @@ func TestChooseIdentity(t *testing.T) {
 
 // TestChooseIdentityInMeshes: pod specs as the meshes' injectors leave them.
 func TestChooseIdentityInMeshes(t *testing.T) {
-	always := corev1.ContainerRestartPolicyAlways
-	container := func(name string, uid, gid *int64) corev1.Container {
-		return corev1.Container{Name: name, SecurityContext: &corev1.SecurityContext{RunAsUser: uid, RunAsGroup: gid}}
+	always := api.ContainerRestartPolicyAlways
+	container := func(name string, uid, gid *int64) api.Container {
+		return api.Container{Name: name, SecurityContext: &api.SecurityContext{RunAsUser: uid, RunAsGroup: gid}}
 	}
-	sidecar := func(name string, uid, gid *int64) corev1.Container {
+	sidecar := func(name string, uid, gid *int64) api.Container {
 		c := container(name, uid, gid)
 		c.RestartPolicy = &always
 		return c
@@ -172,34 +172,34 @@ func TestChooseIdentityInMeshes(t *testing.T) {
 	istioInit := container("istio-init", id(0), id(0))
 	for _, tt := range []struct {
 		name        string
-		init, proxy []corev1.Container // proxy stands beside the app
-		app         corev1.Container
+		init, proxy []api.Container // proxy stands beside the app
+		app         api.Container
 		uid, gid    int64 // -1 = not set
 		bypass      bool  // the note says so
 	}{
-		{name: "istio-classic", init: []corev1.Container{istioInit}, proxy: []corev1.Container{container("istio-proxy", id(1337), id(1337))},
+		{name: "istio-classic", init: []api.Container{istioInit}, proxy: []api.Container{container("istio-proxy", id(1337), id(1337))},
 			app: container("app", id(1000), id(1000)), uid: 1000, gid: 1000},
-		{name: "istio-classic-app-as-proxy", init: []corev1.Container{istioInit}, proxy: []corev1.Container{container("istio-proxy", id(1337), id(1337))},
+		{name: "istio-classic-app-as-proxy", init: []api.Container{istioInit}, proxy: []api.Container{container("istio-proxy", id(1337), id(1337))},
 			app: container("app", id(1337), id(1337)), uid: 65532, gid: 65532, bypass: true},
-		{name: "istio-native", init: []corev1.Container{istioInit, sidecar("istio-proxy", id(1337), id(1337))},
+		{name: "istio-native", init: []api.Container{istioInit, sidecar("istio-proxy", id(1337), id(1337))},
 			app: container("app", id(1000), nil), uid: 1000, gid: -1},
-		{name: "istio-native-openshift", init: []corev1.Container{sidecar("istio-proxy", id(1000650001), id(1000650001))},
+		{name: "istio-native-openshift", init: []api.Container{sidecar("istio-proxy", id(1000650001), id(1000650001))},
 			app: container("app", id(1000650001), nil), uid: 65532, gid: 65532, bypass: true},
-		{name: "istio-native-gid-alone", init: []corev1.Container{sidecar("istio-proxy", id(1000650001), id(1000650002))},
+		{name: "istio-native-gid-alone", init: []api.Container{sidecar("istio-proxy", id(1000650001), id(1000650002))},
 			app: container("app", id(1000), id(1000650002)), uid: 65532, gid: 65532, bypass: true},
-		{name: "istio-tproxy", init: []corev1.Container{istioInit}, proxy: []corev1.Container{container("istio-proxy", id(0), id(1337))},
+		{name: "istio-tproxy", init: []api.Container{istioInit}, proxy: []api.Container{container("istio-proxy", id(0), id(1337))},
 			app: container("app", id(1000), id(1000)), uid: 1000, gid: 1000},
-		{name: "istio-tproxy-gid-alone", init: []corev1.Container{istioInit}, proxy: []corev1.Container{container("istio-proxy", id(0), id(1337))},
+		{name: "istio-tproxy-gid-alone", init: []api.Container{istioInit}, proxy: []api.Container{container("istio-proxy", id(0), id(1337))},
 			app: container("app", id(1000), id(1337)), uid: 65532, gid: 65532, bypass: true},
-		{name: "proxy-in-group-0", proxy: []corev1.Container{container("istio-proxy", id(500), id(0))},
+		{name: "proxy-in-group-0", proxy: []api.Container{container("istio-proxy", id(500), id(0))},
 			app: container("app", id(1000), nil), uid: 65532, gid: 65532, bypass: true},
-		{name: "linkerd-classic", init: []corev1.Container{container("linkerd-init", id(65534), nil)}, proxy: []corev1.Container{container("linkerd-proxy", id(2102), id(2102))},
+		{name: "linkerd-classic", init: []api.Container{container("linkerd-init", id(65534), nil)}, proxy: []api.Container{container("linkerd-proxy", id(2102), id(2102))},
 			app: container("app", id(1000), id(1000)), uid: 1000, gid: 1000},
-		{name: "linkerd-native-app-as-proxy", init: []corev1.Container{container("linkerd-init", id(65534), nil), sidecar("linkerd-proxy", id(2102), nil)},
+		{name: "linkerd-native-app-as-proxy", init: []api.Container{container("linkerd-init", id(65534), nil), sidecar("linkerd-proxy", id(2102), nil)},
 			app: container("app", id(2102), nil), uid: 65532, gid: 65532, bypass: true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			pod := &corev1.Pod{Spec: corev1.PodSpec{InitContainers: tt.init, Containers: append([]corev1.Container{tt.app}, tt.proxy...)}}
+			pod := &api.Pod{Spec: api.PodSpec{InitContainers: tt.init, Containers: append([]api.Container{tt.app}, tt.proxy...)}}
 			got := chooseIdentity(pod, &pod.Spec.Containers[0], false)
 			plain := func(p *int64) int64 {
 				if p == nil {
@@ -218,8 +218,8 @@ func TestChooseIdentityInMeshes(t *testing.T) {
 }
 
 func TestServes(t *testing.T) {
-	base := func(edit func(from *corev1.Container, s *AgentSpec, i *identity)) *corev1.EphemeralContainer {
-		from, s, i := &corev1.Container{Name: "app", Env: []corev1.EnvVar{{Name: "A", Value: "1"}}}, spec(), identity{uid: id(10)}
+	base := func(edit func(from *api.Container, s *AgentSpec, i *identity)) *api.EphemeralContainer {
+		from, s, i := &api.Container{Name: "app", Env: []api.EnvVar{{Name: "A", Value: "1"}}}, spec(), identity{uid: id(10)}
 		if edit != nil {
 			edit(from, &s, &i)
 		}
@@ -231,8 +231,8 @@ func TestServes(t *testing.T) {
 		ec.Name = agentPrefix + "1"
 		return ec
 	}
-	type edit = func(*corev1.Container, *AgentSpec, *identity)
-	netRawToo := edit(func(_ *corev1.Container, s *AgentSpec, _ *identity) { s.NetRaw = true })
+	type edit = func(*api.Container, *AgentSpec, *identity)
+	netRawToo := edit(func(_ *api.Container, s *AgentSpec, _ *identity) { s.NetRaw = true })
 	for _, tt := range []struct {
 		name       string
 		have, want edit
@@ -241,16 +241,16 @@ func TestServes(t *testing.T) {
 		{"same", nil, nil, true},
 		{"more-power", netRawToo, nil, true},
 		{"less-power", nil, netRawToo, false},
-		{"image", nil, func(_ *corev1.Container, s *AgentSpec, _ *identity) { s.Image += "2" }, false},
-		{"program", func(_ *corev1.Container, s *AgentSpec, _ *identity) { s.Image, s.Binaries = TargetImage, binaries() },
-			func(_ *corev1.Container, s *AgentSpec, _ *identity) {
+		{"image", nil, func(_ *api.Container, s *AgentSpec, _ *identity) { s.Image += "2" }, false},
+		{"program", func(_ *api.Container, s *AgentSpec, _ *identity) { s.Image, s.Binaries = TargetImage, binaries() },
+			func(_ *api.Container, s *AgentSpec, _ *identity) {
 				s.Image, s.Binaries = TargetImage, binaries()[:1]
 			}, false},
-		{"client", nil, func(_ *corev1.Container, s *AgentSpec, _ *identity) { s.ClientKey = "AA" + s.ClientKey[2:] }, false},
-		{"ttl", nil, func(_ *corev1.Container, s *AgentSpec, _ *identity) { s.IdleTTL = time.Minute }, false},
-		{"container", nil, func(c *corev1.Container, _ *AgentSpec, _ *identity) { c.Name = "other" }, false},
-		{"env", nil, func(c *corev1.Container, _ *AgentSpec, _ *identity) { c.Env = nil }, false},
-		{"uid", nil, func(_ *corev1.Container, _ *AgentSpec, i *identity) { i.uid = id(11) }, false},
+		{"client", nil, func(_ *api.Container, s *AgentSpec, _ *identity) { s.ClientKey = "AA" + s.ClientKey[2:] }, false},
+		{"ttl", nil, func(_ *api.Container, s *AgentSpec, _ *identity) { s.IdleTTL = time.Minute }, false},
+		{"container", nil, func(c *api.Container, _ *AgentSpec, _ *identity) { c.Name = "other" }, false},
+		{"env", nil, func(c *api.Container, _ *AgentSpec, _ *identity) { c.Env = nil }, false},
+		{"uid", nil, func(_ *api.Container, _ *AgentSpec, i *identity) { i.uid = id(11) }, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if got := serves(base(tt.have), base(tt.want)); got != tt.ok {
@@ -261,7 +261,7 @@ func TestServes(t *testing.T) {
 	t.Run("rewritten-by-admission", func(t *testing.T) {
 		have := base(nil)
 		have.Image = "mirror.example.org/borrownet-agent:1"
-		have.Env = append(have.Env, corev1.EnvVar{Name: "INJECTED", Value: "x"})
+		have.Env = append(have.Env, api.EnvVar{Name: "INJECTED", Value: "x"})
 		if !serves(have, base(nil)) {
 			t.Error("an agent that admission rewrote is not taken again")
 		}

@@ -10,8 +10,9 @@ import (
 	"net/url"
 
 	"github.com/gorilla/websocket"
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/borrownet/borrownet/agent/kube/api"
 )
 
 // Sub-protocols of attach. Over SPDY each channel is a stream; in a WebSocket
@@ -54,7 +55,7 @@ func (c *Client) stdinSPDY(ctx context.Context, req request, r io.Reader) error 
 		return err
 	}
 	object := "pod " + req.namespace + "/" + req.name
-	f, err := open(ctx, rwc, &carrier{protocol: ProtocolSPDY, object: object}, streams{write: corev1.StreamTypeStdin, headers: http.Header{}})
+	f, err := open(ctx, rwc, &carrier{protocol: ProtocolSPDY, object: object}, streams{write: api.StreamTypeStdin, headers: http.Header{}})
 	if err != nil {
 		return &requestError{req, err}
 	}

@@ -11,10 +11,10 @@ import (
 	"strings"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/borrownet/borrownet/agent/kube/api"
 	"github.com/borrownet/borrownet/agent/stdio"
 	"github.com/borrownet/borrownet/agent/wire"
 )
@@ -99,7 +99,7 @@ func (c *Client) attachStdio(ctx context.Context, t *Target, container string) (
 	if err == nil {
 		var f *carrier
 		if f, err = open(ctx, rwc, &carrier{protocol: ProtocolAttach, object: object},
-			streams{write: corev1.StreamTypeStdin, read: corev1.StreamTypeStdout, headers: http.Header{}}); err == nil {
+			streams{write: api.StreamTypeStdin, read: api.StreamTypeStdout, headers: http.Header{}}); err == nil {
 			return f, nil
 		}
 		err = &requestError{req, err}

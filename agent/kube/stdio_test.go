@@ -12,11 +12,11 @@ import (
 	"time"
 
 	"github.com/gorilla/websocket"
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/streaming/pkg/httpstream"
 	"k8s.io/streaming/pkg/httpstream/spdy"
 
+	"github.com/borrownet/borrownet/agent/kube/api"
 	"github.com/borrownet/borrownet/agent/stdio"
 	"github.com/borrownet/borrownet/agent/stdio/stdiotest"
 	"github.com/borrownet/borrownet/agent/wire"
@@ -42,7 +42,7 @@ func newNarrow(f *fakeAPI) *narrow {
 }
 
 // start runs an agent that has standard streams, if it has. f.mu is held.
-func (n *narrow) start(p *corev1.Pod, container string) {
+func (n *narrow) start(p *api.Pod, container string) {
 	if takesStdio(p, container) {
 		c := stdiotest.Start()
 		l := stdio.Listen(c.In, c.Out, []byte(strings.TrimSpace(hello())))
@@ -115,12 +115,12 @@ func (n *narrow) attach(w http.ResponseWriter, r *http.Request) {
 	for len(got) < 3 {
 		select {
 		case s := <-streams:
-			got[s.Headers().Get(corev1.StreamType)] = s
+			got[s.Headers().Get(api.StreamType)] = s
 		case <-conn.CloseChan():
 			return
 		}
 	}
-	n.copy(a, got[corev1.StreamTypeStdin], got[corev1.StreamTypeStdout], conn.CloseChan())
+	n.copy(a, got[api.StreamTypeStdin], got[api.StreamTypeStdout], conn.CloseChan())
 }
 
 // copy copies until the client leaves or the container ends.

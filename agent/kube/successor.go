@@ -7,8 +7,9 @@ import (
 	"slices"
 	"strings"
 
-	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"github.com/borrownet/borrownet/agent/kube/api"
 )
 
 // ErrGone is the cause of an error about a pod that is no more.
@@ -36,11 +37,11 @@ func (c *Client) Fate(ctx context.Context, t *Target) (Fate, error) {
 }
 
 // endOf returns why pod is no target any more, or "".
-func endOf(pod *corev1.Pod) string {
+func endOf(pod *api.Pod) string {
 	switch {
-	case pod.Status.Phase == corev1.PodFailed && pod.Status.Reason == "Evicted":
+	case pod.Status.Phase == api.PodFailed && pod.Status.Reason == "Evicted":
 		return fmt.Sprintf("pod %s was evicted: %s", pod.Name, oneLine(pod.Status.Message))
-	case pod.Status.Phase == corev1.PodFailed, pod.Status.Phase == corev1.PodSucceeded:
+	case pod.Status.Phase == api.PodFailed, pod.Status.Phase == api.PodSucceeded:
 		text := fmt.Sprintf("pod %s has ended: %s", pod.Name, pod.Status.Phase)
 		if pod.Status.Reason != "" {
 			text += " (" + pod.Status.Reason + ")"
@@ -54,9 +55,9 @@ func endOf(pod *corev1.Pod) string {
 
 // disruptionOf says who has a pod deleted, where that is not its own workload's doing:
 // evictions, drains and nodes that are lost leave a condition.
-func disruptionOf(pod *corev1.Pod) string {
+func disruptionOf(pod *api.Pod) string {
 	for _, c := range pod.Status.Conditions {
-		if c.Type == corev1.DisruptionTarget && c.Status == corev1.ConditionTrue {
+		if c.Type == api.DisruptionTarget && c.Status == api.ConditionTrue {
 			return fmt.Sprintf(" (%s: %s)", c.Reason, oneLine(c.Message))
 		}
 	}
@@ -83,7 +84,7 @@ func (c *Client) Successor(ctx context.Context, t *Target) (*Target, error) {
 		return nil, err
 	}
 	if strings.HasPrefix(t.Workload, "sts/") {
-		set.pods = slices.DeleteFunc(set.pods, func(p *corev1.Pod) bool { return p.Name != t.Pod })
+		set.pods = slices.DeleteFunc(set.pods, func(p *api.Pod) bool { return p.Name != t.Pod })
 	}
 	return c.fromSet(ctx, set, t.Container)
 }

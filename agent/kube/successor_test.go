@@ -5,20 +5,21 @@ import (
 	"strings"
 	"testing"
 
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/borrownet/borrownet/agent/kube/api"
 )
 
-func controlledBy(kind, name string) func(*corev1.Pod) {
+func controlledBy(kind, name string) func(*api.Pod) {
 	yes := true
-	return func(p *corev1.Pod) {
+	return func(p *api.Pod) {
 		p.OwnerReferences = []metav1.OwnerReference{{Kind: kind, Name: name, Controller: &yes}}
 	}
 }
 
 func TestSuccessor(t *testing.T) {
-	rollout := func(p *corev1.Pod) {
+	rollout := func(p *api.Pod) {
 		controlledBy("Rollout", "web")(p)
 		p.Labels = map[string]string{"app": "web"}
 	}
@@ -47,7 +48,7 @@ func TestSuccessor(t *testing.T) {
 			deployPods(f)
 			f.addPod("web-1", rollout)
 			for _, n := range []string{"set-0", "set-1"} {
-				f.addPod(n, func(p *corev1.Pod) {
+				f.addPod(n, func(p *api.Pod) {
 					controlledBy("StatefulSet", "set")(p)
 					p.Labels = map[string]string{"app": "set"}
 				})
@@ -71,25 +72,25 @@ func TestSuccessor(t *testing.T) {
 func TestFate(t *testing.T) {
 	for _, tt := range []struct {
 		name, want string
-		edit       func(*corev1.Pod)
+		edit       func(*api.Pod)
 		ready      bool
 	}{
-		{name: "lives", ready: true, edit: func(*corev1.Pod) {}},
+		{name: "lives", ready: true, edit: func(*api.Pod) {}},
 		{name: "unready", edit: notReady},
-		{name: "replaced", want: "pod api was replaced by another of that name", edit: func(p *corev1.Pod) { p.UID = types.UID("other") }},
-		{name: "deleted", want: "pod api is being deleted", ready: true, edit: func(p *corev1.Pod) { now := metav1.Now(); p.DeletionTimestamp = &now }},
-		{name: "evicted-by-api", want: "pod api is being deleted (EvictionByEvictionAPI: Eviction API: evicting)", ready: true, edit: func(p *corev1.Pod) {
+		{name: "replaced", want: "pod api was replaced by another of that name", edit: func(p *api.Pod) { p.UID = types.UID("other") }},
+		{name: "deleted", want: "pod api is being deleted", ready: true, edit: func(p *api.Pod) { now := metav1.Now(); p.DeletionTimestamp = &now }},
+		{name: "evicted-by-api", want: "pod api is being deleted (EvictionByEvictionAPI: Eviction API: evicting)", ready: true, edit: func(p *api.Pod) {
 			now := metav1.Now()
 			p.DeletionTimestamp = &now
-			p.Status.Conditions = append(p.Status.Conditions, corev1.PodCondition{
-				Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, Reason: "EvictionByEvictionAPI", Message: "Eviction API: evicting",
+			p.Status.Conditions = append(p.Status.Conditions, api.PodCondition{
+				Type: api.DisruptionTarget, Status: api.ConditionTrue, Reason: "EvictionByEvictionAPI", Message: "Eviction API: evicting",
 			})
 		}},
-		{name: "evicted", want: "pod api was evicted: The node was low on resource: memory.", ready: true, edit: func(p *corev1.Pod) {
-			p.Status.Phase, p.Status.Reason, p.Status.Message = corev1.PodFailed, "Evicted", "The node was low on resource: memory."
+		{name: "evicted", want: "pod api was evicted: The node was low on resource: memory.", ready: true, edit: func(p *api.Pod) {
+			p.Status.Phase, p.Status.Reason, p.Status.Message = api.PodFailed, "Evicted", "The node was low on resource: memory."
 		}},
-		{name: "failed", want: "pod api has ended: Failed (NodeLost)", ready: true, edit: func(p *corev1.Pod) {
-			p.Status.Phase, p.Status.Reason = corev1.PodFailed, "NodeLost"
+		{name: "failed", want: "pod api has ended: Failed (NodeLost)", ready: true, edit: func(p *api.Pod) {
+			p.Status.Phase, p.Status.Reason = api.PodFailed, "NodeLost"
 		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -8,7 +8,7 @@ import (
 	"strconv"
 	"strings"
 
-	corev1 "k8s.io/api/core/v1"
+	"github.com/borrownet/borrownet/agent/kube/api"
 )
 
 // TargetImage as an AgentSpec's image starts the agent from the image of the
@@ -55,7 +55,7 @@ func receiver() []string {
 
 // useTargetImage turns an agent's container into one whose program arrives on
 // standard input. Its root cannot be read-only.
-func useTargetImage(ec *corev1.EphemeralContainer, image string, binaries []Binary) {
+func useTargetImage(ec *api.EphemeralContainer, image string, binaries []Binary) {
 	no := false
 	ec.Image = image
 	ec.Command = receiver()

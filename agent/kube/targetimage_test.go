@@ -14,9 +14,9 @@ import (
 	"testing"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/borrownet/borrownet/agent/kube/api"
 	"github.com/borrownet/borrownet/netstack/leaktest"
 )
 
@@ -141,12 +141,12 @@ func TestTargetImageFails(t *testing.T) {
 			}
 		}, image + " has no directory that the agent's user may write to", "--agent-image REF", 1},
 		{"no-shell-terminated", func(s *shell, _ *AgentSpec) {
-			s.f.kubelet = func(p *corev1.Pod, name string) {
+			s.f.kubelet = func(p *api.Pod, name string) {
 				s.f.setState(p, name, terminated(128, "StartError", `failed to create containerd task: exec: "/bin/sh": stat /bin/sh: no such file or directory: unknown`))
 			}
 		}, image + " has no shell", "--agent-image REF", 1},
 		{"no-shell-waiting", func(s *shell, _ *AgentSpec) {
-			s.f.kubelet = func(p *corev1.Pod, name string) {
+			s.f.kubelet = func(p *api.Pod, name string) {
 				s.f.setState(p, name, waiting("CreateContainerError", "container create failed: executable file `/bin/sh` not found: No such file or directory"))
 			}
 		}, image + " has no shell", "--agent-image REF", 1},
@@ -194,7 +194,7 @@ func TestTargetImageFails(t *testing.T) {
 			deadline := time.Now().Add(10 * time.Second)
 			for left := true; left; runtime.Gosched() {
 				f.mu.Lock()
-				left = slices.ContainsFunc(p.Status.EphemeralContainerStatuses, func(s corev1.ContainerStatus) bool { return s.State.Running != nil })
+				left = slices.ContainsFunc(p.Status.EphemeralContainerStatuses, func(s api.ContainerStatus) bool { return s.State.Running != nil })
 				f.mu.Unlock()
 				if left && time.Now().After(deadline) {
 					t.Fatal("the container still runs")

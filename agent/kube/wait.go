@@ -10,9 +10,10 @@ import (
 	"strings"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/borrownet/borrownet/agent/kube/api"
 )
 
 var (
@@ -31,7 +32,7 @@ const stateGrace = 3 * time.Second
 // awaitRunning returns when the ephemeral container name runs. What cannot
 // get better by waiting is an error at once, and so is an image that the node
 // does not get in time: a registry that does not answer looks like a slow one.
-func (a *attachment) awaitRunning(ctx context.Context, pod *corev1.Pod, name string) error {
+func (a *attachment) awaitRunning(ctx context.Context, pod *api.Pod, name string) error {
 	deadline := time.Now().Add(a.spec.PullTimeout)
 	last := ""
 	for {
@@ -57,7 +58,7 @@ func (a *attachment) awaitRunning(ctx context.Context, pod *corev1.Pod, name str
 }
 
 // nextUntil is nextChange with a deadline of its own.
-func (a *attachment) nextUntil(ctx context.Context, pod *corev1.Pod, deadline time.Time) (*corev1.Pod, error) {
+func (a *attachment) nextUntil(ctx context.Context, pod *api.Pod, deadline time.Time) (*api.Pod, error) {
 	ctx, cancel := context.WithDeadlineCause(ctx, deadline, errPulling)
 	defer cancel()
 	return a.nextChange(ctx, pod)
@@ -65,15 +66,15 @@ func (a *attachment) nextUntil(ctx context.Context, pod *corev1.Pod, deadline ti
 
 // creating reports whether the node has begun with a container, which begins
 // with its image.
-func creating(pod *corev1.Pod, name string) bool {
+func creating(pod *api.Pod, name string) bool {
 	s := statusOf(pod, name)
 	return s != nil && s.State.Waiting != nil
 }
 
 // imageThere reports whether the node says that it has the image of a
 // container. Its events are all that tells; not everybody may read them.
-func (a *attachment) imageThere(ctx context.Context, pod *corev1.Pod, name string) bool {
-	var events corev1.EventList
+func (a *attachment) imageThere(ctx context.Context, pod *api.Pod, name string) bool {
+	var events api.EventList
 	err := a.do(ctx, request{verb: "list", resource: "events", namespace: pod.Namespace, query: url.Values{
 		"fieldSelector": {"reason=Pulled,involvedObject.uid=" + string(pod.UID)},
 	}}, &events)
@@ -81,7 +82,7 @@ func (a *attachment) imageThere(ctx context.Context, pod *corev1.Pod, name strin
 		a.log.Debug("read events", "target", pod.Namespace+"/"+pod.Name, "err", err)
 		return false
 	}
-	return slices.ContainsFunc(events.Items, func(e corev1.Event) bool {
+	return slices.ContainsFunc(events.Items, func(e api.Event) bool {
 		return e.Reason == "Pulled" && e.InvolvedObject.UID == pod.UID && e.InvolvedObject.FieldPath == "spec.ephemeralContainers{"+name+"}"
 	})
 }
@@ -96,11 +97,11 @@ func (a *attachment) notPulled(name string) error {
 
 // judge reports whether the agent runs, or why it never will. last is what
 // progress was told.
-func (a *attachment) judge(ctx context.Context, pod *corev1.Pod, name string, last *string) (running bool, err error) {
+func (a *attachment) judge(ctx context.Context, pod *api.Pod, name string, last *string) (running bool, err error) {
 	if string(pod.UID) != a.target.UID || pod.DeletionTimestamp != nil {
 		return false, a.gone("attach to", a.target)
 	}
-	if pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed {
+	if pod.Status.Phase == api.PodSucceeded || pod.Status.Phase == api.PodFailed {
 		return false, &Error{Op: "attach to", Object: a.object(), Reason: fmt.Sprintf("the pod is not running any more: it is %s", pod.Status.Phase)}
 	}
 	s := statusOf(pod, name)
@@ -125,7 +126,7 @@ func (a *attachment) judge(ctx context.Context, pod *corev1.Pod, name string, la
 }
 
 // hopeless returns the error for a waiting state that needs the user.
-func (a *attachment) hopeless(name string, w *corev1.ContainerStateWaiting) error {
+func (a *attachment) hopeless(name string, w *api.ContainerStateWaiting) error {
 	e := &Error{Op: "attach to", Object: a.object(),
 		Hint: a.kubectl(a.target.Namespace, "describe pod "+a.target.Pod)}
 	detail := ""
@@ -152,7 +153,7 @@ func (a *attachment) hopeless(name string, w *corev1.ContainerStateWaiting) erro
 }
 
 // ended explains a terminated agent with its last words.
-func (a *attachment) ended(ctx context.Context, name string, t *corev1.ContainerStateTerminated) error {
+func (a *attachment) ended(ctx context.Context, name string, t *api.ContainerStateTerminated) error {
 	e := &Error{ID: idNotStarted, Op: "attach to", Object: a.object(), Err: errEnded,
 		Reason: fmt.Sprintf("agent %s from image %q ended with exit code %d", name, a.image, t.ExitCode),
 		Hint:   a.kubectl(a.target.Namespace, "logs "+a.target.Pod+" -c "+name)}
@@ -173,7 +174,7 @@ func (a *attachment) ended(ctx context.Context, name string, t *corev1.Container
 }
 
 // slow explains an agent that did not come up in time.
-func (a *attachment) slow(pod *corev1.Pod, name string) error {
+func (a *attachment) slow(pod *api.Pod, name string) error {
 	state := "the node has not begun to start it"
 	if s := statusOf(pod, name); s != nil && s.State.Waiting != nil {
 		state = strings.TrimSuffix(s.State.Waiting.Reason+": "+oneLine(s.State.Waiting.Message), ": ")
@@ -188,7 +189,7 @@ const rewatch = 200 * time.Millisecond
 
 // nextChange returns the next state of pod. A watch that ends or has expired
 // is replaced by reading the pod again.
-func (a *attachment) nextChange(ctx context.Context, pod *corev1.Pod) (*corev1.Pod, error) {
+func (a *attachment) nextChange(ctx context.Context, pod *api.Pod) (*api.Pod, error) {
 	next, err := a.watchOnce(ctx, pod)
 	if next != nil || err != nil {
 		return next, err
@@ -205,7 +206,7 @@ func (a *attachment) nextChange(ctx context.Context, pod *corev1.Pod) (*corev1.P
 
 // watchOnce returns the first state of pod that is newer than the given one,
 // or nil when the watch ended before.
-func (a *attachment) watchOnce(ctx context.Context, pod *corev1.Pod) (*corev1.Pod, error) {
+func (a *attachment) watchOnce(ctx context.Context, pod *api.Pod) (*api.Pod, error) {
 	body, err := a.open(ctx, request{verb: "watch", resource: "pods", namespace: pod.Namespace, query: url.Values{
 		"watch":           {"true"},
 		"fieldSelector":   {"metadata.name=" + pod.Name},
@@ -236,7 +237,7 @@ func (a *attachment) watchOnce(ctx context.Context, pod *corev1.Pod) (*corev1.Po
 		case "DELETED":
 			return nil, a.gone("attach to", a.target)
 		case "ADDED", "MODIFIED":
-			next := new(corev1.Pod)
+			next := new(api.Pod)
 			if err := json.Unmarshal(event.Object, next); err != nil {
 				return nil, fmt.Errorf("decode watched pod: %w", err)
 			}

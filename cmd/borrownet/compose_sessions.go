@@ -106,18 +106,19 @@ func (c *composeRun) rewrite(ctx context.Context, file []byte, image string) ([]
 	return text, nil
 }
 
-// use runs the compose tool on text, which is kept where only this user reads it.
+// use runs the compose tool on text, which has the pods' environment in it: it is
+// kept in memory, where only this user reads it.
 func (c *composeRun) use(text []byte, args []string) (int, error) {
-	f, err := os.CreateTemp(c.dir.String(), "compose-*.yml") // mode 0600
+	memory, err := c.dir.Memory()
 	if err != nil {
-		return 0, &fault.Error{Code: fault.Laptop, Op: "write the compose file", Reason: cause(err), Err: err, Hint: "is there room? df -h " + c.dir.String()}
+		return 0, err
 	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(text)
-	if err = errors.Join(err, f.Close()); err != nil {
-		return 0, &fault.Error{Code: fault.Laptop, Op: "write the compose file", Object: f.Name(), Reason: cause(err), Err: err, Hint: "is there room? df -h " + c.dir.String()}
+	file, err := memory.WriteTemp("compose-*.yml", text)
+	if err != nil {
+		return 0, &fault.Error{Code: fault.Laptop, Op: "write the compose file", Reason: cause(err), Err: err, Hint: "is there room? df -h " + memory.String()}
 	}
-	return c.tool.Run(f.Name(), c.files, args)
+	defer os.Remove(file)
+	return c.tool.Run(file, c.files, args)
 }
 
 // blame says why a container could not join, which the compose tool cannot know.

@@ -101,10 +101,11 @@ func (a *app) printDockerArgs(name string) error {
 	if err != nil {
 		return err
 	}
-	file := dir.Path(session.GuestEnv(name))
-	if place.Scratch != "" { // beside the pod's files, with which it goes
-		file = filepath.Join(filepath.Dir(place.Scratch), "docker.env")
+	memory, err := dir.Memory()
+	if err != nil {
+		return err
 	}
+	file := memory.Path(session.GuestEnv(name))
 	if err := a.writeDockerEnv(file, launch.Compose(nil, place, launch.Rules{}).Borrowed); err != nil {
 		return err
 	}

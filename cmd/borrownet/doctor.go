@@ -33,8 +33,9 @@ func (a *app) doctor() *cobra.Command {
 			}
 			ctx, stop := interruptible()
 			defer stop()
-			checks := a.checkMachine(ctx)
+			checks, up := a.checkMachine(ctx)
 			if !offline {
+				checks = append(checks, checkPaths(ctx, up)...)
 				more, err := a.checkCluster(ctx, &target)
 				if err != nil {
 					return err
@@ -59,8 +60,9 @@ func (a *app) doctor() *cobra.Command {
 	return cmd
 }
 
-// checkMachine looks at this machine.
-func (a *app) checkMachine(ctx context.Context) []doctor.Check {
+// checkMachine looks at this machine, and returns the daemon that runs on it, nil if there
+// is none.
+func (a *app) checkMachine(ctx context.Context) ([]doctor.Check, *daemon.Client) {
 	dir, err := rundir.Open()
 	place := "/nonexistent" // the helper has nothing to clean up then
 	if err == nil {
@@ -69,11 +71,26 @@ func (a *app) checkMachine(ctx context.Context) []doctor.Check {
 	}
 	m := doctor.Look(ctx, []string{selfPath(), verbNetns, place})
 	m.RunDir, m.NoRunDir, m.Kept = dir, err, keptFile
+	var up *daemon.Client
 	if err == nil {
-		_, err := daemon.NewClient(daemon.ClientConfig{Dir: dir, Version: a.version}).Hello(ctx)
-		m.Daemon = !errors.Is(err, daemon.ErrNotRunning)
+		c := daemon.NewClient(daemon.ClientConfig{Dir: dir, Version: a.version})
+		if _, err := c.Hello(ctx); !errors.Is(err, daemon.ErrNotRunning) {
+			m.Daemon, up = true, c
+		}
 	}
-	return m.Check()
+	return m.Check(), up
+}
+
+// checkPaths measures the paths of the sessions of a daemon, if there is one.
+func checkPaths(ctx context.Context, up *daemon.Client) []doctor.Check {
+	if up == nil {
+		return nil
+	}
+	list, err := up.List(ctx, true)
+	if err != nil {
+		return []doctor.Check{doctor.Unanswered(err)}
+	}
+	return doctor.Paths(list)
 }
 
 // checkCluster asks the cluster that the flags select.

@@ -60,6 +60,7 @@ var errorTable = []errorText{
 	{"BN2002", "the daemon is of another version", []string{"borrownet down --all ends it with its sessions; the next up starts this version's"}},
 	{"BN2003", "the daemon does not start or does not answer", []string{"daemon.log in the runtime directory", "borrownet doctor --offline"}},
 	{"BN2004", "a port of this machine cannot be had", []string{"ss -ltnp says who has it", "PORT 0 takes any that is free"}},
+	{"BN2005", "there is no place in memory for the pod's secrets", []string{"findmnt -T /dev/shm says whether that is a tmpfs, as it should be", "XDG_RUNTIME_DIR may name a directory on another tmpfs"}},
 
 	{"BN2101", "this machine allows no way for programs into a session", []string{"borrownet doctor --offline says what would", "in a container: --security-opt seccomp=unconfined"}},
 	{"BN2102", "the rung that was asked for does not work here", []string{"--hook auto takes what does", "borrownet doctor --offline"}},

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -91,8 +90,9 @@ func (a *app) parts(ctx context.Context, r *gather.Redactor, environment string,
 		{Name: "version.txt", Text: always(fmt.Sprintf("borrownet %s %s\n%s", a.version, build.Platform(), distribution()))},
 		{Name: "environment.txt", Text: always(environment)},
 		{Name: "doctor.json", Text: func(ctx context.Context) (string, error) {
-			checks := a.checkMachine(ctx)
+			checks, up := a.checkMachine(ctx)
 			if !offline {
+				checks = append(checks, checkPaths(ctx, up)...)
 				more, err := a.checkCluster(ctx, target)
 				if err != nil {
 					return "", err
@@ -116,12 +116,8 @@ func (a *app) parts(ctx context.Context, r *gather.Redactor, environment string,
 
 // knowKeys makes the private keys of sessions known.
 func knowKeys(r *gather.Redactor, dir *rundir.Dir) {
-	files, err := filepath.Glob(dir.Path("*"))
-	if err != nil {
-		return
-	}
-	for _, path := range files {
-		if text, err := os.ReadFile(path); session.IsKey(filepath.Base(path)) && err == nil {
+	for _, path := range session.NewKeys(dir).Files() {
+		if text, err := os.ReadFile(path); err == nil {
 			r.Know(string(text))
 		}
 	}

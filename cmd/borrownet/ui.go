@@ -411,7 +411,7 @@ func (u *ui) checks(list []doctor.Check) error {
 	counts := map[doctor.State]int{}
 	for _, c := range list {
 		counts[c.State]++
-		fmt.Fprintf(&b, "%-4s  %-12s %s\n", c.State, c.Name, line(c.Found))
+		fmt.Fprintf(&b, "%-4s  %-12s %s\n", c.State, c.Name, line(c.Found)+mark(c.ID))
 		for i, text := range strings.Split(strings.TrimSpace(c.Hint), "\n") {
 			switch {
 			case text == "" && i == 0:

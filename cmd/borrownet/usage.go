@@ -291,10 +291,12 @@ Each thing that was looked at is ok, a warning (borrownet works, but less well t
 could) or a failure, with what to do about it.
 
 With --pod the target is looked for, and the API server judges the agent's container
-in a dry run, as by "borrownet up --dry-run". With --offline no cluster is asked.
+in a dry run, as by "borrownet up --dry-run". The path of each session that is up is
+measured. With --offline no cluster is asked.
 
 The exit code is 0 if nothing failed, else what a command would fail with because of
-the first failure; "borrownet explain CODE" says more.`
+the first failure; "borrownet explain" says more of the code, and of the name that
+stands at the end of an error.`
 
 const doctorExample = `  borrownet doctor
   borrownet doctor --offline

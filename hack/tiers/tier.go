@@ -141,7 +141,8 @@ func fastSteps(ctx context.Context) ([]step, error) {
 	packages = slices.DeleteFunc(packages, func(p string) bool { return strings.HasPrefix(p, module+"/hook") })
 	steps := []step{
 		{name: "go vet", kind: check, argv: []string{goCmd(), "vet", "./..."}},
-		{name: "go test", kind: goTest, argv: append([]string{goCmd(), "test", "-json", "-timeout", testTimeout}, packages...)},
+		// The matrix is the hook tier's.
+		{name: "go test", kind: goTest, argv: append([]string{goCmd(), "test", "-json", "-skip", matrixTest, "-timeout", testTimeout}, packages...)},
 	}
 	return append(steps, benchStep(packages)...), nil
 }
@@ -160,8 +161,16 @@ func hookSteps(ctx context.Context) ([]step, error) {
 	if err != nil {
 		return nil, err
 	}
-	return slices.Concat([]step{test}, benchStep(packages), confined), nil
+	// Some programs wait for the kernel to give a connection up: more at a time than cores.
+	matrix := step{
+		name: "conformance matrix", kind: goTest,
+		argv: []string{goCmd(), "test", "-json", "-count=1", "-timeout", testTimeout, "-parallel", "6", "-run", matrixTest, "./integration"},
+	}
+	return slices.Concat([]step{test, matrix}, benchStep(packages), confined), nil
 }
+
+// matrixTest runs programs of every runtime on every rung of the hook.
+const matrixTest = "^TestMatrix$"
 
 // containerSteps run the tests of the hook and of the commands, and the demo, once more
 // without any capability and under a filter like that of a container engine. The relay's

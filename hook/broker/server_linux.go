@@ -45,6 +45,8 @@ type Server struct {
 	Handler Handler
 	// Logger may be nil: nothing is logged.
 	Logger *slog.Logger
+
+	reserved farend.Reserved
 }
 
 // Run serves until ctx ends, then closes the listener and joins every call. It
@@ -57,6 +59,7 @@ func (s *Server) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	f := newFlows(ctx, s.Handler, log)
 	defer f.close()
+	defer s.reserved.Close()
 	defer cancel()
 	return switchboard.Accept(ctx, s.Listener, maxCalls, log, func(ctx context.Context, conn *net.UnixConn) error {
 		return s.serve(ctx, conn, f)
@@ -136,8 +139,13 @@ func (s *Server) answer(ctx context.Context, f *flows, req hook.Request, payload
 }
 
 // publish publishes the port of a listener. Only one that is taken is the program's
-// business: the rest is reachable at least from inside the session.
+// business: the rest is reachable at least from inside the session. One on loopback has
+// a twin on the laptop, which the library has made.
 func (s *Server) publish(ctx context.Context, near farend.Socket) hook.Answer {
+	if farend.Name(near.FD).Addr().IsLoopback() {
+		s.reserved.Keep(near.FD)
+		return hook.Answer{Verdict: hook.VerdictDone}
+	}
 	only, err := unix.GetsockoptInt(near.FD, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY)
 	v6only := near.Domain == unix.AF_INET6 && err == nil && only != 0
 	if err := s.Handler.Publish(ctx, farend.Name(near.FD), v6only); errors.Is(err, unix.EADDRINUSE) {

@@ -1,6 +1,8 @@
 package farend
 
 import (
+	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -42,6 +44,41 @@ func TestFarEndTakesNoStranger(t *testing.T) {
 	}
 	if !Poll(stranger.FD, unix.POLLIN, time.Second) {
 		t.Error("the stranger is not hung up on")
+	}
+}
+
+// TestMeetHasty meets programs that end their direction as soon as they are connected.
+func TestMeetHasty(t *testing.T) {
+	for range 100 {
+		s := newStream(t, unix.SOCK_NONBLOCK)
+		p, err := Park(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ended := make(chan error, 1)
+		go func() {
+			if !Poll(s.FD, unix.POLLOUT, loopTimeout) {
+				ended <- unix.ETIMEDOUT
+				return
+			}
+			_, err := unix.Write(s.FD, []byte("all"))
+			ended <- errors.Join(err, unix.Shutdown(s.FD, unix.SHUT_WR))
+		}()
+		err = p.Meet(s, func(fd int) error {
+			if err := <-ended; err != nil {
+				return err
+			}
+			buf := make([]byte, 10)
+			Poll(fd, unix.POLLIN, loopTimeout)
+			if n, err := unix.Read(fd, buf); err != nil || string(buf[:n]) != "all" {
+				return fmt.Errorf("heard %d bytes, %v", n, err)
+			}
+			return nil
+		})
+		p.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
@@ -89,6 +126,52 @@ func TestParking(t *testing.T) {
 		Poll(s.FD, unix.POLLOUT, 5*time.Second)
 		if v, err := unix.GetsockoptInt(s.FD, unix.SOL_SOCKET, unix.SO_ERROR); err != nil || v != int(unix.ECONNREFUSED) {
 			t.Errorf("SO_ERROR %d, %v, want ECONNREFUSED", v, err)
+		}
+	}
+}
+
+// TestReserved keeps the port of a socket that is gone as long as there is a listener,
+// but not from who asks for it by its number.
+func TestReserved(t *testing.T) {
+	var r Reserved
+	defer r.Close()
+	for port := FirstAutoPort; ; port++ {
+		if port > 65000 {
+			t.Fatal("no port is free")
+		}
+		// Addresses of their own stand for the laptop's and the session's namespaces.
+		laptop, session := [4]byte{127, 0, 0, 1}, [4]byte{127, 0, 0, 2}
+		listener, bound := newStream(t, 0), newStream(t, 0)
+		if unix.Bind(listener.FD, &unix.SockaddrInet4{Addr: laptop, Port: port}) != nil || unix.Listen(listener.FD, 1) != nil ||
+			unix.Bind(bound.FD, &unix.SockaddrInet4{Addr: session, Port: port}) != nil {
+			continue
+		}
+		rebind := func(reuse int) error {
+			s := newStream(t, 0)
+			return errors.Join(unix.SetsockoptInt(s.FD, unix.SOL_SOCKET, unix.SO_REUSEADDR, reuse),
+				unix.Bind(s.FD, &unix.SockaddrInet4{Addr: session, Port: port}))
+		}
+		r.Keep(bound.FD)
+		unix.Close(bound.FD)
+		if err := rebind(0); !errors.Is(err, unix.EADDRINUSE) {
+			t.Errorf("without SO_REUSEADDR: %v, want EADDRINUSE", err)
+		}
+		if err := rebind(1); err != nil {
+			t.Errorf("with SO_REUSEADDR: %v", err)
+		}
+		unix.Close(listener.FD)
+		limit := time.Now().Add(30 * time.Second)
+		for {
+			r.mu.Lock()
+			left := len(r.held)
+			r.mu.Unlock()
+			if left == 0 {
+				return
+			}
+			if time.Now().After(limit) {
+				t.Fatal("the port is kept without a listener")
+			}
+			<-time.After(20 * time.Millisecond)
 		}
 	}
 }

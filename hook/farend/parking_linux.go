@@ -98,11 +98,25 @@ func (p *Parking) Meet(s Socket, attach func(fd int) error) error {
 			err = nil
 		}
 	}
-	// Only one socket can have both addresses, so if ours stands it is this one's.
-	if err != nil || Peer(s.FD) != p.at || State(s.FD) != Established || Peer(fd) != local {
+	// Only one socket can have both addresses, so if ours stands it is this one's. That may
+	// stand a moment later, and then be past Established at once: a program may end its
+	// direction as soon as it is connected.
+	if err != nil || !stands(s.FD) || Peer(s.FD) != p.at || Peer(fd) != local {
 		return fmt.Errorf("meet late connect: %w", errors.Join(unix.ECONNABORTED, err))
 	}
 	return attach(fd)
+}
+
+// stands reports whether a stream that connects comes to be connected, or was.
+func stands(fd int) bool {
+	if !Poll(fd, unix.POLLOUT, loopTimeout) {
+		return false
+	}
+	switch State(fd) {
+	case -1, Connecting, answering, Closed:
+		return false
+	}
+	return true
 }
 
 // Refuse lets the connect fail: by a reset where it was refused, else by the

@@ -76,6 +76,7 @@ func Poll(fd int, events int16, limit time.Duration) bool {
 const (
 	Established = 1
 	Connecting  = 2
+	answering   = 3 // SYN_RECV
 	Closed      = 7
 )
 

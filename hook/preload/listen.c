@@ -10,19 +10,38 @@
 
 #include "preload.h"
 
-/* listen_on_host() - swap the socket for one of the laptop that listens */
-static long listen_on_host(int fd, int backlog, const void *sa, socklen_t len)
+static long bind_and_listen(int fd, int backlog, const void *sa, socklen_t len)
 {
-	int twin = bn_host_twin(fd);
+	long ret = bn_sys(SYS_bind, fd, sa, len);
+
+	return ret < 0 ? ret : bn_sys(SYS_listen, fd, backlog);
+}
+
+/* listen_on_host() - swap the socket for one of the laptop that listens */
+static long listen_on_host(int fd, int backlog, const struct bn_request *at, const void *sa, socklen_t len)
+{
+	struct bn_request request = { .op = BN_LISTEN };
+	struct bn_answer answer;
+	int twin = bn_host_twin(fd), reuse = 0, on = 1;
+	socklen_t size = sizeof(reuse);
 	long ret = twin;
 
 	if (twin < 0)
 		return ret;
-	ret = bn_sys(SYS_bind, twin, sa, len);
-	if (ret == 0)
-		ret = bn_sys(SYS_listen, twin, backlog);
-	if (ret == 0)
+	ret = bind_and_listen(twin, backlog, sa, len);
+	if (ret == -EADDRINUSE && at->port >= BN_FIRST_AUTO_PORT) {
+		/* The kernel that chose does not know of closed connections that the laptop remembers. */
+		bn_sys(SYS_getsockopt, twin, SOL_SOCKET, SO_REUSEADDR, &reuse, &size);
+		bn_sys(SYS_setsockopt, twin, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+		ret = bind_and_listen(twin, backlog, sa, len);
+		bn_sys(SYS_setsockopt, twin, SOL_SOCKET, SO_REUSEADDR, &reuse, sizeof(reuse));
+	}
+	if (ret == 0) {
+		/* The broker keeps the session's kernel from choosing the port again. */
+		if (at->port >= BN_FIRST_AUTO_PORT)
+			bn_ask(&request, NULL, fd, &answer, NULL, 0);
 		ret = bn_swap(fd, twin);
+	}
 	bn_close(twin);
 	return ret;
 }
@@ -52,7 +71,7 @@ BN_EXPORT int listen(int fd, int backlog)
 	if (bn_mode() == BN_NAMESPACED && bn_sys(SYS_getsockname, fd, &sa, &len) == 0 &&
 	    bn_get_addr(&at, (void *)&sa, len) && bn_type(fd) == SOCK_STREAM && bn_of_session(fd)) {
 		if (bn_is_loopback(&at))
-			return (int)bn_return(listen_on_host(fd, backlog, &sa, len));
+			return (int)bn_return(listen_on_host(fd, backlog, &at, &sa, len));
 		ret = publish(fd, &at);
 	}
 	return (int)bn_return(ret < 0 ? ret : bn_sys(SYS_listen, fd, backlog));

@@ -43,6 +43,7 @@ func appMain(args []string) int {
 		"workers":   appWorkers,
 		"worker":    appWorker,
 		"loopback6": appLoopback6,
+		"listeners": appListeners,
 	}
 	if err := apps[args[0]](args[1:]); err != nil {
 		fmt.Println("error:", err)

@@ -34,7 +34,8 @@ func onLaptop(t *testing.T) bool {
 	if os.Getenv(laptopEnv) != "" {
 		return true
 	}
-	cmd := exec.CommandContext(t.Context(), hooktest.Self, "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=4m")
+	// Its subtests wait more than they work.
+	cmd := exec.CommandContext(t.Context(), hooktest.Self, "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=8m", "-test.parallel=8")
 	if testing.Short() {
 		cmd.Args = append(cmd.Args, "-test.short")
 	}
@@ -155,6 +156,9 @@ var operations = []struct{ name, hears string }{
 	{"accept", "EINVAL ECONNABORTED"},
 	{"receive", "ECONNABORTED"},
 	{"listen", "ENETDOWN ENOSYS"},
+	{"send", "ECONNABORTED ECONNRESET EPIPE"},
+	{"datagrams", "ECONNABORTED EBADF ENETUNREACH ENETDOWN ENOSYS EPIPE"},
+	{"resolve", "no name"},
 }
 
 // TestKilled kills each process of a session while a program is at each operation:
@@ -169,11 +173,16 @@ func TestKilled(t *testing.T) {
 	}
 	connectLaptop(t)
 	before := leftLaptop(t)
-	for _, who := range []string{"helper", "daemon", "run"} {
-		for _, op := range operations {
-			t.Run(who+"/"+op.name, func(t *testing.T) { kill(t, who, op.name, op.hears) })
+	t.Run("kill", func(t *testing.T) { // ends when all inside have
+		for _, who := range []string{"helper", "daemon", "run"} {
+			for _, op := range operations {
+				t.Run(who+"/"+op.name, func(t *testing.T) {
+					t.Parallel()
+					kill(t, who, op.name, op.hears)
+				})
+			}
 		}
-	}
+	})
 	if n := leftLaptop(t) - before; n != 0 {
 		t.Errorf("%d packets left by the laptop's own network", n)
 	} else {
@@ -337,6 +346,13 @@ func victim(op string) error {
 	case "connect":
 		fmt.Println("ready")
 		return unix.Connect(tcp, &unix.SockaddrInet4{Addr: far.As4(), Port: 80})
+	case "datagrams":
+		fmt.Println("ready")
+		return repeat(func() error {
+			return unix.Sendto(udp, []byte("x"), 0, farend.Sockaddr(unix.AF_INET, netip.AddrPortFrom(far, 9)))
+		})
+	case "resolve":
+		return resolve()
 	case "accept":
 		fmt.Println("ready")
 		_, _, err := unix.Accept(ln)
@@ -350,8 +366,45 @@ func victim(op string) error {
 		return err
 	}
 	fmt.Println("ready")
+	if op == "send" { // to somebody who never reads
+		return repeat(func() error {
+			_, err := unix.Write(tcp, make([]byte, 1<<16))
+			return err
+		})
+	}
 	_, err = unix.Read(tcp, make([]byte, 10))
 	return err
+}
+
+// errNoName is what the C library's resolver has to say when nobody answers it.
+var errNoName = errors.New("no name")
+
+// resolve has the C library look for a name, whose server does not answer.
+func resolve() error {
+	cmd := exec.Command("getent", "ahosts", "name.example.org")
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	fds := fmt.Sprintf("/proc/%d/fd/*", cmd.Process.Pid)
+	for asks := false; !asks; { // it has a socket
+		names, _ := filepath.Glob(fds)
+		for _, name := range names {
+			to, _ := os.Readlink(name)
+			asks = asks || strings.HasPrefix(to, "socket:")
+		}
+		select {
+		case err := <-ended:
+			return fmt.Errorf("before the kill: %w", err)
+		case <-time.After(time.Millisecond):
+		}
+	}
+	fmt.Println("ready")
+	if _, is := errors.AsType[*exec.ExitError](<-ended); is {
+		return errNoName
+	}
+	return nil
 }
 
 // repeat does f until it fails.

@@ -140,12 +140,9 @@ func (s *supervisor) move(n *notification, dup int, f socketFacts, backlog int) 
 		return fail(errnoOf(err), err)
 	}
 	s.moved.note(f.cookie, fresh)
+	s.reserved.Keep(dup)
 	return verdict{}
 }
-
-// firstAutoPort is where the ports begin that the session's kernel gives to sockets
-// that ask for none.
-const firstAutoPort = 61001
 
 // hostListener is a listener of the laptop, bound as the program's is.
 func hostListener(dup int, f socketFacts, backlog int) (int, error) {
@@ -155,7 +152,7 @@ func hostListener(dup int, f socketFacts, backlog int) (int, error) {
 	}
 	copyOptions(dup, fresh)
 	err = bindAndListen(fresh, f, backlog)
-	if err == unix.EADDRINUSE && f.at.Port() >= firstAutoPort {
+	if err == unix.EADDRINUSE && f.at.Port() >= farend.FirstAutoPort {
 		// The program asked for any port, and the kernel that chose does not know that
 		// the laptop still remembers closed connections on this one.
 		reuse, _ := unix.GetsockoptInt(fresh, unix.SOL_SOCKET, unix.SO_REUSEADDR)

@@ -12,6 +12,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/borrownet/borrownet/hook/farend"
 )
 
 // The notification interface, linux/seccomp.h.
@@ -74,6 +76,7 @@ type supervisor struct {
 	namespace uint64 // SO_NETNS_COOKIE of the laptop's sockets
 	registrar registrar
 	moved     movedTable
+	reserved  farend.Reserved
 	hidden    sync.Once // the warning about programs that cannot be looked into
 
 	wg sync.WaitGroup // answers that take time
@@ -120,6 +123,7 @@ func (s *supervisor) close() {
 	} else {
 		s.wg.Wait()
 		s.registrar.close()
+		s.reserved.Close()
 	}
 	unix.Close(s.listener)
 	unix.Close(s.wake)

@@ -105,6 +105,50 @@ func TestLoopbackListeners(t *testing.T) {
 	}
 }
 
+// TestManyLoopbackListeners: the session's kernel, which chooses the ports, gives none
+// out that a listener has on the laptop.
+func TestManyLoopbackListeners(t *testing.T) {
+	s := newSession(t)
+	got, want := "", "300 listen, 300 again"
+	for range 3 { // another session on this machine may have one of the ports for a moment
+		if got = s.start(t, app("listeners", "300")...).line(); got == want {
+			return
+		}
+	}
+	t.Errorf("got %q, want %q", got, want)
+}
+
+// appListeners listens on so many ports of the laptop's loopback at a time, and when
+// those are closed, on each of them once more.
+func appListeners(args []string) error {
+	n, err := strconv.Atoi(args[0])
+	if err != nil {
+		return err
+	}
+	var all []net.Listener
+	for i := range n {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return fmt.Errorf("listener %d: %w", i, err)
+		}
+		all = append(all, ln)
+	}
+	again := 0
+	for _, ln := range all {
+		if err := ln.Close(); err != nil {
+			return err
+		}
+		ln, err := net.Listen("tcp", ln.Addr().String())
+		if err != nil {
+			return fmt.Errorf("after %d: %w", again, err)
+		}
+		again++
+		defer ln.Close()
+	}
+	fmt.Printf("%d listen, %d again\n", n, again)
+	return nil
+}
+
 func hasLoopback6() bool {
 	ln, err := net.Listen("tcp", "[::1]:0")
 	if err != nil {
@@ -267,8 +311,8 @@ func appWorker([]string) error {
 // TestPortOfTheKernelsChoice: a port 0 that became one on which the laptop still
 // remembers closed connections is as good as any.
 func TestPortOfTheKernelsChoice(t *testing.T) {
-	if firstAutoPort != netns.FirstAutoPort {
-		t.Errorf("the namespace's ports begin at %d, this package thinks at %d", netns.FirstAutoPort, firstAutoPort)
+	if farend.FirstAutoPort != netns.FirstAutoPort {
+		t.Errorf("the namespace's ports begin at %d, this package thinks at %d", netns.FirstAutoPort, farend.FirstAutoPort)
 	}
 	s := newSession(t)
 	at := remembered(t)

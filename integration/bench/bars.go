@@ -91,7 +91,8 @@ var bars = []bar{
 	{"mirror.live.latency.p50", "ms", "", nil},
 	{"mirror.live.latency.p99", "ms", "", nil},
 	{"move.rollout", "s", "≤ 5", func(r Row) bool { return r.Value <= 5 }},
-	{"move.delete", "s", "", nil}, // with the time that the next pod needs to start
+	{"move.told", "s", "≤ 1", func(r Row) bool { return r.Value <= 1 }}, // from when kubectl is started
+	{"move.delete", "s", "", nil},                                       // with the time that the next pod needs to start
 	// Of many developers with many sessions each; see many.go.
 	{"many.sessions", "sessions", "", nil},
 	{"many.unready", "sessions", "none", none},

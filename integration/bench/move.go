@@ -18,12 +18,13 @@ import (
 const (
 	moverNamespace = "shop"
 	mover          = "mover"
+	over           = "over\n" // what outlive says of its connection
 	// moveLimit bounds the wait for either.
 	moveLimit = 2 * time.Minute
 )
 
-// outlive connects to the echo server at args[0], waits for the end of that connection, connects again and prints how
-// long that took, in seconds.
+// outlive connects to the echo server at args[0], waits for the end of that connection, says so, connects again and
+// prints how long that took, in seconds.
 func outlive(args []string) error {
 	if len(args) != 1 {
 		return fmt.Errorf("outlive: want 1 argument, have %d", len(args))
@@ -45,6 +46,7 @@ func outlive(args []string) error {
 		return fmt.Errorf("the connection did not end in %v", moveLimit)
 	}
 	ended := time.Now()
+	fmt.Print(over)
 	for time.Since(ended) < moveLimit {
 		again, err := net.DialTimeout("tcp", addr, moveLimit)
 		if err == nil {
@@ -82,11 +84,14 @@ func (s samples) collectMove(o options) error {
 			{"move.rollout", []string{"rollout", "restart", "deployment/" + mover}},
 			{"move.delete", []string{"delete", "pod", "-l", "app=" + mover, "--wait=false"}},
 		} {
-			gap, err := gapAfter(append([]string{"-n", moverNamespace}, way.act...))
+			told, gap, err := gapAfter(append([]string{"-n", moverNamespace}, way.act...))
 			if err != nil {
 				return fmt.Errorf("%s: %w", way.row, err)
 			}
 			s.add(way.row, "borrownet", gap)
+			if way.row == "move.delete" {
+				s.add("move.told", "borrownet", told)
+			}
 			if err := settled(); err != nil {
 				return err
 			}
@@ -95,36 +100,47 @@ func (s samples) collectMove(o options) error {
 	return nil
 }
 
-// gapAfter returns what a program in the session says after kubectl did something.
-func gapAfter(argv []string) (float64, error) {
+// gapAfter has kubectl do something, and returns after how long the connection of a program in the session has ended, and
+// how long that program says that it was without one.
+func gapAfter(argv []string) (told, gap float64, err error) {
 	self, err := os.Executable()
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	cmd := exec.Command("borrownet", "run", "--", self, "outlive", "ledger.shop:"+ports[0])
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	if err := cmd.Start(); err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	defer cmd.Process.Kill()
 	said := bufio.NewReader(out)
 	if word, err := said.ReadString('\n'); err != nil || word != pumping {
-		return 0, fmt.Errorf("the program says %q: %w", word, err)
+		return 0, 0, fmt.Errorf("the program says %q: %w", word, err)
 	}
-	if _, err := kubectlAdmin("", argv...); err != nil {
-		return 0, err
+	begun := time.Now()
+	done := make(chan error, 1)
+	go func() { // the connection may end first
+		_, err := kubectlAdmin("", argv...)
+		done <- err
+	}()
+	if word, err := said.ReadString('\n'); err != nil || word != over {
+		return 0, 0, fmt.Errorf("the program says %q: %w", word, err)
+	}
+	told = time.Since(begun).Seconds()
+	if err := <-done; err != nil {
+		return 0, 0, err
 	}
 	word, err := said.ReadString('\n')
 	if err != nil {
-		return 0, fmt.Errorf("the program ends: %w", err)
+		return 0, 0, fmt.Errorf("the program ends: %w", err)
 	}
-	gap, err := strconv.ParseFloat(strings.TrimSpace(word), 64)
+	gap, err = strconv.ParseFloat(strings.TrimSpace(word), 64)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
-	return gap, cmd.Wait()
+	return told, gap, cmd.Wait()
 }

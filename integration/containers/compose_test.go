@@ -106,6 +106,7 @@ func TestCompose(t *testing.T) {
 		t.Errorf("status:\n%s", said)
 	}
 
+	p.noneOnDisk("198.51.100.22") // of the pod's environment
 	before := p.must("docker", "ps", "-q", "--no-trunc")
 	p.must(compose("up", "-d")...)
 	if after := p.must("docker", "ps", "-q", "--no-trunc"); after != before {

@@ -8,6 +8,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -185,9 +186,34 @@ func (p *place) nothingLeft() {
 			p.must("docker", "images", "-q", "--filter", "label=dev.borrownet.image")
 		return left, left == ""
 	})
-	files, err := filepath.Glob(filepath.Join(p.dir, "run", "borrownet", "docker-*"))
-	if err != nil || len(files) > 0 {
-		p.t.Errorf("left: %q, %v", files, err)
+	for _, pattern := range []string{filepath.Join(p.dir, "run", "borrownet", "docker-*"), "/dev/shm/borrownet-*/*"} {
+		files, err := filepath.Glob(pattern)
+		files = slices.DeleteFunc(files, func(name string) bool { return strings.HasSuffix(name, ".key") }) // of parked agents
+		if err != nil || len(files) > 0 {
+			p.t.Errorf("left: %q, %v", files, err)
+		}
+	}
+}
+
+// noneOnDisk fails the test if a secret is in a file below the place, which is on a
+// disk, with the runtime directory.
+func (p *place) noneOnDisk(secret string) {
+	p.t.Helper()
+	err := filepath.WalkDir(p.dir, func(path string, d fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil || !d.Type().IsRegular() || path == p.bin || path == p.caller {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		if bytes.Contains(text, []byte(secret)) {
+			p.t.Errorf("%s is in %s", secret, path)
+		}
+		return err
+	})
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		p.t.Error(err)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -219,6 +220,10 @@ func TestDockerEnv(t *testing.T) {
 	p := newPlace(t)
 	p.up()
 	args := strings.Fields(p.must(p.bin, "env", "--docker"))
+	if file := args[slices.Index(args, "--env-file")+1]; !strings.HasPrefix(file, "/dev/shm/borrownet-") {
+		t.Errorf("the environment is in %s, which is not in memory", file)
+	}
+	p.noneOnDisk("LEDGER_SERVICE_HOST=")
 	run := append(append([]string{"docker", "run", "--rm"}, args...), "-e", "MODE=mine", busybox, "env")
 	if env := p.must(run...); !strings.Contains(env, "APP_NAME=api\n") || !strings.Contains(env, "LEDGER_SERVICE_HOST=198.51.100.22\n") || !strings.Contains(env, "MODE=mine\n") {
 		t.Errorf("environment:\n%s", env)

@@ -66,6 +66,29 @@ func TestLaptopIsShutIn(t *testing.T) {
 	t.Run("exit-code", func(t *testing.T) { exitCode(t, l) })
 }
 
+// TestCheckoutBelowVar shows the laptop a source tree that is where it has directories of
+// its own, in a directory that only its owner may pass.
+func TestCheckoutBelowVar(t *testing.T) {
+	l := newLab(t)
+	dir, err := os.MkdirTemp("/var/tmp", "borrownet-checkout-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	checkout := filepath.Join(dir, "borrownet")
+	if err := os.Mkdir(checkout, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(checkout, "go.mod"), []byte("module of a checkout\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	const script = "cat $0/go.mod; ls -A ${0%/*}; touch $0/x 2>/dev/null || echo read-only"
+	got := l.output(t, "run", "--fresh", "--checkout", checkout, "--", "bash", "-c", script, checkout)
+	if want := "module of a checkout\nborrownet\nread-only"; got != want {
+		t.Errorf("the laptop sees %q, want %q", got, want)
+	}
+}
+
 // noWayOut looks at everything the laptop can send through: one device that is
 // not loopback, whose other end drops what is not for the API server.
 func noWayOut(t *testing.T, l lab) {

@@ -54,6 +54,7 @@ type carrier struct {
 	owed      int         // bytes received that are not acknowledged
 	ackTimer  *time.Timer // nil before the first datagram
 	armed     bool        // ackTimer runs
+	byeDue    bool
 }
 
 // When data is acknowledged: after so many bytes, or after a while, or with whatever is written. An acknowledgement that
@@ -209,6 +210,14 @@ func (c *carrier) tellResume(had uint64) {
 	c.wake()
 }
 
+// leave makes a goodbye due.
+func (c *carrier) leave() {
+	c.controlMu.Lock()
+	defer c.controlMu.Unlock()
+	c.byeDue = true
+	c.wake()
+}
+
 // owe notes that size bytes came and that got datagrams are received now, to be acknowledged soon.
 func (c *carrier) owe(got uint64, size int) {
 	c.controlMu.Lock()
@@ -261,6 +270,10 @@ func (c *carrier) appendDue(b []byte) []byte {
 		if c.pingSent.IsZero() {
 			c.pingSent = time.Now()
 		}
+	}
+	if c.byeDue {
+		b = appendControl(b, codeBye, nil)
+		c.byeDue = false
 	}
 	return b
 }

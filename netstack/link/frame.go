@@ -26,7 +26,9 @@ const (
 	codeResume = 4
 	// A datagram ahead of the others, up to 255 bytes: it is neither counted nor sent again.
 	codeUrgent = 5
-	tokenLen   = 8 // of the other payloads
+	// No payload: the sender ends for good.
+	codeBye  = 6
+	tokenLen = 8 // of the other payloads
 )
 
 // readBuffer holds at least one frame of the largest size whole; one read of a busy carrier fills it.

@@ -97,6 +97,7 @@ func FuzzFrames(f *testing.F) {
 	f.Add([]byte{0, 0})
 	f.Add([]byte{0, 0, 1, 8, 1, 2, 3, 4, 5, 6, 7, 8, 0, 1, 9})
 	f.Add([]byte{0, 0, 1, 255})
+	f.Add(appendControl(nil, codeBye, nil))
 	f.Add([]byte{255, 255, 1, 2, 3})
 	f.Add(appendControl(appendDatagram(nil, []byte("datagram")), 77, []byte("later")))
 	f.Fuzz(func(t *testing.T, stream []byte) {

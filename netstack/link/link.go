@@ -84,6 +84,9 @@ var ErrPermanent = errors.New("cannot be retried")
 // ErrGrace is wrapped by Run's error when Config.Grace passed without a carrier.
 var ErrGrace = errors.New("no carrier within the grace period")
 
+// ErrBye is wrapped by Run's error when the peer has said that it ends: it will have no other carrier.
+var ErrBye = errors.New("the peer has said goodbye")
+
 // Link is a packet pipe between client and agent. Its methods may be called at the same time.
 type Link struct {
 	cfg    Config
@@ -95,6 +98,7 @@ type Link struct {
 	changed  chan struct{} // closed and replaced when cur changes
 	carriers uint64        // attached so far
 	running  bool
+	bye      bool // the peer has said goodbye
 
 	unacked  unacked
 	window   window
@@ -422,6 +426,13 @@ func (l *Link) readFromLocked(c *carrier) {
 
 // control takes a control frame that came on c.
 func (l *Link) control(c *carrier, code byte, payload []byte) {
+	if code == codeBye {
+		l.mu.Lock()
+		l.bye = true
+		l.mu.Unlock()
+		l.lose(c, ErrBye)
+		return
+	}
 	if len(payload) != tokenLen {
 		return
 	}
@@ -445,6 +456,27 @@ func (l *Link) control(c *carrier, code byte, payload []byte) {
 		c.wake()
 		l.settle()
 	}
+}
+
+// Leave tells the peer that this end ends for good, whose Run then returns ErrBye. It returns when the peer has closed the
+// carrier, at once if there is none, or when ctx ends; the Link has to be closed then. Needs Run, and somebody who receives.
+func (l *Link) Leave(ctx context.Context) {
+	c, _ := l.current()
+	if c == nil {
+		return
+	}
+	c.leave()
+	select {
+	case <-c.done:
+	case <-ctx.Done():
+	}
+}
+
+// hasBye reports whether the peer has said goodbye.
+func (l *Link) hasBye() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.bye
 }
 
 // Close ends the link and closes its carrier: Send, Receive and Run return. It returns nil, also when called again.

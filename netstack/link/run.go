@@ -19,8 +19,8 @@ var errRunning = errors.New("link is running already")
 
 // Run keeps the link alive: it redials (if there is a Config.Dial), sends heartbeats and closes a carrier that is
 // dead. It closes the Link and returns when ctx ends or Close was called, then with nil; when Config.Grace passed
-// without a carrier, from its start or from the loss of the last; or when a dial failed for good. Call it
-// once; all its goroutines have ended when it returns.
+// without a carrier, from its start or from the loss of the last; when a dial failed for good; or when the peer said
+// goodbye. Call it once; all its goroutines have ended when it returns.
 func (l *Link) Run(ctx context.Context) error {
 	l.mu.Lock()
 	if l.running {
@@ -187,6 +187,8 @@ func (s *seeker) next(ctx context.Context) (*carrier, error) {
 		switch {
 		case ctx.Err() != nil:
 			return nil, nil
+		case l.hasBye():
+			return nil, fmt.Errorf("keep link up: %w", ErrBye)
 		case c != nil:
 			return c, nil
 		case grace.Err() != nil:

@@ -124,6 +124,9 @@ func (t *Tunnel) Run(ctx context.Context) error {
 // Attach gives a lane a proven carrier, see [link.Link.Attach].
 func (t *Tunnel) Attach(lane fairqueue.Lane, c io.ReadWriteCloser) { t.links[lane].Attach(c) }
 
+// Leave tells the other end that this one ends for good, see [link.Link.Leave].
+func (t *Tunnel) Leave(ctx context.Context) { t.links[fairqueue.Express].Leave(ctx) }
+
 // Stats returns the counters of a lane's link.
 func (t *Tunnel) Stats(lane fairqueue.Lane) link.Stats { return t.links[lane].Stats() }
 

@@ -139,7 +139,7 @@ func (b *Borrow) target(ctx context.Context, cluster session.Cluster) []Check {
 	if err != nil {
 		return []Check{failed("target", session.Explain(err))}
 	}
-	checks := []Check{ok("target", fmt.Sprintf("pod %s/%s, container %s, node %s", t.Namespace, t.Pod, t.Container, t.Node))}
+	checks := []Check{ok("target", fmt.Sprintf("pod %s/%s, container %s, node %s", t.Namespace, t.Pod, t.Container, t.Node)), mesh(t)}
 	if b.NoImage != nil {
 		return checks
 	}

@@ -5,6 +5,9 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/borrownet/borrownet/agent/kube"
 	"github.com/borrownet/borrownet/cmd/internal/fault"
@@ -21,6 +24,7 @@ type cluster struct {
 	noReviews  error
 	unresolved error
 	refusal    error
+	mesh       kube.Mesh
 }
 
 func (c *cluster) Context() string                         { return "lab" }
@@ -39,7 +43,7 @@ func (c *cluster) CheckAccess(context.Context, string) ([]kube.Access, error) {
 }
 
 func (c *cluster) Resolve(context.Context, string, string) (*kube.Target, error) {
-	return &kube.Target{Namespace: "shop", Pod: "api-1", Container: "app", Node: "n1"}, c.unresolved
+	return &kube.Target{Namespace: "shop", Pod: "api-1", Container: "app", Node: "n1", Mesh: c.mesh}, c.unresolved
 }
 
 func (c *cluster) Plan(context.Context, *kube.Target, kube.AgentSpec) ([]byte, error) {
@@ -80,6 +84,12 @@ func TestCluster(t *testing.T) {
 		{"image", cluster{}, Borrow{Request: session.Request{Image: "a:1"}}, "agent image", OK, "a:1", "", 0},
 		{"no-image", cluster{}, Borrow{NoImage: &fault.Error{Code: fault.Usage, Reason: "none is named", Hint: "build one"}}, "agent image", Fail, "none is named", "build one", fault.Usage},
 		{"target", cluster{}, Borrow{Request: session.Request{Ref: "api", Image: "a:1"}}, "target", OK, "pod shop/api-1, container app, node n1", "", 0},
+		{"no-mesh", cluster{}, Borrow{Request: session.Request{Ref: "api", Image: "a:1"}}, "mesh", OK, "no sidecar", "", 0},
+		{"mesh", cluster{mesh: kube.Mesh{Proxy: "istio-proxy"}}, Borrow{Request: session.Request{Ref: "api", Image: "a:1"}}, "mesh", OK, "sidecar istio-proxy", "", 0},
+		{"mesh-with-holes", cluster{mesh: kube.Mesh{Proxy: "istio-proxy", Excluded: []kube.Exclusion{{Setting: "excludeOutboundPorts=5432"}}}},
+			Borrow{Request: session.Request{Ref: "api", Image: "a:1"}}, "mesh", OK, "past: excludeOutboundPorts=5432", "", 0},
+		{"mesh-missed", cluster{mesh: kube.Mesh{Asked: "istio.io/rev=1"}}, Borrow{Request: session.Request{Ref: "api", Image: "a:1"}}, "mesh", Warn,
+			"asks for a sidecar (istio.io/rev=1) and has none", "kubectl -n shop get events", 0},
 		{"no-target", cluster{unresolved: known("find")}, Borrow{Request: session.Request{Ref: "api", Image: "a:1"}}, "target", Fail, "because", "do that", fault.Target},
 		{"dry-run", cluster{}, Borrow{Request: session.Request{Ref: "api", Image: "a:1"}}, "dry run", OK, "accepted in a dry run", "", 0},
 		{"refused", cluster{refusal: known("attach to")}, Borrow{Request: session.Request{Ref: "api", Image: "a:1"}}, "dry run", Fail, "because", "do that", fault.Agent},
@@ -103,6 +113,25 @@ func TestCluster(t *testing.T) {
 				t.Errorf("verdict %d, want %d", got, tt.verdict)
 			}
 		})
+	}
+}
+
+// TestPaths: a session that does not work is a failure, with the code and the name of what it says.
+func TestPaths(t *testing.T) {
+	at := session.Target{Namespace: "shop", Pod: "api-1"}
+	lost := &fault.Error{Code: fault.SessionLost, ID: "BN3201", Op: "keep session", Object: "lost", Reason: "the pod is gone", Hint: "borrownet up"}
+	got := Paths([]session.Status{
+		{Session: "well", State: session.Ready, Target: at, RoundTrip: 3 * time.Millisecond},
+		{Session: "slow", State: session.Ready, Target: at},
+		{Session: "lost", State: session.Lost, Target: at, Problem: lost},
+	})
+	want := []Check{
+		{Name: "path", State: OK, Found: "session well: pod shop/api-1 answers in 3ms"},
+		{Name: "path", State: Warn, Found: "session slow: pod shop/api-1 has not answered, the session is ready", Hint: "borrownet status slow"},
+		{Name: "path", State: Fail, Found: lost.Error(), Hint: "borrownet up", Code: fault.SessionLost, ID: "BN3201"},
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("checks (-want +got):\n%s", d)
 	}
 }
 

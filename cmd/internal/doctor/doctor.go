@@ -21,6 +21,7 @@ type Check struct {
 	Found string     `json:"found"`          // how it is
 	Hint  string     `json:"hint,omitempty"` // what to do, unless all is well
 	Code  fault.Code `json:"code,omitempty"` // what a command fails with because of it; of Fail only
+	ID    string     `json:"id,omitempty"`   // name of the error, which borrownet explain says more of
 }
 
 func ok(name, found string) Check { return Check{Name: name, State: OK, Found: found} }
@@ -36,7 +37,9 @@ func fail(name string, code fault.Code, found, hint string) Check {
 // failed is a check that failed with err.
 func failed(name string, err error) Check {
 	f := fault.From(err)
-	return fail(name, f.Code, f.Error(), f.Hint)
+	c := fail(name, f.Code, f.Error(), f.Hint)
+	c.ID = f.ID
+	return c
 }
 
 // Verdict returns the code of the first check that failed, or 0.

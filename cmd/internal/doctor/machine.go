@@ -162,14 +162,14 @@ func (m *Machine) leftovers() []Check {
 	if m.RunDir == nil || m.Daemon {
 		return nil
 	}
-	names, err := m.RunDir.Stale(m.Kept)
+	paths, err := m.RunDir.Stale(m.Kept)
 	if err != nil {
 		return []Check{warn("leftovers", err.Error(), "")}
 	}
-	if len(names) == 0 {
+	if len(paths) == 0 {
 		return nil
 	}
-	return []Check{warn("leftovers", "of a daemon that was killed: "+strings.Join(names, ", "), "the next borrownet up removes them")}
+	return []Check{warn("leftovers", "of a daemon that was killed: "+strings.Join(paths, ", "), "the next borrownet up removes them")}
 }
 
 // setting is a file of /proc without its last newline, "" if it cannot be read.

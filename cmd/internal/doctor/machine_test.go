@@ -72,7 +72,7 @@ func TestMachine(t *testing.T) {
 		{"no-directory", func(m *Machine) {
 			m.RunDir, m.NoRunDir = nil, &fault.Error{Code: fault.Laptop, Op: "use", Reason: "mode is 0755", Hint: "chmod 700 it"}
 		}, "directory", Fail, "mode is 0755", "chmod 700 it", fault.Laptop},
-		{"leftovers", func(m *Machine) { leave(m, "session-1.sock", "daemon.lock", "kept") }, "leftovers", Warn, "killed: session-1.sock", "borrownet up", 0},
+		{"leftovers", func(m *Machine) { leave(m, "session-1.sock", "daemon.lock", "kept") }, "leftovers", Warn, "/session-1.sock", "borrownet up", 0},
 		{"leftovers-of-the-living", func(m *Machine) { leave(m, "session-1.sock"); m.Daemon = true }, "directory", OK, "run", "", 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -3,30 +3,23 @@
 package recording
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 
-	"github.com/gopacket/gopacket"
-	"github.com/gopacket/gopacket/layers"
-	"github.com/gopacket/gopacket/pcapgo"
-
+	"github.com/borrownet/borrownet/cmd/internal/pcapng"
 	"github.com/borrownet/borrownet/netstack/mirror"
 )
 
 // A File is a recording that is read from its beginning.
 type File struct {
-	f    *os.File
-	next func() (data []byte, ci gopacket.CaptureInfo, link layers.LinkType, err error)
+	f *os.File
+	r *pcapng.Reader
 }
 
 var _ mirror.Source = (*File)(nil)
-
-// pcapngMagic begins a pcapng file: its first block's type, a palindrome.
-const pcapngMagic = "\x0a\x0d\x0d\x0a"
 
 // Open opens a recording.
 func Open(path string) (*File, error) {
@@ -34,67 +27,30 @@ func Open(path string) (*File, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &File{f: f}
-	if err := r.begin(); err != nil {
+	r, err := pcapng.NewReader(f)
+	if err != nil {
 		f.Close()
 		return nil, fmt.Errorf("read %s: %w", path, err)
 	}
-	return r, nil
-}
-
-// begin reads the head of the file.
-func (r *File) begin() error {
-	b := bufio.NewReaderSize(r.f, 1<<20)
-	magic, err := b.Peek(len(pcapngMagic))
-	if err != nil {
-		return errors.New("too short for a recording")
-	}
-	if string(magic) != pcapngMagic {
-		return r.beginPcap(b)
-	}
-	ng, err := pcapgo.NewNgReader(b, pcapgo.NgReaderOptions{WantMixedLinkType: true, SkipUnknownVersion: true})
-	if err != nil {
-		return fmt.Errorf("no pcapng file: %w", err)
-	}
-	r.next = func() ([]byte, gopacket.CaptureInfo, layers.LinkType, error) {
-		data, ci, err := ng.ReadPacketData()
-		link := layers.LinkTypeNull
-		if err == nil && len(ci.AncillaryData) > 0 {
-			link, _ = ci.AncillaryData[0].(layers.LinkType)
-		}
-		return data, ci, link, err
-	}
-	return nil
-}
-
-func (r *File) beginPcap(b *bufio.Reader) error {
-	old, err := pcapgo.NewReader(b)
-	if err != nil {
-		return errors.New("neither a pcapng nor a pcap file")
-	}
-	r.next = func() ([]byte, gopacket.CaptureInfo, layers.LinkType, error) {
-		data, ci, err := old.ReadPacketData()
-		return data, ci, old.LinkType(), err
-	}
-	return nil
+	return &File{f: f, r: r}, nil
 }
 
 // Next implements mirror.Source. What is no IP packet is left out.
 func (r *File) Next(ctx context.Context) (mirror.Packet, error) {
 	for ctx.Err() == nil {
-		data, ci, link, err := r.next()
+		p, err := r.r.Next()
 		switch {
-		case errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF):
+		case errors.Is(err, io.EOF):
 			return mirror.Packet{}, io.EOF
 		case err != nil:
 			return mirror.Packet{}, fmt.Errorf("read %s: %w", r.f.Name(), err)
 		}
-		ip, ok := packetIn(link, data)
+		ip, ok := packetIn(p.Link, p.Data)
 		if !ok {
 			continue
 		}
 		return mirror.Packet{
-			Time: ci.Timestamp, Iface: uint8(ci.InterfaceIndex), Data: ip, Wire: ci.Length - (len(data) - len(ip)),
+			Time: p.Time, Iface: uint8(p.Interface), Data: ip, Wire: p.Length - (len(p.Data) - len(ip)),
 		}, nil
 	}
 	return mirror.Packet{}, context.Cause(ctx)
@@ -112,17 +68,17 @@ const (
 )
 
 // packetIn returns the IP packet in a frame of a link.
-func packetIn(link layers.LinkType, b []byte) ([]byte, bool) {
+func packetIn(link pcapng.Link, b []byte) ([]byte, bool) {
 	switch link {
-	case layers.LinkTypeRaw, layers.LinkTypeIPv4, layers.LinkTypeIPv6:
+	case pcapng.LinkRaw, pcapng.LinkIPv4, pcapng.LinkIPv6:
 		return b, true
-	case layers.LinkTypeNull, layers.LinkTypeLoop:
+	case pcapng.LinkNull, pcapng.LinkLoop:
 		return after(b, 4)
-	case layers.LinkTypeEthernet:
+	case pcapng.LinkEthernet:
 		return behindEthertype(b, 12)
-	case layers.LinkTypeLinuxSLL:
+	case pcapng.LinkLinuxSLL:
 		return behindEthertype(b, 14)
-	case layers.LinkTypeLinuxSLL2:
+	case pcapng.LinkLinuxSLL2:
 		if len(b) < 20 || !isIP(b) {
 			return nil, false
 		}

@@ -245,7 +245,7 @@ func TestServers(t *testing.T) {
 
 func TestOpenFails(t *testing.T) {
 	dir := t.TempDir()
-	for name, text := range map[string]string{"empty": "", "text": "this is no recording", "half": pcapngMagic + "\x1c\x00"} {
+	for name, text := range map[string]string{"empty": "", "text": "this is no recording", "half": "\x0a\x0d\x0d\x0a\x1c\x00"} {
 		path := filepath.Join(dir, name)
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"strings"
 	"testing"
 	"time"
 
@@ -57,7 +58,8 @@ func TestWriter(t *testing.T) {
 		if err != nil || intf.Name != name || intf.LinkType != layers.LinkTypeRaw {
 			t.Errorf("interface %d: %+v, %v", i, intf, err)
 		}
-		if i == 0 && (intf.Statistics.PacketsDropped != 7 || intf.Statistics.PacketsReceived != 9) {
+		if i == 0 && (intf.Statistics.PacketsDropped != 7 || intf.Statistics.PacketsReceived != 9 ||
+			!strings.Contains(intf.Statistics.Comment, "3 packets were dropped by the kernel, 4 with 1 flows") || !intf.Statistics.LastUpdate.Equal(packets[1].Time)) {
 			t.Errorf("statistics %+v", intf.Statistics)
 		}
 	}

@@ -1,7 +1,8 @@
-// Package rundir is the directory in memory where a user's borrownet keeps its
-// sockets, locks, keys and log: $XDG_RUNTIME_DIR/borrownet, or
-// /tmp/borrownet-UID where there is none. It belongs to the user and is closed
-// to everyone else; a directory that is not so is refused.
+// Package rundir is the directory where a user's borrownet keeps its sockets,
+// locks, keys and log: $XDG_RUNTIME_DIR/borrownet, or /tmp/borrownet-UID where
+// there is none. It belongs to the user and is closed to everyone else; a directory
+// that is not so is refused. Memory is where secrets are, which is beside it if it
+// is on a disk.
 package rundir
 
 import (
@@ -37,7 +38,10 @@ const maxSocketPath = len(syscall.RawSockaddrUnix{}.Path) - 1
 const longestName = len("session-0123456789abcdef.sock")
 
 // Dir is a checked runtime directory.
-type Dir struct{ path string }
+type Dir struct {
+	path   string
+	memory string // where Memory may be if path is on a disk
+}
 
 // Open returns the calling user's directory; it makes it if need be.
 func Open() (*Dir, error) {
@@ -66,16 +70,24 @@ func At(path string) (*Dir, error) {
 	if err != nil {
 		return nil, refuse(path, err.Error(), "set XDG_RUNTIME_DIR to a directory of your own")
 	}
+	if err := check(path, info); err != nil {
+		return nil, err
+	}
+	return &Dir{path: path, memory: memoryRoot}, nil
+}
+
+// check refuses what is not a directory of this user alone.
+func check(path string, info fs.FileInfo) error {
 	st, ok := info.Sys().(*syscall.Stat_t)
 	switch {
 	case !info.IsDir():
-		return nil, refuse(path, "not a directory", "remove it: rm "+path)
+		return refuse(path, "not a directory", "remove it: rm "+path)
 	case !ok || int(st.Uid) != os.Getuid():
-		return nil, refuse(path, "belongs to someone else", "set XDG_RUNTIME_DIR to a directory of your own")
+		return refuse(path, "belongs to someone else", "set XDG_RUNTIME_DIR to a directory of your own")
 	case info.Mode().Perm() != 0o700:
-		return nil, refuse(path, fmt.Sprintf("mode is %#o, must be 0700", info.Mode().Perm()), "chmod 700 "+path)
+		return refuse(path, fmt.Sprintf("mode is %#o, must be 0700", info.Mode().Perm()), "chmod 700 "+path)
 	}
-	return &Dir{path: path}, nil
+	return nil
 }
 
 // ensure makes the directory if need be and describes what is at path. The last
@@ -102,37 +114,51 @@ func (d *Dir) String() string { return d.path }
 // Path returns the path of the file name in the directory.
 func (d *Dir) Path(name string) string { return filepath.Join(d.path, name) }
 
-// Stale returns the names of what earlier daemons and shells left: every file but
-// locks, the hook's files and those that keep reports.
+// Stale returns the paths of what earlier daemons and shells left, here and in
+// Memory: every file but locks, the hook's files and those that keep reports.
 func (d *Dir) Stale(keep func(name string) bool) ([]string, error) {
-	entries, err := os.ReadDir(d.path)
-	if err != nil {
-		return nil, fmt.Errorf("read runtime directory: %w", err)
-	}
-	var names []string
-	for _, e := range entries {
-		if !strings.HasSuffix(e.Name(), ".lock") && !strings.HasPrefix(e.Name(), LibraryPrefix) && !keep(e.Name()) {
-			names = append(names, e.Name())
+	var paths []string
+	for _, dir := range d.both() {
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			return nil, fmt.Errorf("read runtime directory: %w", err)
+		}
+		for _, e := range entries {
+			if !strings.HasSuffix(e.Name(), ".lock") && !strings.HasPrefix(e.Name(), LibraryPrefix) && !keep(e.Name()) {
+				paths = append(paths, filepath.Join(dir, e.Name()))
+			}
 		}
 	}
-	return names, nil
+	return paths, nil
 }
 
 // Sweep removes what is stale. Only the holder of both locks may call it.
 func (d *Dir) Sweep(keep func(name string) bool) error {
-	names, err := d.Stale(keep)
+	paths, err := d.Stale(keep)
 	if err != nil {
 		return err
 	}
 	var errs []error
-	for _, name := range names {
-		errs = append(errs, os.RemoveAll(d.Path(name)))
+	for _, path := range paths {
+		errs = append(errs, os.RemoveAll(path))
 	}
 	return errors.Join(errs...)
 }
 
-// Remove removes the directory if nothing is in it.
+// Remove removes the directory, and Memory, if nothing is in it.
 func (d *Dir) Remove() {
 	// Keys of parked agents keep it: that is the only reason it stays.
-	_ = os.Remove(d.path)
+	for _, dir := range d.both() {
+		_ = os.Remove(dir)
+	}
+}
+
+// both are the paths of the directory and of Memory, if that is there and is
+// another one. What somebody else put in its place is not ours to look into.
+func (d *Dir) both() []string {
+	path := d.memoryPath()
+	if info, err := os.Lstat(path); path == d.path || err != nil || check(path, info) != nil {
+		return []string{d.path}
+	}
+	return []string{d.path, path}
 }

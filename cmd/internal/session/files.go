@@ -29,8 +29,7 @@ const (
 	filesTimeout = 20 * time.Second
 )
 
-// filesPrefix begins the names of the directories, in the runtime directory,
-// that sessions keep the pod's files in.
+// filesPrefix begins the names of the directories, in rundir's Memory, that sessions keep the pod's files in.
 const filesPrefix = "files-"
 
 // files are copies of the pod's volumes, in memory, that follow the originals.
@@ -89,17 +88,18 @@ func (s *Session) borrowFiles(ctx context.Context) error {
 
 // makeFilesDir makes the place for copies, and lets them follow from then on.
 func (s *Session) makeFilesDir() error {
+	f := &s.ground.files
+	place, err := s.opener.Dir.Memory()
+	if err != nil {
+		place, f.why = s.opener.Dir, fault.From(err).Reason
+	}
 	name := filesPrefix + strings.TrimSuffix(strings.TrimPrefix(socketName(), "session-"), ".sock")
-	dir := s.opener.Dir.Path(name)
+	dir := place.Path(name)
 	if err := os.MkdirAll(filepath.Join(dir, "view"), 0o700); err != nil {
 		return &fault.Error{Code: fault.Laptop, Op: "make a place for the pod's files", Object: dir, Reason: err.Error(), Err: err,
-			Hint: "is there room? df -h " + s.opener.Dir.String()}
+			Hint: "is there room? df -h " + place.String()}
 	}
-	f := &s.ground.files
 	f.dir = dir
-	if !inMemory(dir) {
-		f.why = "nothing of it may be on a disk, and " + s.opener.Dir.String() + " is on one: set XDG_RUNTIME_DIR to a directory in memory"
-	}
 	s.onEnd(f.close)
 	f.wg.Go(s.ground.followFiles)
 	return nil

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -13,6 +14,7 @@ import (
 	"github.com/borrownet/borrownet/agent/kube"
 	"github.com/borrownet/borrownet/agent/wire"
 	"github.com/borrownet/borrownet/cmd/internal/fault"
+	"github.com/borrownet/borrownet/cmd/internal/rundir"
 )
 
 // content reads what a program sees in a volume's copy.
@@ -139,7 +141,7 @@ func TestFiles(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Error(err)
 	}
-	if left, err := filepath.Glob(l.opener.Dir.Path(filesPrefix + "*")); err != nil || len(left) != 0 {
+	if left, err := filepath.Glob(filepath.Dir(place.Scratch)); err != nil || len(left) != 0 {
 		t.Errorf("left %q, %v", left, err)
 	}
 }
@@ -190,12 +192,9 @@ func TestReadFile(t *testing.T) {
 	}
 }
 
-// Nothing of it may be on a disk.
-func TestFilesNeedMemory(t *testing.T) {
+// Nothing of it may be on a disk, wherever the runtime directory is.
+func TestFilesAreInMemory(t *testing.T) {
 	l := newLab(t)
-	if inMemory(l.opener.Dir.String()) {
-		t.Skipf("needs a disk: %s is in memory", l.opener.Dir)
-	}
 	l.cluster.volumes = dirs{"/run/borrownet.test/one": t.TempDir()}
 	o := l.opening()
 	o.target.Mounts = []kube.Mount{{Path: "/run/borrownet.test/one", Volume: "secret one"}}
@@ -204,7 +203,14 @@ func TestFilesNeedMemory(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	if why := s.Status(t.Context(), false).Files[0].Why; len(s.Place().Files) != 0 || !strings.Contains(why, "on a disk") || !strings.Contains(why, "XDG_RUNTIME_DIR") {
-		t.Errorf("place %+v, missing because %q", s.Place().Files, why)
+	p := s.Place()
+	if why := s.Status(t.Context(), false).Files[0].Why; why != "" || len(p.Files) != 1 || !rundir.InMemory(p.Files[0].Source) || !rundir.InMemory(p.Scratch) {
+		t.Fatalf("place %+v, missing because %q", p, why)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(p.Scratch); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the copies are still there: %v", err)
 	}
 }

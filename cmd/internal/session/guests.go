@@ -18,6 +18,7 @@ import (
 	"github.com/borrownet/borrownet/cmd/internal/container"
 	"github.com/borrownet/borrownet/cmd/internal/engine"
 	"github.com/borrownet/borrownet/cmd/internal/fault"
+	"github.com/borrownet/borrownet/cmd/internal/rundir"
 	"github.com/borrownet/borrownet/dnsproxy"
 	"github.com/borrownet/borrownet/hook/netns"
 )
@@ -53,9 +54,20 @@ type ContainerStatus struct {
 // containers join the session of that name: the same for each of its lives.
 func GuestSocket(session string) string { return guestFile(session) + ".sock" }
 
-// GuestEnv is the name, beside that socket, of a file for the environment of
+// GuestEnv is the name, in rundir's Memory, of a file for the environment of
 // containers. It goes with the session.
 func GuestEnv(session string) string { return guestFile(session) + ".env" }
+
+func removeGuestEnv(dir *rundir.Dir, session string) error {
+	memory, err := dir.Memory()
+	if err != nil {
+		return nil // so nobody could make one
+	}
+	if err := os.Remove(memory.Path(GuestEnv(session))); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
 
 func guestFile(session string) string {
 	sum := sha256.Sum256([]byte(session))
@@ -96,10 +108,7 @@ func (s *Session) openToContainers(ctx context.Context, o *Opener) error {
 	s.onEnd(func() error {
 		err := ln.Close()
 		g.close()
-		if gone := os.Remove(o.Dir.Path(GuestEnv(s.name))); !errors.Is(gone, fs.ErrNotExist) {
-			err = errors.Join(err, gone)
-		}
-		return err
+		return errors.Join(err, removeGuestEnv(o.Dir, s.name))
 	})
 	s.guests = g
 	if !s.req.Docker.Own {

@@ -24,8 +24,8 @@ const keySuffix = ".key"
 // maxSlots bounds the sessions of one pod at a time.
 const maxSlots = 16
 
-// Keys keeps the client's private keys, one file per target, in memory and
-// closed to others. A key outlives its session, so that the next one is
+// Keys keeps the client's private keys, one file per target, in memory where there
+// is a place for that, and closed to others. A key outlives its session, so that the next one is
 // recognised by the agent that the session left parked.
 type Keys struct {
 	dir *rundir.Dir
@@ -34,9 +34,21 @@ type Keys struct {
 	inUse map[string]bool // file names
 }
 
-// NewKeys returns the keys in dir.
+// NewKeys returns the keys that belong to dir.
 func NewKeys(dir *rundir.Dir) *Keys {
+	if m, err := dir.Memory(); err == nil {
+		dir = m
+	}
 	return &Keys{dir: dir, inUse: map[string]bool{}}
+}
+
+// Files are the paths of the keys' files.
+func (k *Keys) Files() []string {
+	paths, err := filepath.Glob(k.dir.Path("*" + keySuffix))
+	if err != nil {
+		return nil // the pattern is ours and valid
+	}
+	return paths
 }
 
 // IsKey reports whether name is that of a key file.
@@ -95,6 +107,7 @@ func (k *Keys) Drop(t *kube.Target) error {
 			errs = append(errs, err)
 		}
 	}
+	k.dir.Remove()
 	return errors.Join(errs...)
 }
 
@@ -151,13 +164,9 @@ func (k *Key) Release() {
 
 // Sweep removes the files of keys that no agent can know any more.
 func (k *Keys) Sweep() {
-	paths, err := filepath.Glob(k.dir.Path("*" + keySuffix))
-	if err != nil {
-		return // the pattern is ours and valid
-	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	for _, path := range paths {
+	for _, path := range k.Files() {
 		name := filepath.Base(path)
 		if k.inUse[name] {
 			continue

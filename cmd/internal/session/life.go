@@ -53,6 +53,12 @@ func (c *lastCarrier) lastError() error {
 	return c.err
 }
 
+func (c *lastCarrier) wasGot() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.ever
+}
+
 func (c *lastCarrier) name() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -66,7 +72,11 @@ func (s *Session) dialer(id link.Identity) func(context.Context, fairqueue.Lane)
 	return func(ctx context.Context, lane fairqueue.Lane) (io.ReadWriteCloser, error) {
 		ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 		defer cancel()
-		c, err := s.dialOnce(ctx, id, lane)
+		dial := s.dialOnce
+		if lane == fairqueue.Express && s.carriers[lane].wasGot() {
+			dial = s.dialAgain
+		}
+		c, err := dial(ctx, id, lane)
 		if err == nil {
 			s.carriers[lane].got(c.Protocol())
 			return c, nil
@@ -89,6 +99,29 @@ func (s *Session) dialer(id link.Identity) func(context.Context, fairqueue.Lane)
 		s.log.Info("no carrier", "err", err)
 		return nil, err
 	}
+}
+
+// doubtDial is how long a dial may take before it is asked whether there still is an agent.
+const doubtDial = time.Second
+
+// dialAgain is dialOnce of a carrier that there was before. A node that takes a pod down
+// may leave a dial without an answer, so the end of the agent ends it too.
+func (s *Session) dialAgain(ctx context.Context, id link.Identity, lane fairqueue.Lane) (kube.Carrier, error) {
+	var look sync.WaitGroup
+	defer look.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	look.Go(func() {
+		select {
+		case <-time.After(doubtDial):
+		case <-ctx.Done():
+			return
+		}
+		if s.agentGone(ctx, 0) != nil {
+			cancel()
+		}
+	})
+	return s.dialOnce(ctx, id, lane)
 }
 
 func (s *Session) dialOnce(ctx context.Context, id link.Identity, lane fairqueue.Lane) (kube.Carrier, error) {
@@ -119,7 +152,7 @@ const doubtAfter = 10 * time.Second
 
 // agentGone returns why the agent, which has been out of reach since, will not come
 // back, or nil if it may.
-func (s *Session) agentGone(ctx context.Context, since time.Duration) error {
+func (s *Session) agentGone(ctx context.Context, since time.Duration) *fault.Error {
 	fate, err := s.cluster.Fate(ctx, s.target)
 	if err != nil {
 		return nil // the API server does not answer either: that is not the agent's end
@@ -170,6 +203,9 @@ func (s *Session) linkState(st link.State) {
 func (s *Session) watch() {
 	for at := s; at != nil; {
 		problem, cause := at.awaitLoss()
+		if errors.Is(cause, link.ErrBye) {
+			problem, cause = at.afterBye()
+		}
 		switch {
 		case problem == nil:
 			return
@@ -213,6 +249,39 @@ func (s *Session) awaitLoss() (*fault.Error, error) {
 		return nil, nil // Close ends the parts too
 	}
 	return problem, cause
+}
+
+// byeLook is the pause between two looks for why an agent has said goodbye, and byeLooks is
+// how many there are: of a pod that its node evicts the cluster knows that last.
+const (
+	byeLook  = 200 * time.Millisecond
+	byeLooks = 25
+)
+
+// afterBye returns why the agent has said goodbye, as awaitLoss does. What the session has
+// of it is reset meanwhile: it will not come back.
+func (s *Session) afterBye() (*fault.Error, error) {
+	s.become(Reconnecting, &fault.Error{Code: fault.NoDataPath, ID: "BN3302", Op: "reach the agent in", Object: "pod " + s.target.Namespace + "/" + s.target.Pod, Reason: "it has said that it ends"})
+	s.fabric.lose()
+	problem := s.lostFault("the agent "+s.agent.Container+" has said that it ends", errAgentEnded)
+	for range byeLooks {
+		if gone := s.lookAfterBye(); gone != nil {
+			problem = gone
+			break
+		}
+		select {
+		case <-s.life.Done():
+			return nil, nil
+		case <-time.After(byeLook):
+		}
+	}
+	return problem, errors.Join(link.ErrPermanent, problem)
+}
+
+func (s *Session) lookAfterBye() *fault.Error {
+	ctx, cancel := context.WithTimeout(s.life, dialTimeout)
+	defer cancel()
+	return s.agentGone(ctx, 0)
 }
 
 func (s *Session) linkProblem(err error) *fault.Error {

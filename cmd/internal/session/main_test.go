@@ -67,6 +67,8 @@ type fakeCluster struct {
 	gone     string       // why the pod is no more, or ""
 	next     *kube.Target // its successor; nil = there is none yet
 	unready  bool         // the pod is not ready
+	stuck    bool         // a Dial has no answer
+	linger   bool         // a client does not see that the agent has closed a carrier
 }
 
 // dirs are volumes of a pod: directories of this machine by path.
@@ -105,11 +107,15 @@ func (fakeCarrier) Protocol() string { return kube.ProtocolSPDY }
 
 func (c *fakeCluster) Dial(ctx context.Context, t *kube.Target, _ *kube.Agent, _ kube.Use) (kube.Carrier, error) {
 	c.mu.Lock()
-	cut, a := c.cut, c.agent
+	cut, a, stuck := c.cut, c.agent, c.stuck
 	if c.next != nil && t.UID != c.next.UID {
 		cut = errors.New("the pod is gone")
 	}
 	c.mu.Unlock()
+	if stuck {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
 	if cut != nil {
 		return nil, cut
 	}
@@ -120,7 +126,30 @@ func (c *fakeCluster) Dial(ctx context.Context, t *kube.Target, _ *kube.Agent, _
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.carriers = append(c.carriers, conn)
+	if c.linger {
+		conn = &lingering{ReadWriteCloser: conn, closed: make(chan struct{})}
+	}
 	return fakeCarrier{conn}, nil
+}
+
+// lingering is a carrier whose end its reader does not see until he closes it.
+type lingering struct {
+	io.ReadWriteCloser
+	once   sync.Once
+	closed chan struct{}
+}
+
+func (l *lingering) Read(p []byte) (int, error) {
+	n, err := l.ReadWriteCloser.Read(p)
+	if err != nil && n == 0 {
+		<-l.closed
+	}
+	return n, err
+}
+
+func (l *lingering) Close() error {
+	l.once.Do(func() { close(l.closed) })
+	return l.ReadWriteCloser.Close()
 }
 
 // breakCarriers closes every carrier and lets Dial fail with err.
@@ -183,6 +212,12 @@ func newDir(t *testing.T) *rundir.Dir {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() {
+		if err := dir.Sweep(func(string) bool { return false }); err != nil {
+			t.Error(err)
+		}
+		dir.Remove()
+	})
 	return dir
 }
 

@@ -24,8 +24,10 @@ const (
 	maxPlaced = 3
 	// readyPatience is how long a pod that is not ready is left alone.
 	readyPatience = 15 * time.Second
-	// The pause between two looks for a pod grows.
-	firstLook = 250 * time.Millisecond
+	// The pause between two looks for a pod is a share of the time that they have taken: by
+	// no more than that it is found late.
+	lookShare = 8
+	firstLook = 500 * time.Millisecond
 	lastLook  = 5 * time.Second
 )
 
@@ -101,7 +103,7 @@ func (s *Session) reattaching(reason string) *fault.Error {
 // seek looks for the next pod until there is one and the session is there.
 func (s *Session) seek(why string) *Session {
 	begun, placed := time.Now(), 0
-	for pause := firstLook; ; pause = min(2*pause, lastLook) {
+	for {
 		next, err := s.try(why, begun)
 		switch {
 		case s.life.Err() != nil:
@@ -120,9 +122,14 @@ func (s *Session) seek(why string) *Session {
 		select {
 		case <-s.life.Done():
 			return nil
-		case <-time.After(pause):
+		case <-time.After(lookPause(time.Since(begun))):
 		}
 	}
+}
+
+// lookPause is the pause before the next look for a pod after so long.
+func lookPause(since time.Duration) time.Duration {
+	return min(max(since/lookShare, firstLook), lastLook)
 }
 
 // errElsewhere reports a pod that a session which stays put does not go to.

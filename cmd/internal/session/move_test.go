@@ -157,6 +157,91 @@ func question(t *testing.T, name string) []byte {
 	return append([]byte{0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0}, append(append([]byte{byte(len(name) - 1)}, name[:len(name)-1]...), 0, 0, 1, 0, 1)...)
 }
 
+// TestGoodbye: an agent that is told to end says so, and nobody waits for the end of the
+// carriers, which a port-forward may keep open; why it has ended is found out.
+func TestGoodbye(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		before func(*fakeCluster) // the goodbye
+		after  func(*fakeCluster) // once the session has said that it lost the agent
+		want   State
+		reason string
+	}{
+		{"pod_deleted", func(c *fakeCluster) { c.gone, c.next = "pod api-1 is being deleted", successor() }, nil, Ready, "pod api-1 is being deleted"},
+		// Of an eviction by the node the cluster knows when the containers have ended.
+		{"known_later", nil, func(c *fakeCluster) { c.gone, c.next = "pod api-1 was evicted: no memory", successor() }, Ready, "was evicted"},
+		// An agent that has not lived for long is not replaced in a pod that lives.
+		{"agent_ended", func(c *fakeCluster) { c.ended = true }, nil, Lost, "has ended (Completed, exit code 0)"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			l := newLab(t)
+			l.cluster.linger = true
+			s := l.start()
+			set := func(f func(*fakeCluster)) {
+				l.cluster.mu.Lock()
+				defer l.cluster.mu.Unlock()
+				if f != nil {
+					f(l.cluster)
+				}
+			}
+			set(tt.before)
+			begun := time.Now()
+			l.cluster.agent.Stop()
+			l.await(Reconnecting)
+			if took := time.Since(begun); took > 10*time.Second { // a silent carrier is given up after 15
+				t.Errorf("the session says after %v that the agent ends", took)
+			}
+			set(tt.after)
+			l.await(tt.want)
+			st := s.Status(t.Context(), false)
+			why := ""
+			switch {
+			case st.Problem != nil:
+				why = st.Problem.Reason
+			case st.Moved != nil:
+				why = st.Moved.Why
+			}
+			if !strings.Contains(why, tt.reason) {
+				t.Errorf("it says %q, want %q", why, tt.reason)
+			}
+		})
+	}
+}
+
+// TestGoneWhileDialling: that a pod is no more is found out while the dial of a carrier to
+// it has no answer.
+func TestGoneWhileDialling(t *testing.T) {
+	l := newLab(t)
+	o := l.opening()
+	o.req.Stay = true
+	s, err := o.Start(t.Context(), "api", l.observer())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	l.await(Ready)
+	l.cluster.mu.Lock()
+	l.cluster.gone, l.cluster.stuck = "pod api-1 no longer exists", true
+	l.cluster.mu.Unlock()
+	begun := time.Now()
+	l.cluster.breakCarriers(nil)
+	l.await(Lost)
+	if took := time.Since(begun); took >= dialTimeout {
+		t.Errorf("it took %v", took)
+	}
+}
+
+// TestLookPause: a pod that takes long to come is found late by a share of that time.
+func TestLookPause(t *testing.T) {
+	for since, want := range map[time.Duration]time.Duration{
+		0: firstLook, 3 * time.Second: firstLook, 8 * time.Second: time.Second, time.Hour: lastLook,
+	} {
+		if got := lookPause(since); got != want {
+			t.Errorf("after %v it waits %v, want %v", since, got, want)
+		}
+	}
+}
+
 // TestStaysPut: with Stay, and without a workload, a pod that goes takes the session along.
 func TestStaysPut(t *testing.T) {
 	for _, tt := range []struct {
@@ -281,7 +366,7 @@ func TestLostNode(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			set(tt.unready, tt.next)
 			err := s.agentGone(t.Context(), tt.since)
-			if got := errors.Is(err, errPodGone); got != tt.want || err == nil == tt.want {
+			if got := err != nil && errors.Is(err, errPodGone); got != tt.want || err == nil == tt.want {
 				t.Errorf("got %v", err)
 			}
 		})

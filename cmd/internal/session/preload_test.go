@@ -210,6 +210,31 @@ func TestPreloadExec(t *testing.T) {
 	}
 }
 
+// TestPreloadListeners: the session's kernel, which chooses the ports, gives none out
+// that a listener has on the laptop.
+func TestPreloadListeners(t *testing.T) {
+	const program = `
+import socket
+all = []
+for i in range(200):
+    s = socket.socket()
+    s.bind(('127.0.0.1', 0))
+    s.listen()
+    all.append(s)
+print(len({s.getsockname()[1] for s in all}))
+`
+	t.Run(string(hook.Preload), func(t *testing.T) {
+		p := startPreloaded(t, hook.Preload)
+		var out, errs string
+		for range 3 { // another session on this machine may have one of the ports for a moment
+			if out, errs, _ = p.run(interpreter(t, "python3"), "-c", program); out == "200" {
+				return
+			}
+		}
+		t.Errorf("got %q, want 200 listeners\n%s", out, errs)
+	})
+}
+
 // TestPreloadLost checks what a program hears once its session has ended: an error
 // at once, and nothing by the laptop's own network.
 func TestPreloadLost(t *testing.T) {

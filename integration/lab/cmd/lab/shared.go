@@ -36,20 +36,7 @@ func up(ctx context.Context, o *options) error {
 	if err != nil {
 		return err
 	}
-	args := []string{holdVerb, "--checkout", checkout}
-	if o.mesh {
-		args = append(args, "--mesh")
-	}
-	if o.flux {
-		args = append(args, "--flux")
-	}
-	if o.docker {
-		args = append(args, "--docker")
-	}
-	for _, image := range o.images {
-		args = append(args, "--image", image)
-	}
-	cmd := exec.Command("/proc/self/exe", args...)
+	cmd := exec.Command("/proc/self/exe", append([]string{holdVerb}, o.holdArgs(checkout)...)...)
 	// A session of its own: it outlives the terminal.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	out, err := cmd.StdoutPipe()
@@ -73,6 +60,24 @@ func up(ctx context.Context, o *options) error {
 		return fmt.Errorf("the lab is not up: %w", err)
 	}
 	return errors.New("the lab is not up")
+}
+
+// holdArgs are the arguments by which the process behind up gets the options that say
+// what a lab is like.
+func (o *options) holdArgs(checkout string) []string {
+	args := []string{"--checkout", checkout}
+	for _, f := range []struct {
+		flag string
+		on   bool
+	}{{"--mesh", o.mesh}, {"--flux", o.flux}, {"--docker", o.docker}, {"--node-first", o.nodeFirst}} {
+		if f.on {
+			args = append(args, f.flag)
+		}
+	}
+	for _, image := range o.images {
+		args = append(args, "--image", image)
+	}
+	return args
 }
 
 // hold is the process behind up: it starts the lab and keeps it until it is

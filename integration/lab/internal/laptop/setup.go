@@ -47,8 +47,12 @@ route add default via ` + spec.LaptopGateway + `
 func notifyChildren(c chan<- os.Signal) { signal.Notify(c, syscall.SIGCHLD) }
 
 // setUp runs in the new namespaces. Paths below a private mount are reached by
-// descriptors that are opened first.
+// descriptors that are opened before it is made, and after what the node has mounted
+// is gone: a mount that is gone cannot be shown again.
 func setUp(s spec.Spec) error {
+	if err := leaveNode(); err != nil {
+		return err
+	}
 	seen, err := openAll(s)
 	if err != nil {
 		return err
@@ -75,21 +79,25 @@ func setUpNetwork(spec.Spec) error {
 	return os.WriteFile("/proc/sys/net/ipv4/ping_group_range", []byte("0 2147483647"), 0)
 }
 
-// privateMounts replaces what the node made for itself and what a user could
-// leave things in.
-func privateMounts(s spec.Spec) error {
+// leaveNode takes away the directories that the node made for itself.
+func leaveNode() error {
 	if err := mounts.Private(); err != nil {
 		return err
 	}
+	for _, d := range []string{"var", "etc", "opt"} {
+		if err := mounts.Drop("/" + d); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// privateMounts replaces what a user could leave things in.
+func privateMounts(s spec.Spec) error {
 	var groups []cgroup.Hierarchy
 	if s.Docker { // containers have to be put somewhere
 		var err error
 		if groups, err = cgroup.Hierarchies(); err != nil {
-			return err
-		}
-	}
-	for _, d := range []string{"var", "etc", "opt"} {
-		if err := mounts.Drop("/" + d); err != nil {
 			return err
 		}
 	}

@@ -28,6 +28,7 @@ func run() error {
 	var (
 		sts      = flag.String("sts", "", "`ADDRESS` of AWS's STS")
 		podID    = flag.String("pod-identity", "", "`ADDRESS` of the agent of EKS Pod Identity")
+		podID6   = flag.String("pod-identity6", "", "its `ADDRESS` of the other family")
 		metadata = flag.String("metadata", "", "`ADDRESS` of the metadata server")
 		entra    = flag.String("entra", "", "`ADDRESS` of Microsoft Entra, over TLS")
 		cert     = flag.String("cert", "", "`FILE` with its certificate")
@@ -41,7 +42,7 @@ func run() error {
 		return err
 	}
 	aws := newAWS(c)
-	failed := make(chan error, 4)
+	failed := make(chan error, 5)
 	serve := func(addr string, h http.HandlerFunc, secure bool) error {
 		ln, err := net.Listen("tcp", addr)
 		if err != nil {
@@ -58,7 +59,7 @@ func run() error {
 		return nil
 	}
 	err = errors.Join(
-		serve(*sts, aws.sts, false), serve(*podID, aws.podIdentity, false),
+		serve(*sts, aws.sts, false), serve(*podID, aws.podIdentity, false), serve(*podID6, aws.podIdentity, false),
 		serve(*metadata, (&google{cluster: c}).serve, false), serve(*entra, (&entraID{cluster: c}).serve, true))
 	if err != nil {
 		return err

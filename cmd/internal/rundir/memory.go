@@ -1,0 +1,79 @@
+package rundir
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"github.com/borrownet/borrownet/cmd/internal/fault"
+)
+
+// Memory returns the directory for what must never be on a disk, and makes it if
+// need be: d itself where that is in memory, else one beside it in /dev/shm, which
+// is swept and removed with d. Without either it is an error.
+func (d *Dir) Memory() (*Dir, error) {
+	path := d.memoryPath()
+	if path == "" {
+		return nil, &fault.Error{Code: fault.Laptop, ID: "BN2005", Op: "find a place in memory for the pod's secrets",
+			Reason: "they may not be on a disk, as " + d.path + " is, and there is no tmpfs at " + memoryName(),
+			Hint:   "set XDG_RUNTIME_DIR to a directory in memory (tmpfs) of your own, usually /run/user/" + strconv.Itoa(os.Getuid())}
+	}
+	if path == d.path {
+		return d, nil
+	}
+	m, err := At(path)
+	if err != nil {
+		return nil, err
+	}
+	if !InMemory(path) { // something else was there
+		return nil, refuse(path, "not in memory", "remove it: rm -r "+path)
+	}
+	return m, nil
+}
+
+// memoryPath is where Memory is, or "" if it cannot be.
+func (d *Dir) memoryPath() string {
+	switch {
+	case InMemory(d.path):
+		return d.path
+	case InMemory(d.memory):
+		// One for each runtime directory: whoever has the locks there has this too. The
+		// user's id is not in the name, because a session's helper has another one.
+		sum := sha256.Sum256([]byte(d.path))
+		return filepath.Join(d.memory, "borrownet-"+hex.EncodeToString(sum[:8]))
+	}
+	return ""
+}
+
+// memoryName is what a message calls the place.
+func memoryName() string {
+	if memoryRoot == "" {
+		return "any place that is known"
+	}
+	return memoryRoot
+}
+
+// WriteTemp makes a file of mode 0600 for which pattern is as in os.CreateTemp.
+// The last daemon may remove the directory at the same time.
+func (d *Dir) WriteTemp(pattern string, text []byte) (string, error) {
+	for {
+		f, err := os.CreateTemp(d.path, pattern)
+		if errors.Is(err, fs.ErrNotExist) {
+			if _, err = At(d.path); err == nil {
+				continue
+			}
+		}
+		if err != nil {
+			return "", err
+		}
+		_, err = f.Write(text)
+		if err = errors.Join(err, f.Close()); err != nil {
+			return "", errors.Join(err, os.Remove(f.Name()))
+		}
+		return f.Name(), nil
+	}
+}
