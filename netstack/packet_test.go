@@ -10,8 +10,12 @@ import (
 
 // TestDatagram checks that only whole, plain datagrams are taken past a stack.
 func TestDatagram(t *testing.T) {
-	plain4 := func() []byte { return netstack.AppendUDP(nil, port(client4, 5000), port(foreign4, 53), []byte("payload")) }
-	plain6 := func() []byte { return netstack.AppendUDP(nil, port(client6, 5000), port(foreign6, 53), []byte("payload")) }
+	plain4 := func() []byte {
+		return netstack.AppendUDP(nil, port(client4, 5000), port(foreign4, 53), []byte("payload"))
+	}
+	plain6 := func() []byte {
+		return netstack.AppendUDP(nil, port(client6, 5000), port(foreign6, 53), []byte("payload"))
+	}
 	with := func(pkt []byte, at int, b byte) []byte { pkt[at] = b; return pkt }
 	for name, tt := range map[string]struct {
 		pkt []byte
