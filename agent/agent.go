@@ -6,7 +6,8 @@
 // The agent listens on one loopback port that only the API server's
 // port-forward reaches; where that is refused, carriers come over its standard
 // streams. A carrier must prove the client's static key before it gets a single
-// byte but the greeting that is in the log anyway. Behind it run a link, one WireGuard device and one
+// byte but the greeting that is in the log anyway. Where it was started for that and the
+// client asks for it, carriers come over UDP as well. Behind it run a link, one WireGuard device and one
 // network stack per client session; a new session of the same client replaces
 // the old one, whose flows are reset.
 //
@@ -27,6 +28,7 @@ import (
 
 	"github.com/borrownet/borrownet/agent/stdio"
 	"github.com/borrownet/borrownet/agent/wire"
+	"github.com/borrownet/borrownet/netstack/direct"
 	"github.com/borrownet/borrownet/netstack/fairqueue"
 	"github.com/borrownet/borrownet/netstack/link"
 	"github.com/borrownet/borrownet/netstack/wg"
@@ -49,6 +51,9 @@ type Config struct {
 	Version   string       // of the agent, for people
 	Env       []string     // environment that the client may borrow
 	Volumes   Volumes      // files that the client may borrow; nil = none
+
+	// Direct opens a UDP socket on an address of the pod, for a client that can reach it there; nil = none may be opened.
+	Direct func(addr netip.Addr) (net.PacketConn, error)
 
 	IdleTTL  time.Duration // without a client the agent ends; 0 = DefaultIdleTTL
 	HardTTL  time.Duration // the agent ends in any case; 0 = DefaultHardTTL
@@ -275,6 +280,9 @@ func (a *Agent) admit(ctx context.Context, conn io.ReadWriteCloser) {
 		a.log.Warn("carrier refused", "err", err)
 		conn.Close()
 		return
+	}
+	if c, ok := conn.(*direct.Carrier); ok {
+		c.Prefer(laneOf(role) == fairqueue.Express)
 	}
 	if err := a.attach(ctx, id, laneOf(role), conn); err != nil {
 		a.log.Warn("carrier lost", "err", err)

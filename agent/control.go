@@ -18,11 +18,11 @@ func (s *session) serveControl() error {
 	if err != nil {
 		return err
 	}
-	s.serveHTTP(ln, s.introduced(s.agent.control()), "control API")
+	s.serveHTTP(ln, s.introduced(s.agent.control(s)), "control API")
 	return nil
 }
 
-func (a *Agent) control() http.Handler {
+func (a *Agent) control(s *session) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+wire.PathInfo, func(w http.ResponseWriter, r *http.Request) {
 		info, err := a.info()
@@ -53,6 +53,7 @@ func (a *Agent) control() http.Handler {
 		}
 		a.answer(w, mesh)
 	})
+	mux.HandleFunc("POST "+wire.PathDirect, a.handleDirect(s))
 	mux.HandleFunc("POST "+wire.PathStop, func(w http.ResponseWriter, r *http.Request) {
 		a.answer(w, struct{}{})
 		// The answer still has to cross the tunnel that the stop takes down.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"net/netip"
 	"slices"
 )
 
@@ -23,6 +24,19 @@ const (
 	// listenAttempts bounds the search for a port that is free.
 	listenAttempts = 32
 )
+
+// ListenDirect returns a UDP socket on addr, on a port as Listen's.
+func ListenDirect(addr netip.Addr) (net.PacketConn, error) {
+	listen := func(port int) (net.PacketConn, error) {
+		return net.ListenPacket("udp", netip.AddrPortFrom(addr, uint16(port)).String())
+	}
+	for range listenAttempts {
+		if conn, err := listen(firstPort + rand.IntN(lastPort-firstPort+1)); err == nil {
+			return conn, nil
+		}
+	}
+	return listen(0) // mesh proxies claim ports of TCP
+}
 
 // Listen returns a listener on a free loopback port that no mesh proxy claims.
 // Only port-forward and the pod's own containers reach it.

@@ -23,6 +23,7 @@ type session struct {
 	stack  *netstack.Stack
 	udp    *natTable[Datagrams]
 	echo   *natTable[Echoes]
+	direct directs
 
 	ctx    context.Context // alive until close
 	cancel context.CancelFunc

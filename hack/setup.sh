@@ -15,6 +15,7 @@ needs=(cc=gcc curl=curl python3=python3 node=nodejs shellcheck=shellcheck
   aarch64-linux-gnu-gcc=gcc-aarch64-linux-gnu g++=g++ cargo=cargo mvn=maven)
 servers=(nginx=nginx-light sshd=openssh-server postgres=postgresql)
 PATH=$PATH:/usr/sbin:$(echo /usr/lib/postgresql/*/bin)
+needs+=(tshark=tshark) # reads what is recorded
 missing=()
 if [ -d /run/systemd/system ]; then
   echo "setup: tests use these servers too, if they are here: ${servers[*]#*=}"
@@ -25,6 +26,7 @@ for need in "${needs[@]}"; do
   command -v "${need%%=*}" >/dev/null || missing+=("${need#*=}")
 done
 [ -e /usr/include/stdio.h ] || missing+=(libc6-dev)
+[ -e /usr/aarch64-linux-gnu/include/stdio.h ] || missing+=(libc6-dev-arm64-cross)
 [ -e /usr/include/boost/asio.hpp ] || missing+=(libboost-dev)
 /usr/bin/python3 -c 'import requests' 2>/dev/null || missing+=(python3-requests)
 python3 -m pip --version >/dev/null 2>&1 || missing+=(python3-pip)

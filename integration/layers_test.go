@@ -24,6 +24,7 @@ const (
 	spdystream = "github.com/moby/spdystream"
 	miekgDNS   = "github.com/miekg/dns"
 	xnet       = "golang.org/x/net"
+	quicgo     = "github.com/quic-go/quic-go"
 	xsys       = "golang.org/x/sys"
 	xterm      = "golang.org/x/term"
 	bubbletea  = "charm.land/bubbletea"
@@ -44,7 +45,7 @@ type layer struct {
 	ours  []string // packages of the module; "x/..." is x and all below
 	third []string
 	linux []string // third-party modules for *_linux.go and *_darwin.go only
-	tests []string // more packages of the module, for tests only
+	tests []string // more packages of the module, and third-party modules, for tests only
 	why   string   // said when the rule is broken
 }
 
@@ -53,7 +54,11 @@ type layer struct {
 var layers = map[string]layer{
 	"netstack/flow":  {why: "the leaf that everything may import"},
 	"netstack/relay": {ours: []string{"netstack/flow"}, why: "copies bytes between conns of any kind"},
-	"netstack/link":  {ours: []string{"netstack/flow"}, why: "framing for both ends, the agent's too"},
+	"netstack/direct": {
+		ours: []string{"netstack/link"}, third: []string{quicgo, xnet + "/ipv4"},
+		why: "the only importer of a QUIC library",
+	},
+	"netstack/link": {ours: []string{"netstack/flow"}, why: "framing for both ends, the agent's too"},
 	"netstack/router": {
 		ours: []string{"netstack/flow"},
 		why:  "decides on packets; it must be testable without a stack",
@@ -68,9 +73,10 @@ var layers = map[string]layer{
 	"netstack/mirror/mirrortest": {ours: []string{"netstack/flow", "netstack/mirror"}, why: "a test kit"},
 	"netstack/reassembly":        {ours: []string{"netstack/flow", "netstack/mirror"}, why: "its streams must be testable without a network"},
 	"netstack/http1":             {why: "messages in bytes, for whoever has the bytes"},
+	"netstack/http2":             {third: []string{xnet}, why: "messages in bytes, for whoever has the bytes"},
 	"netstack/guard":             {ours: []string{"netstack/http1", "netstack/relay"}, why: "looks into one connection"},
 	"netstack/replay": {
-		ours: []string{"netstack/flow", "netstack/http1", "netstack/mirror", "netstack/reassembly", "netstack/relay"},
+		ours: []string{"netstack/flow", "netstack/http1", "netstack/http2", "netstack/mirror", "netstack/reassembly", "netstack/relay"},
 		why:  "delivers through whatever it is given to dial with",
 	},
 	"netstack/leaktest":      {why: "a test kit"},
@@ -97,7 +103,7 @@ var layers = map[string]layer{
 	"agent/capture":         {ours: []string{"netstack/flow"}, third: []string{xnet + "/bpf"}, linux: []string{xsys, netlink}, why: "reads other people's traffic: small, and apart"},
 	"agent/image":           {why: "builds images without an engine"},
 	"agent": {
-		ours:  []string{"agent/capture", "agent/stdio", "agent/wire", "netstack", "netstack/wg", "netstack/link", "netstack/relay", "netstack/fairqueue", "netstack/flow"},
+		ours:  []string{"agent/capture", "agent/stdio", "agent/wire", "netstack", "netstack/direct", "netstack/wg", "netstack/link", "netstack/relay", "netstack/fairqueue", "netstack/flow"},
 		linux: []string{xsys},
 		why:   "runs in other people's pods: nothing it does not need",
 	},
@@ -109,7 +115,7 @@ var layers = map[string]layer{
 	},
 	"cmd/internal/...": {
 		ours:  []string{"agent", "agent/capture", "agent/wire", "agent/image", "agent/kube", "netstack/...", "dnsproxy", "dnsproxy/zone", "hook/...", "cmd/internal/..."},
-		third: []string{cobra, yaml, yamlNodes, xterm, bubbletea, xansi}, linux: []string{xsys}, tests: []string{"dnsproxy/dnsproxytest"},
+		third: []string{cobra, yaml, yamlNodes, xterm, bubbletea, xansi}, linux: []string{xsys}, tests: []string{"dnsproxy/dnsproxytest", grpc, websocket},
 		why: "composes packages; libraries stay behind their packages",
 	},
 	"cmd/internal/compose": {
@@ -226,7 +232,7 @@ func refuse(f goFile, l layer, path string) string {
 		return "no cgo"
 	case !strings.Contains(first, "."):
 		return "" // the standard library
-	case inModule(path, l.third), f.test && inModule(path, testThird):
+	case inModule(path, l.third), f.test && (inModule(path, testThird) || inModule(path, l.tests)):
 		return ""
 	case inModule(path, l.linux):
 		if strings.HasSuffix(f.name, "_linux.go") || strings.HasSuffix(f.name, "_darwin.go") || f.test {

@@ -60,10 +60,18 @@ kind: ServiceAccount
 metadata: {name: %[1]s, namespace: %[2]s}
 ---
 apiVersion: v1
+kind: Service
+metadata: {name: %[1]s, namespace: %[2]s}
+spec:
+  selector: {app: %[1]s}
+  ports: [{name: http-web, port: 80, targetPort: 8080}]
+---
+apiVersion: v1
 kind: Pod
 metadata:
   name: %[1]s
   namespace: %[2]s
+  labels: {app: %[1]s}
   annotations:
     made-by: test
     %[3]s
@@ -90,6 +98,9 @@ func makeVariants(t *testing.T) {
 		var pods strings.Builder
 		for _, v := range variants[namespace] {
 			fmt.Fprintf(&pods, variantPod, v.name, namespace, v.annotations)
+		}
+		if namespace == lenient {
+			fmt.Fprintf(&pods, loadPod, namespace)
 		}
 		kubectl(t, "apply", "-f", writeFile(t, pods.String()))
 	}
@@ -133,7 +144,13 @@ func TestMeshVariants(t *testing.T) {
 				if containers, rules := v.shape(t, namespace); containers != v.containers || !strings.Contains(rules, v.rules) {
 					t.Fatalf("the pod is %q with %s, want %q with %q", containers, rules, v.containers, v.rules)
 				}
-				p := borrow(t, v, namespace)
+				var app *copyApp
+				var flags []string
+				if namespace == lenient { // elsewhere NET_RAW is refused
+					app = listenForCopies(t)
+					flags = []string{"--mirror", fmt.Sprintf("8080:%d", app.port)}
+				}
+				p := borrow(t, v, namespace, flags...)
 				account := "spiffe://cluster.local/ns/" + namespace + "/sa/" + v.name
 				wantMesh(t, v.name, account)
 				got, s := p.same(t, "get", "http://orders.shop/")
@@ -146,6 +163,9 @@ func TestMeshVariants(t *testing.T) {
 				if got, _ := p.same(t, "tcp", "ledger.shop:7000"); got.Said != "hello" {
 					t.Errorf("TCP: got %+v", got)
 				}
+				if app != nil {
+					mirrorsBehindSidecar(t, v.name, app)
+				}
 			})
 		}
 	}
@@ -153,10 +173,26 @@ func TestMeshVariants(t *testing.T) {
 	t.Run("pod_security_blames_the_pod", podSecurityBlamesThePod)
 }
 
-// borrow opens a session on the pod of a variant.
-func borrow(t *testing.T, v variant, namespace string) place {
+// mirrorsBehindSidecar wants requests that come to the pod of a variant through the mesh to be copied in plain, from where
+// the pod's spec says that its sidecar hands them on.
+func mirrorsBehindSidecar(t *testing.T, name string, app *copyApp) {
 	t.Helper()
-	mustBorrownet(t, "up", "-d", "-n", namespace, "--pod", v.name, "--session", v.name)
+	live := startCalls(t, lenient, name, "50", "1s", "3000")()
+	if live.Errors > 0 || live.Lost > 0 {
+		t.Errorf("the live pod's callers: %+v", live)
+	}
+	awaitCopies(t, name, app, live.Sent)
+	if app.count() == 0 {
+		t.Error("no request was copied")
+	}
+	waitFor(t, "the counters of the capture come", 30*time.Second, func() bool { return mirrorOf(t, name).Mirror.Capture.Packets > 0 })
+	mirrorOf(t, name).wantPlace(t, true)
+}
+
+// borrow opens a session on the pod of a variant.
+func borrow(t *testing.T, v variant, namespace string, flags ...string) place {
+	t.Helper()
+	mustBorrownet(t, append([]string{"up", "-d", "-n", namespace, "--pod", v.name, "--session", v.name}, flags...)...)
 	t.Cleanup(func() { mustBorrownet(t, "down", v.name) })
 	return place{session: v.name, namespace: namespace, pod: v.name, container: v.name}
 }

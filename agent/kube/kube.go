@@ -103,6 +103,7 @@ type AgentSpec struct {
 	NetRaw      bool          // CAP_NET_RAW for a helper, for mirroring; an ErrNetRaw says that it cannot be had
 	Localhost   []uint16      // TCP ports of the pod's loopback that the client may reach
 	Metadata    []netip.Addr  // link-local addresses and the like that programs may reach
+	Direct      bool          // the agent opens a UDP port on the pod's address for the client
 	PullTimeout time.Duration // how long the node may take to get the image; 0 = 12 s
 	Stdio       bool          // standard streams that take carriers; Attach sets it where port-forward is refused
 }

@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/borrownet/borrownet/agent/kube/api"
+	"github.com/borrownet/borrownet/agent/wire"
 )
 
 // Defaults of PolicyConfig.
@@ -32,6 +33,7 @@ type PolicyConfig struct {
 	Registries []string      // registry, directory or repository below which every image is admitted
 	Binaries   []Binary      // admitted in the image of a container of the pod, sent by the client
 	NetRaw     bool          // agents may mirror: have NET_RAW for their helper
+	Direct     bool          // agents may open a UDP port on the pod's address
 	Attach     bool          // agents may have the link over attach: a standard input that stays open
 	MaxTTL     time.Duration // longest --hard-ttl; 0 = DefaultPolicyMaxTTL
 	// Metadata are addresses of metadata services that agents may be started for in
@@ -180,8 +182,16 @@ func programRule(cfg PolicyConfig) policyRule {
 	lit := func(s string) string { return "'" + s + "'" }
 	args := func(first int) string {
 		at := func(i int) string { return fmt.Sprintf("c.args[%d]", first+i) }
-		return fmt.Sprintf("has(c.args) && (c.args.size() == %d || c.args.size() == %d", first+6, first+8) +
-			" && " + at(6) + " == " + lit(metadataFlag) + " && " + at(7) + ".split(',').all(a, " + cfg.metadataRule() + "))" +
+		metadata := func(size int) string {
+			return fmt.Sprintf("c.args.size() == %d", size) +
+				" && " + at(6) + " == " + lit(metadataFlag) + " && " + at(7) + ".split(',').all(a, " + cfg.metadataRule() + ")"
+		}
+		more := fmt.Sprintf("c.args.size() == %d || %s", first+6, metadata(first+8))
+		if cfg.Direct {
+			more += fmt.Sprintf(" || c.args.size() == %d && %s == %s || %s && %s == %s",
+				first+7, at(6), lit(wire.DirectFlag), metadata(first+9), at(8), lit(wire.DirectFlag))
+		}
+		return "has(c.args) && (" + more + ")" +
 			" && " + at(0) + " == '--client-key' && " + at(1) + ".matches(" + lit(patternKey) + ")" +
 			" && " + at(2) + " == '--idle-ttl' && " + at(3) + ".matches(" + lit(patternDuration) + ")" +
 			" && " + at(4) + " == '--hard-ttl' && " + at(5) + ".matches(" + lit(patternDuration) + ")" +

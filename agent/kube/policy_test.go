@@ -17,6 +17,7 @@ func TestPolicyGolden(t *testing.T) {
 		"policy.yaml":        {Images: []string{"registry.example.org/borrownet-agent:1@" + digest}},
 		"policy-target.yaml": {Images: []string{"registry.example.org/borrownet-agent@" + digest}, Binaries: binaries()},
 		"policy-attach.yaml": {Images: []string{"registry.example.org/borrownet-agent@" + digest}, Binaries: binaries(), Attach: true},
+		"policy-direct.yaml": {Images: []string{"registry.example.org/borrownet-agent@" + digest}, Direct: true},
 		"policy-mirror.yaml": {Images: []string{"registry.example.org/borrownet-agent@" + digest}, NetRaw: true},
 		"policy-registry.yaml": {Registries: []string{"registry.example.org/team/borrownet-agent", "mirror.example.org/"},
 			Name: "agents", Label: "example.org/agents=only", MaxTTL: time.Hour, Metadata: []netip.Addr{googleInfo4}},

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/borrownet/borrownet/agent/kube/api"
+	"github.com/borrownet/borrownet/agent/wire"
 )
 
 const (
@@ -123,6 +124,9 @@ func newContainer(from *api.Container, spec AgentSpec, id identity) *api.Ephemer
 	}
 	if len(spec.Metadata) > 0 {
 		ec.Args = append(ec.Args, metadataFlag, joinAddrs(spec.Metadata))
+	}
+	if spec.Direct {
+		ec.Args = append(ec.Args, wire.DirectFlag)
 	}
 	if spec.Image == TargetImage {
 		useTargetImage(ec, from.Image, spec.Binaries)

@@ -73,6 +73,7 @@ func TestContainerGolden(t *testing.T) {
 		{"metadata", &api.Container{Name: "app"}, identity{uid: id(10001), gid: id(10001)}, func(s *AgentSpec) {
 			s.Metadata = []netip.Addr{eksAgent6, eksAgent4, eksAgent4}
 		}},
+		{"direct", &api.Container{Name: "app"}, identity{uid: id(10001), gid: id(10001)}, func(s *AgentSpec) { s.Direct = true }},
 		{"mirror", &api.Container{Name: "app"}, identity{}, func(s *AgentSpec) {
 			s.NetRaw, s.IdleTTL, s.HardTTL = true, 5*time.Second, time.Hour
 		}},

@@ -55,7 +55,12 @@ const (
 	PathMesh  = "/v1/mesh"  // GET: Mesh, found out now; with MeshEnvoy its Identity too
 	PathStop  = "/v1/stop"  // POST: the agent answers, then ends
 	PathFiles = "/v1/files" // GET ?root=PATH&have=VERSION: Files
+	// POST ?addr=ADDRESS of the pod: Direct. 403: the agent was started without DirectFlag.
+	PathDirect = "/v1/direct"
 )
+
+// DirectFlag is the agent's argument without which it opens no port for a direct path.
+const DirectFlag = "--direct"
 
 // HeaderClient is the header of control requests in which the client says who it is:
 // USER@HOST. Nothing depends on it: it is for people who read the agent's log.
@@ -138,6 +143,11 @@ type Files struct {
 type File struct {
 	Name string `json:"name"` // relative to the volume, with slashes
 	Data []byte `json:"data"`
+}
+
+// Direct says where the client may knock for a direct path.
+type Direct struct {
+	Port uint16 `json:"port"` // UDP
 }
 
 // Stats are the agent's counters since its start.

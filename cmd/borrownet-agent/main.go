@@ -43,6 +43,7 @@ func run() error {
 		hardTTL   = flag.Duration("hard-ttl", agent.DefaultHardTTL, "end after so long in any case")
 		localhost = flag.String("localhost", "", "comma-separated TCP ports of the pod's loopback that the client may reach")
 		metadata  = flag.String("metadata", "", "comma-separated addresses of metadata services that programs may reach")
+		direct    = flag.Bool("direct", false, "open a UDP port on the pod's address when the client asks for it")
 		verbose   = flag.Bool("v", false, "log every flow")
 	)
 	flag.Parse()
@@ -77,7 +78,7 @@ func run() error {
 	if err != nil {
 		return fmt.Errorf("listen for carriers: %w", err)
 	}
-	a, err := agent.New(agent.Config{
+	cfg := agent.Config{
 		ClientKey: key,
 		Network:   agent.Kernel{},
 		Listener:  ln,
@@ -93,7 +94,11 @@ func run() error {
 			HostIPs: append(hostIPs(os.Getenv("BORROWNET_HOST_IP")), agent.Gateways()...), Localhost: ports, Metadata: services,
 		},
 		Logger: log,
-	})
+	}
+	if *direct {
+		cfg.Direct = agent.ListenDirect
+	}
+	a, err := agent.New(cfg)
 	if err != nil {
 		ln.Close()
 		return err

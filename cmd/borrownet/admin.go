@@ -74,6 +74,7 @@ func (a *app) policy() *cobra.Command {
 	f.StringArrayVar(&cfg.Registries, "registry", nil, "`PREFIX`: admit every image of a registry, directory or repository; may be repeated")
 	f.StringSliceVar(&metadata, "metadata", nil, "`ADDRESS` of a metadata service that agents may be started for, besides that of EKS Pod Identity in pods that use it; may be repeated")
 	f.BoolVar(&cfg.NetRaw, "mirror", false, "admit agents that mirror: with NET_RAW, for the helper that opens their packet socket")
+	f.BoolVar(&cfg.Direct, "direct", false, "admit agents that open a UDP port on the pod's address, for up --direct")
 	f.BoolVar(&cfg.Attach, "attach", false, "admit agents whose link goes over attach, because port-forward is refused")
 	f.BoolVar(&targetImage, "target-image", false, "admit --agent-image target with the agents that are beside this borrownet, checked in the pod by their SHA-256")
 	f.StringVar(&cfg.Label, "label", kube.DefaultPolicyLabel, "`KEY=VALUE` of the namespaces that the policy holds in")

@@ -27,7 +27,7 @@ type targetFlags struct {
 	pod, container, session string
 	image, hook             string
 	idleTTL, hardTTL        time.Duration
-	stay                    bool
+	stay, direct            bool
 	file                    *settings.Settings // nil = that of the working directory
 	kube                    kube.Flags
 	routing                 routingFlags
@@ -41,6 +41,7 @@ func (t *targetFlags) add(cmd *cobra.Command) {
 	f.StringVarP(&t.container, "container", "c", "", "`NAME` of the container whose environment is borrowed (default: the pod's default container)")
 	f.StringVar(&t.session, "session", "", "`NAME` of the session (default: that of the workload or pod)")
 	f.BoolVar(&t.stay, "stay", false, "stay with this pod: when it goes the session is lost, instead of going on at another pod of the workload")
+	f.BoolVar(&t.direct, "direct", false, "carry the link over UDP while the pod's address can be reached from here: the agent opens a port there that answers nobody else")
 	t.addAgent(cmd)
 	t.routing.add(cmd)
 	t.mirror.add(cmd)
@@ -112,7 +113,7 @@ func (t *targetFlags) request(name string) (session.Request, error) {
 	}
 	req := session.Request{
 		Name: t.session, Ref: t.pod, Container: t.container, Kube: k, Image: image, Binaries: binaries, Hook: session.Rung(t.hook), IdleTTL: t.idleTTL, HardTTL: t.hardTTL,
-		Stay: t.stay,
+		Stay: t.stay, Direct: t.direct,
 	}
 	file, err := t.settings()
 	if err != nil {

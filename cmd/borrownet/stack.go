@@ -62,7 +62,7 @@ func (t targetFlags) of(file settings.Settings, name string) targetFlags {
 	t.pod = first(svc.Pod, name)
 	t.image = first(t.image, svc.AgentImage)
 	t.hook = first(svc.Hook, t.hook)
-	t.stay = t.stay || svc.Stay
+	t.stay, t.direct = t.stay || svc.Stay, t.direct || svc.Direct
 	t.mirror.ports = slices.Concat(svc.Mirror, t.mirror.ports)
 	t.kube.Namespace = first(svc.Namespace, file.Namespace, t.kube.Namespace)
 	t.kube.Context = first(svc.Context, file.Context, t.kube.Context)

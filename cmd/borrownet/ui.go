@@ -184,9 +184,9 @@ func meshText(m session.Mesh) string {
 		return fmt.Sprintf("a probe to %s went through %s in the pod", m.Probe, m.Listener)
 	case m.Path == session.ThroughProxy:
 		return fmt.Sprintf("a probe to %s went through %s at %s", m.Probe, m.Proxy, m.Listener)
-	case m.Path == session.Direct && m.Proxy == "":
+	case m.Path == session.ProtocolDirect && m.Proxy == "":
 		return "none: the pod has no sidecar"
-	case m.Path == session.Direct:
+	case m.Path == session.ProtocolDirect:
 		return fmt.Sprintf("BYPASSED: a probe to %s went past %s", m.Probe, m.Proxy)
 	}
 	return "unknown: " + m.Note
@@ -236,11 +236,21 @@ func (u *ui) status(list []session.Status) error {
 func carrierText(st session.Status) string {
 	switch {
 	case st.Carrier == kube.ProtocolAttach:
-		return st.Carrier + ", because port-forward is refused"
+		return st.Carrier + ", because port-forward is refused" + notDirect(st)
+	case st.Carrier == session.ProtocolDirect && st.BulkCarrier == session.ProtocolDirect:
+		return "direct, over UDP to the pod's address"
 	case st.BulkCarrier == "":
-		return st.Carrier
+		return st.Carrier + notDirect(st)
 	}
-	return fmt.Sprintf("%s for calls, %s for bulk", st.Carrier, st.BulkCarrier)
+	return fmt.Sprintf("%s for calls, %s for bulk%s", st.Carrier, st.BulkCarrier, notDirect(st))
+}
+
+// notDirect says why the link is not over UDP, if it was to be.
+func notDirect(st session.Status) string {
+	if st.NotDirect == "" {
+		return ""
+	}
+	return "; not direct: " + st.NotDirect
 }
 
 // meshProblems warns of what goes past a mesh.

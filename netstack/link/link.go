@@ -100,6 +100,8 @@ type Link struct {
 	running  bool
 	bye      bool // the peer has said goodbye
 
+	redialing atomic.Bool // the carrier was given up by Redial
+
 	unacked  unacked
 	window   window
 	onSettle func(n uint64) // set before the first carrier; may be nil
@@ -455,6 +457,15 @@ func (l *Link) control(c *carrier, code byte, payload []byte) {
 		l.mu.Unlock()
 		c.wake()
 		l.settle()
+	}
+}
+
+// Redial gives the carrier up although it works, because Config.Dial would get a better one. If it gets one at once,
+// Config.OnState is not told.
+func (l *Link) Redial() {
+	if c, _ := l.current(); c != nil {
+		l.redialing.Store(true)
+		l.lose(c, errReplaced)
 	}
 }
 

@@ -63,10 +63,12 @@ type Role uint8
 const (
 	RoleExpress Role = 1
 	RoleBulk    Role = 2
-	roles            = 3
+	// RoleDirect is of no carrier, but of a [Knock].
+	RoleDirect Role = 3
+	roles           = 4
 )
 
-func (r Role) valid() bool { return r == RoleExpress || r == RoleBulk }
+func (r Role) valid() bool { return RoleExpress <= r && r < roles }
 
 // Identity is what the client proves on a new carrier, and to whom.
 type Identity struct {

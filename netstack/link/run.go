@@ -194,7 +194,9 @@ func (s *seeker) next(ctx context.Context) (*carrier, error) {
 		case grace.Err() != nil:
 			return nil, s.giveUp()
 		}
-		s.report(Down)
+		if !l.redialing.Swap(false) {
+			s.report(Down)
+		}
 		if !s.pause(grace, changed) {
 			continue
 		}

@@ -425,3 +425,47 @@ func TestUrgent(t *testing.T) {
 		<-ends[1]
 	})
 }
+
+// TestRedial gives carriers up that work: another takes their place and nobody is told that there was none, unless there is.
+func TestRedial(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dialled := make(chan *muted, 10)
+		var refuse atomic.Bool
+		var states []State
+		l := New(Config{
+			OnState: func(s State) { states = append(states, s) },
+			Dial: func(context.Context) (io.ReadWriteCloser, error) {
+				if refuse.Swap(false) {
+					return nil, errors.New("refused once")
+				}
+				m := newMuted()
+				dialled <- m
+				return m, nil
+			},
+		})
+		l.Redial() // nothing to give up yet
+		end := runs(l)
+		first := <-dialled
+		synctest.Wait()
+		l.Redial()
+		first.waitClosed()
+		second := <-dialled
+		synctest.Wait()
+		if want := []State{Up}; !slices.Equal(states, want) {
+			t.Errorf("states %v, want %v", states, want)
+		}
+		refuse.Store(true)
+		l.Redial()
+		second.waitClosed()
+		<-dialled
+		synctest.Wait()
+		if want := []State{Up, Down, Up}; !slices.Equal(states, want) {
+			t.Errorf("states %v, want %v", states, want)
+		}
+		if n := l.Stats().Redials; n != 2 {
+			t.Errorf("%d redials, want 2", n)
+		}
+		l.Close()
+		<-end
+	})
+}

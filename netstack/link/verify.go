@@ -83,6 +83,9 @@ func (v *Verifier) verify(c io.ReadWriter) ([16]byte, Role, error) {
 	if err != nil {
 		return [16]byte{}, 0, err
 	}
+	if f.role == RoleDirect {
+		return [16]byte{}, 0, fmt.Errorf("%w: a knock for a carrier", ErrNotProven)
+	}
 	if !v.advance(f.role, f.timestamp) {
 		return [16]byte{}, 0, ErrReplayed
 	}

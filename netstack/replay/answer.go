@@ -15,6 +15,8 @@ type Answer struct {
 	Status int         `json:"status,omitempty"`
 	Header http.Header `json:"-"`
 	Body   []byte      `json:"-"`
+	// Trailer are the headers behind the body, such as gRPC's status.
+	Trailer http.Header `json:"-"`
 	// Cut reports that the body was longer than what is kept of it.
 	Cut bool `json:"cut,omitempty"`
 	// Missing says why there is no answer, or "".
@@ -28,13 +30,12 @@ func readAnswer(resp *http.Response, keep bool) (*Answer, error) {
 		var b bytes.Buffer
 		n, err := io.CopyN(&b, resp.Body, maxAnswer)
 		a.Body, a.Cut = b.Bytes(), n == maxAnswer
-		if err == io.EOF {
-			return a, nil
-		} else if err != nil {
+		if err != nil && err != io.EOF {
 			return nil, err
 		}
 	}
 	_, err := io.Copy(io.Discard, resp.Body)
+	a.Trailer = resp.Trailer
 	return a, err
 }
 

@@ -29,14 +29,14 @@ type Difference struct {
 
 // Differs is one thing that is different. An absent value is "".
 type Differs struct {
-	What  string `json:"what"` // status, header:NAME, body, or a place in a JSON body: $.items[0].id
+	What  string `json:"what"` // status, header:NAME, trailer:NAME, body, or a place in a JSON body: $.items[0].id
 	Live  string `json:"live"`
 	Local string `json:"local"`
 }
 
 // alwaysIgnored are headers that differ between any two servers, or answers.
 var alwaysIgnored = []string{
-	"Connection", "Content-Length", "Date", "Keep-Alive", "Server", "Traceparent", "Tracestate", "Transfer-Encoding", "Via",
+	"Connection", "Content-Length", "Date", "Keep-Alive", "Server", "Traceparent", "Tracestate", "Trailer", "Transfer-Encoding", "Via",
 	"X-Envoy-Decorator-Operation", "X-Envoy-Upstream-Service-Time", "X-Powered-By", "X-Request-Id",
 }
 
@@ -88,7 +88,8 @@ func compare(live, local *Answer, ignore *Ignore) []Differs {
 	if live.Status != local.Status {
 		c.differ("status", fmt.Sprint(live.Status), fmt.Sprint(local.Status))
 	}
-	c.headers(live.Header, local.Header)
+	c.headers("header:", live.Header, local.Header)
+	c.headers("trailer:", live.Trailer, local.Trailer)
 	c.bodies(live, local)
 	return c.found
 }
@@ -116,7 +117,7 @@ func short(s string) string {
 	return s
 }
 
-func (c *comparison) headers(live, local http.Header) {
+func (c *comparison) headers(kind string, live, local http.Header) {
 	names := map[string]bool{}
 	for name := range live {
 		names[name] = true
@@ -126,7 +127,7 @@ func (c *comparison) headers(live, local http.Header) {
 	}
 	for _, name := range slices.Sorted(maps.Keys(names)) {
 		if !c.ignore.header(name) && !slices.Equal(live[name], local[name]) {
-			c.differ("header:"+name, strings.Join(live[name], ", "), strings.Join(local[name], ", "))
+			c.differ(kind+name, strings.Join(live[name], ", "), strings.Join(local[name], ", "))
 		}
 	}
 }

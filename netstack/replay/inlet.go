@@ -14,13 +14,14 @@ import (
 type phase uint8
 
 const (
-	sniffing  phase = iota // finding out what the flow speaks
-	heading                // collecting the head of a request
-	inBody                 // in the body of a request
-	switching              // behind a request that may have switched protocols
-	streaming              // passing bytes on
-	waiting                // for a place where a request begins
-	skipping               // for the end
+	sniffing     phase = iota // finding out what the flow speaks
+	heading                   // collecting the head of a request
+	inBody                    // in the body of a request
+	switching                 // behind a request that may have switched protocols
+	streaming                 // passing bytes on
+	multiplexing              // HTTP/2
+	waiting                   // for a place where a request begins
+	skipping                  // for the end
 )
 
 // A request is an HTTP/1 request on its way.
@@ -47,6 +48,7 @@ type inlet struct {
 	request *http.Request // of inBody and switching
 	drop    bool          // the request, or what it switched to, is not for the local program
 	raw     itemKind      // of what is streamed
+	many    *multiplex    // of multiplexing
 }
 
 var _ reassembly.Stream = (*inlet)(nil)
@@ -62,6 +64,8 @@ func (in *inlet) Data(b []byte, turn bool) {
 		in.afterSwitch(b)
 	case streaming:
 		in.stream(b)
+	case multiplexing:
+		in.many.data(b)
 	case waiting:
 		in.join(b, turn)
 	case skipping:
@@ -98,6 +102,9 @@ func (in *inlet) sniff(b []byte) {
 	case http1.HTTP1:
 		in.phase = heading
 		in.http(b)
+	case http1.HTTP2:
+		in.phase, in.many = multiplexing, newMultiplex(in)
+		in.many.data(b)
 	case http1.TLS:
 		in.r.counts.tls.Add(1)
 		in.wait(http1.TLS)
@@ -319,6 +326,9 @@ func (in *inlet) Gap(why reassembly.Reason, n uint64) {
 			in.speaks = http1.Opaque
 		}
 		in.wait(in.speaks)
+	case multiplexing:
+		in.many.end()
+		in.wait(in.speaks)
 	default:
 		in.wait(in.speaks)
 	}
@@ -335,8 +345,11 @@ func (in *inlet) End(reset bool) {
 			in.tail(b)
 		}
 	}
-	if in.phase == inBody {
+	switch in.phase {
+	case inBody:
 		in.cut()
+	case multiplexing:
+		in.many.end()
 	}
 	in.name(http1.Undecided)
 	in.phase = skipping

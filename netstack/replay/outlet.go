@@ -20,7 +20,9 @@ type asked struct {
 // used by the goroutine that has the packets.
 type outlet struct {
 	asked []asked
-	gone  bool // no answer can be found any more
+	gone  bool     // no answer can be found any more
+	begun bool     // something came
+	many  *answers // of HTTP/2; nil: it is none, as far as is known
 
 	inBody bool
 	raw    []byte        // of the answer so far: its head, and up to maxAnswer of its body
@@ -44,6 +46,18 @@ func (o *outlet) expect(method string, x *exchange) {
 
 // Data implements reassembly.Stream.
 func (o *outlet) Data(b []byte, _ bool) {
+	if !o.begun && len(b) > 0 {
+		o.begun = true
+		if b[0] == 0 { // of the length of a frame; HTTP/1 begins with a letter
+			o.manyAnswers()
+		}
+	}
+	if o.many != nil && !o.gone {
+		if err := o.many.decoder.Decode(b); err != nil {
+			o.giveUp("malformed")
+		}
+		return
+	}
 	for len(b) > 0 && !o.gone {
 		if !o.inBody {
 			b = o.readHead(b)
@@ -137,6 +151,7 @@ func (o *outlet) complete() {
 	}
 	a := &Answer{Status: resp.StatusCode, Header: resp.Header, Cut: long}
 	a.Body, err = io.ReadAll(resp.Body)
+	a.Trailer = resp.Trailer
 	if err != nil && !long {
 		a = &Answer{Missing: "malformed"}
 	}
@@ -150,6 +165,9 @@ func (o *outlet) giveUp(why string) {
 		q.exchange.answered(liveSide, &Answer{Missing: why})
 	}
 	o.asked = nil
+	if o.many != nil {
+		o.many.giveUp(why)
+	}
 }
 
 // Gap implements reassembly.Stream.

@@ -290,20 +290,7 @@ func (p *player) settle(f fate, a *Answer) {
 	if p.now == nil {
 		return
 	}
-	p.r.counts.requests.count(f)
-	why := f.String()
-	if a == nil {
-		if f == delivered {
-			why = "no answer"
-		}
-		a = &Answer{Missing: why}
-	}
-	if p.r.cfg.OnRequest != nil {
-		told := p.now.told(p.flow)
-		told.Bytes, told.Status, told.Fate = p.bytes, a.Status, f.String()
-		p.r.cfg.OnRequest(told)
-	}
-	p.now.exchange.answered(localSide, a)
+	p.r.settle(p.now, p.flow, p.bytes, f, a)
 	p.now = nil
 }
 

@@ -1,6 +1,7 @@
 package replay
 
 import (
+	"net/http"
 	"sync"
 	"sync/atomic"
 )
@@ -26,9 +27,10 @@ const (
 type item struct {
 	kind    itemKind
 	data    []byte
-	request *request // of itemBegin
-	fate    fate     // of itemCut: what becomes of the request or stream
-	stream  bool     // of itemCut: it is a stream
+	request *request    // of itemBegin
+	trailer http.Header // of itemEnd, of HTTP/2
+	fate    fate        // of itemCut: what becomes of the request or stream
+	stream  bool        // of itemCut: it is a stream
 }
 
 func (i item) cost() int { return len(i.data) + itemCost }

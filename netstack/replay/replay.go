@@ -3,6 +3,10 @@
 // to the local program what the clients have done to the live one. The program's
 // answers are discarded.
 //
+// HTTP/2 is delivered request by request too, each field and each byte of a body as it
+// was, on a connection of its own framing and flow control: requests of a flow begin in
+// the order of the live ones, and are under way together as those were.
+//
 // HTTP/1 is delivered request by request, in the order of its connection, each byte
 // as it was; the next request of a connection waits for the answer to the one
 // before, and a program that closes the connection after an answer gets a new one.
@@ -18,7 +22,7 @@
 // # Goroutines
 //
 // One per flow that has something for the local program, and one per connection to
-// it. Close ends and joins all of them.
+// it; of HTTP/2, one per request. Close ends and joins all of them.
 package replay
 
 import (
@@ -92,7 +96,7 @@ type Request struct {
 	Method string         `json:"method"`
 	Target string         `json:"target"`
 	Host   string         `json:"host,omitempty"`
-	Bytes  uint64         `json:"bytes"`            // delivered
+	Bytes  uint64         `json:"bytes"`            // delivered; of HTTP/2, those of the body
 	Status int            `json:"status,omitempty"` // of the local program's answer; 0 = none
 	Fate   string         `json:"fate"`
 }
@@ -168,6 +172,24 @@ func (r *Replayer) exchange(q *request, f flow.Flow) *exchange {
 		told.Status = local.Status
 		r.cfg.OnDifference(Difference{Request: told, Live: *live, Local: *local, Differs: compare(live, local, &r.cfg.Ignore)})
 	}}
+}
+
+// settle notes what has become of a request of which the local program got n bytes,
+// and its answer, nil if there is none.
+func (r *Replayer) settle(q *request, f flow.Flow, n uint64, what fate, a *Answer) {
+	r.counts.requests.count(what)
+	if a == nil {
+		a = &Answer{Missing: what.String()}
+		if what == delivered {
+			a.Missing = "no answer"
+		}
+	}
+	if r.cfg.OnRequest != nil {
+		told := q.told(f)
+		told.Bytes, told.Status, told.Fate = n, a.Status, what.String()
+		r.cfg.OnRequest(told)
+	}
+	q.exchange.answered(localSide, a)
 }
 
 // open begins a flow.

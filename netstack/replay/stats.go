@@ -98,7 +98,7 @@ type Stats struct {
 	Skipped uint64 `json:"skippedBytes,omitempty"`
 	// TLS counts flows that nobody can read.
 	TLS uint64 `json:"tls,omitempty"`
-	// Requests are those of HTTP/1, Streams the flows of all other protocols that
+	// Requests are those of HTTP, Streams the flows of all other protocols that
 	// were captured from their beginning.
 	Requests Outcomes `json:"requests"`
 	Streams  Outcomes `json:"streams"`

@@ -124,6 +124,13 @@ func (t *Tunnel) Run(ctx context.Context) error {
 // Attach gives a lane a proven carrier, see [link.Link.Attach].
 func (t *Tunnel) Attach(lane fairqueue.Lane, c io.ReadWriteCloser) { t.links[lane].Attach(c) }
 
+// Redial is [link.Link.Redial] of both lanes.
+func (t *Tunnel) Redial() {
+	for _, l := range t.links {
+		l.Redial()
+	}
+}
+
 // Leave tells the other end that this one ends for good, see [link.Link.Leave].
 func (t *Tunnel) Leave(ctx context.Context) { t.links[fairqueue.Express].Leave(ctx) }
 

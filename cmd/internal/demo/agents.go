@@ -94,7 +94,7 @@ func (w *World) settle(p *pod, spec kube.AgentSpec) (r *resident, reused bool, e
 			continue
 		}
 		running++
-		if r.pod == p && r.hello.Port != 0 && r.spec.ClientKey == spec.ClientKey && r.spec.IdleTTL == spec.IdleTTL && r.spec.HardTTL == spec.HardTTL {
+		if r.pod == p && r.hello.Port != 0 && r.spec.ClientKey == spec.ClientKey && r.spec.IdleTTL == spec.IdleTTL && r.spec.HardTTL == spec.HardTTL && r.spec.Direct == spec.Direct {
 			return r, true, nil
 		}
 	}
@@ -116,10 +116,14 @@ func (w *World) settle(p *pod, spec kube.AgentSpec) (r *resident, reused bool, e
 // run starts r and waits for its greeting.
 func (w *World) run(ctx context.Context, r *resident, key wg.PublicKey) error {
 	hello := &greeting{line: make(chan []byte, 1)}
-	a, err := agent.New(agent.Config{
+	cfg := agent.Config{
 		ClientKey: key, Network: r.pod, Listener: r.door, Hello: hello, Version: w.cfg.Version, Env: r.pod.env,
 		IdleTTL: r.spec.IdleTTL, HardTTL: r.spec.HardTTL, Logger: w.log.With("container", r.container),
-	})
+	}
+	if r.spec.Direct {
+		cfg.Direct = w.listenDirect
+	}
+	a, err := agent.New(cfg)
 	if err != nil {
 		w.bury(r, "Error", 1)
 		return err

@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	osuser "os/user"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -28,9 +29,9 @@ type program struct {
 	name  string
 	needs []string // commands
 	port  uint16   // of the server that ledger has for it, or 0
-	// self is set if it runs as the user who tests: it needs Go's build cache or an account.
-	self  bool
-	files map[string]string
+	// self is set if it runs as the user who tests: it needs Go's build cache, or an account.
+	self, account bool
+	files         map[string]string
 	// script is what `borrownet run` runs, by bash.
 	script string
 	// laptop runs beside it, from before to after, without borrownet.
@@ -94,7 +95,7 @@ var programs = []program{
 			wait; cat 1 2 3 4 | grep -c '` + asPod + `'
 			coproc curl -sS http://orders/coproc; cat <&${COPROC[0]}`,
 		want: `(?s)^4\n.*"path": "/coproc"`},
-	{name: "ssh-to-a-local-sshd", needs: []string{"ssh", "ssh-keygen", "sshd", "curl"}, self: true,
+	{name: "ssh-to-a-local-sshd", needs: []string{"ssh", "ssh-keygen", "sshd", "curl"}, self: true, account: true,
 		laptop: `ssh-keygen -q -t ed25519 -N '' -f host; ssh-keygen -q -t ed25519 -N '' -f key
 			[ "$(id -u)" != 0 ] || mkdir -p /run/sshd
 			exec "$(command -v sshd)" -D -e -f /dev/null -h "$PWD/host" -o AuthorizedKeysFile="$PWD/key.pub" -o StrictModes=no -o UsePAM=no \
@@ -137,6 +138,9 @@ func TestPrograms(t *testing.T) {
 				if _, err := findProgram(need); err != nil {
 					hooktest.Unavailable(t, "programs", err)
 				}
+			}
+			if _, err := osuser.LookupId(strconv.Itoa(os.Getuid())); prog.account && err != nil {
+				hooktest.Unavailable(t, "programs", err)
 			}
 			if err := far.lacks[prog.port]; err != nil {
 				hooktest.Unavailable(t, "programs", err)

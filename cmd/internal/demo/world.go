@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/borrownet/borrownet/agent/kube"
 	"github.com/borrownet/borrownet/netstack"
@@ -30,6 +31,7 @@ type World struct {
 	ether    *ether
 	services services
 	wg       sync.WaitGroup // agents
+	wall     atomic.Bool    // nothing passes over UDP
 
 	mu       sync.Mutex
 	pods     []*pod

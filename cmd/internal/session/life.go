@@ -65,40 +65,38 @@ func (c *lastCarrier) name() string {
 	return c.protocol
 }
 
-// dialer returns the tunnel's way to a new carrier. Before the first carrier a
+// dial is the tunnel's way to a new carrier. Before the first carrier a
 // refusal of the cluster is final; after it only an agent that is gone is. The
 // bulk lane can be done without.
-func (s *Session) dialer(id link.Identity) func(context.Context, fairqueue.Lane) (io.ReadWriteCloser, error) {
-	return func(ctx context.Context, lane fairqueue.Lane) (io.ReadWriteCloser, error) {
-		ctx, cancel := context.WithTimeout(ctx, dialTimeout)
-		defer cancel()
-		dial := s.dialOnce
-		if lane == fairqueue.Express && s.carriers[lane].wasGot() {
-			dial = s.dialAgain
-		}
-		c, err := dial(ctx, id, lane)
-		if err == nil {
-			s.carriers[lane].got(c.Protocol())
-			return c, nil
-		}
-		ever, since := s.carriers[lane].failed(err)
-		if lane == fairqueue.Bulk && errors.Is(err, kube.ErrForwardRefused) {
-			return nil, errors.Join(link.ErrPermanent, err) // all goes over the one attached stream
-		}
-		if s.ctx.Err() != nil || lane == fairqueue.Bulk {
-			return nil, err
-		}
-		if _, refused := errors.AsType[*kube.Error](err); refused && !ever {
-			return nil, errors.Join(link.ErrPermanent, err)
-		}
-		if ever {
-			if gone := s.agentGone(ctx, since); gone != nil {
-				return nil, errors.Join(link.ErrPermanent, gone)
-			}
-		}
-		s.log.Info("no carrier", "err", err)
+func (s *Session) dial(ctx context.Context, lane fairqueue.Lane) (io.ReadWriteCloser, error) {
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	dial := s.dialOnce
+	if lane == fairqueue.Express && s.carriers[lane].wasGot() {
+		dial = s.dialAgain
+	}
+	c, err := dial(ctx, lane)
+	if err == nil {
+		s.carriers[lane].got(c.Protocol())
+		return c, nil
+	}
+	ever, since := s.carriers[lane].failed(err)
+	if lane == fairqueue.Bulk && errors.Is(err, kube.ErrForwardRefused) {
+		return nil, errors.Join(link.ErrPermanent, err) // all goes over the one attached stream
+	}
+	if s.ctx.Err() != nil || lane == fairqueue.Bulk {
 		return nil, err
 	}
+	if _, refused := errors.AsType[*kube.Error](err); refused && !ever {
+		return nil, errors.Join(link.ErrPermanent, err)
+	}
+	if ever {
+		if gone := s.agentGone(ctx, since); gone != nil {
+			return nil, errors.Join(link.ErrPermanent, gone)
+		}
+	}
+	s.log.Info("no carrier", "err", err)
+	return nil, err
 }
 
 // doubtDial is how long a dial may take before it is asked whether there still is an agent.
@@ -106,7 +104,7 @@ const doubtDial = time.Second
 
 // dialAgain is dialOnce of a carrier that there was before. A node that takes a pod down
 // may leave a dial without an answer, so the end of the agent ends it too.
-func (s *Session) dialAgain(ctx context.Context, id link.Identity, lane fairqueue.Lane) (kube.Carrier, error) {
+func (s *Session) dialAgain(ctx context.Context, lane fairqueue.Lane) (kube.Carrier, error) {
 	var look sync.WaitGroup
 	defer look.Wait()
 	ctx, cancel := context.WithCancel(ctx)
@@ -121,14 +119,17 @@ func (s *Session) dialAgain(ctx context.Context, id link.Identity, lane fairqueu
 			cancel()
 		}
 	})
-	return s.dialOnce(ctx, id, lane)
+	return s.dialOnce(ctx, lane)
 }
 
-func (s *Session) dialOnce(ctx context.Context, id link.Identity, lane fairqueue.Lane) (kube.Carrier, error) {
-	use := kube.ForCalls
+func (s *Session) dialOnce(ctx context.Context, lane fairqueue.Lane) (kube.Carrier, error) {
+	use, id := kube.ForCalls, s.id
 	id.Role = link.RoleExpress
 	if lane == fairqueue.Bulk {
 		use, id.Role = kube.ForBulk, link.RoleBulk
+	}
+	if c := s.shortcut.dial(ctx, id); c != nil {
+		return c, nil
 	}
 	c, err := s.cluster.Dial(ctx, s.target, s.agent, use)
 	if err != nil {

@@ -150,7 +150,7 @@ func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
 func (r Request) Spec(t *kube.Target, clientKey string) kube.AgentSpec {
 	return kube.AgentSpec{
 		Image: r.Image, Binaries: r.Binaries, ClientKey: clientKey, IdleTTL: r.IdleTTL, HardTTL: r.HardTTL,
-		Localhost: r.RemoteLocalhost, Metadata: append(t.Cloud.Endpoints(), r.Metadata...), NetRaw: len(r.Mirror) > 0,
+		Direct: r.Direct, Localhost: r.RemoteLocalhost, Metadata: append(t.Cloud.Endpoints(), r.Metadata...), NetRaw: len(r.Mirror) > 0,
 	}
 }
 

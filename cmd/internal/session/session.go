@@ -58,6 +58,7 @@ type Session struct {
 	key     *Key
 	agent   *kube.Agent
 	peer    wg.PublicKey
+	id      link.Identity // of the tunnel's carriers
 	tunnel  *wg.Tunnel
 	linkEnd chan error // the tunnel's end, once
 	control *control
@@ -68,6 +69,7 @@ type Session struct {
 	mirrorRefused *fault.Error // why the agent may not capture; nil if it may, or need not
 
 	carriers [fairqueue.Lanes]lastCarrier
+	shortcut shortcut
 	mesh     atomic.Pointer[Mesh] // as it was looked at last; nil = nothing is known
 
 	counted bool // guarded by ground.mu: the tunnel is part of past
@@ -231,11 +233,11 @@ func (s *Session) raiseStack(context.Context) error {
 func (s *Session) raiseLink(context.Context) error {
 	s.step(s.log)("opening the tunnel")
 	s.fabric.queue.open()
-	id := link.Identity{Private: s.key.Private, Peer: s.peer}
-	rand.Read(id.Session[:]) // never fails
+	s.id = link.Identity{Private: s.key.Private, Peer: s.peer}
+	rand.Read(s.id.Session[:]) // never fails
 	tunnel, err := wg.NewTunnel(wg.TunnelConfig{
 		Private: s.key.Private, Peer: s.peer, MTU: wire.MTU, Packets: tunnelPort{s.fabric},
-		Dial: s.dialer(id), OnState: s.linkState, Grace: s.opener.Grace, Logger: s.log,
+		Dial: s.dial, OnState: s.linkState, Grace: s.opener.Grace, Logger: s.log,
 	})
 	if err != nil {
 		return fmt.Errorf("make tunnel: %w", err)
@@ -278,6 +280,9 @@ func (s *Session) meetAgent(ctx context.Context) error {
 		}
 	}
 	s.info = info
+	if s.req.Direct {
+		s.wg.Go(s.seekShortcut)
+	}
 	return nil
 }
 

@@ -40,6 +40,9 @@ func (s *Session) Status(ctx context.Context, measure bool) Status {
 	if !counted {
 		s.tunnelStatus(&out)
 	}
+	if s.req.Direct && out.Carrier != ProtocolDirect {
+		out.NotDirect = s.shortcut.problem()
+	}
 	out.Redials += past.redials
 	out.Traffic.BytesIn += past.bytesIn
 	out.Traffic.BytesOut += past.bytesOut

@@ -48,6 +48,8 @@ type Request struct {
 	MirrorProxy bool          `json:"mirrorProxy,omitempty"`
 	IdleTTL     time.Duration `json:"idleTTL"`
 	HardTTL     time.Duration `json:"hardTTL"`
+	// Direct asks for the link over UDP where the pod can be reached from here.
+	Direct bool `json:"direct,omitempty"`
 	// Stay keeps the session at its pod: when that goes the session is lost.
 	Stay bool `json:"stay,omitempty"`
 }
@@ -113,7 +115,7 @@ type Status struct {
 	Hook      Rung           `json:"hook"`                     // never hook.Auto
 	HookNote  string         `json:"hookNote,omitempty"`       // why it is not a better one
 	Device    string         `json:"device,omitempty"`         // tun or veth; "" = none
-	Carrier   string         `json:"carrier,omitempty"`        // of calls: channel, spdy, websocket or attach; "" = none now
+	Carrier   string         `json:"carrier,omitempty"`        // of calls: channel, spdy, websocket, attach or direct; "" = none now
 	RoundTrip time.Duration  `json:"roundTripNanos,omitempty"` // of a control request just now; 0 = no answer
 	Redials   uint64         `json:"redials"`
 	Since     time.Time      `json:"since"`
@@ -137,6 +139,9 @@ type Status struct {
 	Ports           []PublishedPort `json:"ports,omitempty"` // of programs, on the laptop's loopback
 
 	Guard *GuardStatus `json:"guard,omitempty"` // nil: what goes to the pod is not looked into
+
+	// NotDirect says why the link is not over UDP although that was asked for.
+	NotDirect string `json:"notDirect,omitempty"`
 
 	// BulkCarrier is that of flows that send much; "" = none now, they use Carrier.
 	BulkCarrier string `json:"bulkCarrier,omitempty"`

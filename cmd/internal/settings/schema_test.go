@@ -108,6 +108,7 @@ sessions:
   web:
     context: other
     stay: true
+    direct: true
     mirror: [8080:3000, 9090]
     env: {PORT: 8080, DEBUG: yes, NAME: "x"}
     redirect: {"ledger.money:80": 127.0.0.1:4000}
@@ -124,7 +125,7 @@ sessions:
 		Sessions: map[string]Service{
 			"api": {},
 			"web": {
-				Context: "other", Stay: true, Mirror: []string{"8080:3000", "9090"}, Env: map[string]string{"PORT": "8080", "DEBUG": "yes", "NAME": "x"},
+				Context: "other", Stay: true, Direct: true, Mirror: []string{"8080:3000", "9090"}, Env: map[string]string{"PORT": "8080", "DEBUG": "yes", "NAME": "x"},
 				Routing: Routing{Redirect: map[string]string{"ledger.money:80": "127.0.0.1:4000"}}, Command: Command{"go", "run", "./web"},
 			},
 			"db": {Pod: "sts/db", Command: Command{"/bin/sh", "-c", "./db --port 5432"}},

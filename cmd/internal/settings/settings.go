@@ -60,6 +60,7 @@ type Service struct {
 	Namespace  string `yaml:"namespace"`
 	Hook       string `yaml:"hook"`
 	Stay       bool   `yaml:"stay"`
+	Direct     bool   `yaml:"direct"`
 	Routing    `yaml:",inline"`
 	Mirror     []string `yaml:"mirror"` // values of the flag
 

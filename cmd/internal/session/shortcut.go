@@ -1,0 +1,159 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/borrownet/borrownet/agent/kube"
+	"github.com/borrownet/borrownet/netstack/direct"
+	"github.com/borrownet/borrownet/netstack/link"
+)
+
+// ProtocolDirect is the name of carriers over UDP.
+const ProtocolDirect = "direct"
+
+const (
+	// firstKnock is how long it takes until a path is looked for again, lastKnock how long at most.
+	firstKnock = time.Second
+	lastKnock  = 30 * time.Second
+	// steady is how long a path lasts that was good for something.
+	steady = time.Minute
+	// shortcutTimeout bounds one attempt at a path, and at a carrier on it: there is another way.
+	shortcutTimeout = 5 * time.Second
+)
+
+// located is a cluster whose pods have other addresses for this machine than for each other.
+type located interface {
+	Locate(netip.AddrPort) netip.AddrPort
+}
+
+// shortcut is the path over UDP, while there is one. The zero value has none.
+type shortcut struct {
+	mu   sync.Mutex
+	path *direct.Path // nil = there is none
+	why  string       // there is none; "" = it is looked for
+}
+
+func (c *shortcut) set(p *direct.Path, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.path, c.why = p, ""
+	if err != nil {
+		c.why = oneLine(err.Error())
+	}
+}
+
+// problem says why carriers do not go there.
+func (c *shortcut) problem() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.why == "" {
+		return "looking for a path"
+	}
+	return c.why
+}
+
+// dial opens and proves a carrier, or returns nil.
+func (c *shortcut) dial(ctx context.Context, id link.Identity) kube.Carrier {
+	c.mu.Lock()
+	path := c.path
+	c.mu.Unlock()
+	if path == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, shortcutTimeout)
+	defer cancel()
+	carrier, err := path.Open(ctx)
+	if err == nil {
+		carrier.Prefer(id.Role == link.RoleExpress)
+		err = link.Prove(ctx, carrier, id)
+	}
+	if err != nil {
+		path.Close() // it is looked for anew
+		return nil
+	}
+	return directCarrier{carrier}
+}
+
+type directCarrier struct{ *direct.Carrier }
+
+// Protocol implements kube.Carrier.
+func (directCarrier) Protocol() string { return ProtocolDirect }
+
+// seekShortcut looks for a path until the session leaves the pod, and has the carriers use it while there is one.
+func (s *Session) seekShortcut() {
+	for pause := firstKnock; ; pause = min(2*pause, lastKnock) {
+		path, err := s.findShortcut()
+		if err == nil {
+			begun := time.Now()
+			s.useShortcut(path)
+			if time.Since(begun) >= steady {
+				pause = firstKnock
+			}
+			err = fmt.Errorf("the path was lost: %w", path.Err())
+		}
+		s.shortcut.set(nil, err)
+		s.log.Info("no direct path", "err", err)
+		if errors.Is(err, errNoDirect) {
+			return
+		}
+		select {
+		case <-s.ctx.Done():
+			return
+		case <-time.After(pause):
+		}
+	}
+}
+
+// useShortcut has the carriers dialled anew, and returns when the path is lost: then they are, elsewhere, by themselves.
+func (s *Session) useShortcut(path *direct.Path) {
+	s.shortcut.set(path, nil)
+	s.log.Info("direct path")
+	s.tunnel.Redial()
+	select {
+	case <-path.Done():
+	case <-s.ctx.Done():
+	}
+	path.Close()
+}
+
+// findShortcut tries the pod's addresses one after the other.
+func (s *Session) findShortcut() (*direct.Path, error) {
+	var errs []error
+	for _, addr := range onePerFamily(s.target.PodIPs) {
+		path, err := s.knockAt(addr)
+		if err == nil {
+			return path, nil
+		}
+		errs = append(errs, err)
+	}
+	return nil, errors.Join(errs...)
+}
+
+func (s *Session) knockAt(addr netip.Addr) (*direct.Path, error) {
+	ctx, cancel := context.WithTimeout(s.ctx, shortcutTimeout)
+	defer cancel()
+	port, err := s.control.direct(ctx, addr)
+	if err != nil {
+		return nil, err
+	}
+	// The address is the API server's word: of the agent's only the port is believed.
+	to := netip.AddrPortFrom(addr, port)
+	if l, ok := s.cluster.(located); ok {
+		to = l.Locate(to)
+	}
+	network := "udp4"
+	if to.Addr().Is6() {
+		network = "udp6"
+	}
+	socket, err := net.ListenUDP(network, nil)
+	if err != nil {
+		return nil, err
+	}
+	return direct.Dial(ctx, socket, to, s.id)
+}
