@@ -85,6 +85,11 @@ var bars = []bar{
 	{"mirror.delivered", "%", "100", func(r Row) bool { return r.Min == 100 }},
 	{"mirror.wrong", "requests", "none", func(r Row) bool { return r.Max == 0 }},  // with other bytes, or twice
 	{"mirror.silent", "requests", "none", func(r Row) bool { return r.Max == 0 }}, // missing while no counter says so
+	{"mirror.upload.rate", "MB/s", "", nil},
+	{"mirror.upload.delivered", "%", "", nil},
+	{"mirror.upload.wrong", "requests", "none", none},
+	{"mirror.upload.silent", "requests", "none", none},
+	{"mirror.upload.failed", "requests", "none", none},
 	{"mirror.live.p50", "%", "within ± 10", nil},
 	{"mirror.live.p99", "%", "within ± 25", nil},
 	{"mirror.live.failed", "requests", "none", func(r Row) bool { return r.Max == 0 }},

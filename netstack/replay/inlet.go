@@ -191,6 +191,7 @@ func (in *inlet) head(b []byte) []byte {
 // begin decides about a request.
 func (in *inlet) begin(r *http.Request, head []byte) {
 	in.r.counts.requests.seen.Add(1)
+	in.r.counts.requestBytes.Add(uint64(len(head)))
 	in.request, in.frame, in.phase = r, http1.FramingOf(r), inBody
 	f := in.r.selector.take(r, in.r.now)
 	if f == taken && (!in.ensure() || !in.r.fits(in.out, len(head))) {
@@ -222,6 +223,7 @@ func (in *inlet) expect(q *request) {
 
 // body passes on a part of a request's body.
 func (in *inlet) body(b []byte) {
+	in.r.counts.requestBytes.Add(uint64(len(b)))
 	switch {
 	case in.drop || len(b) == 0:
 	case in.r.fits(in.out, len(b)):
@@ -299,6 +301,7 @@ func (in *inlet) name(p http1.Protocol) {
 
 // wait gives up until a request begins, or for good.
 func (in *inlet) wait(p http1.Protocol) {
+	in.r.counts.skipped.Add(uint64(len(in.buf))) // the beginning of something
 	in.buf, in.looked = nil, 0
 	in.name(p)
 	in.phase = skipping
@@ -343,6 +346,8 @@ func (in *inlet) End(reset bool) {
 			in.beginStream(b)
 		case switching:
 			in.tail(b)
+		default:
+			in.r.counts.skipped.Add(uint64(len(b)))
 		}
 	}
 	switch in.phase {

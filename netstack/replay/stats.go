@@ -94,8 +94,11 @@ type Stats struct {
 	// Waiting are the flows, by protocol, of which nothing can be told now: HTTP/1
 	// ones until their next request, others until they reopen.
 	Waiting map[string]int64 `json:"waiting,omitempty"`
-	// Skipped counts the bytes of such flows.
+	// Skipped counts the bytes of such flows, and those of HTTP/1 that are no whole head.
 	Skipped uint64 `json:"skippedBytes,omitempty"`
+	// RequestBytes are those of HTTP/1 requests, whatever became of these. With Skipped,
+	// GapBytes and LostBytes they are all that clients of HTTP/1 have sent.
+	RequestBytes uint64 `json:"requestBytes"`
 	// TLS counts flows that nobody can read.
 	TLS uint64 `json:"tls,omitempty"`
 	// Requests are those of HTTP, Streams the flows of all other protocols that
@@ -128,18 +131,18 @@ const numReasons = int(reassembly.Reused) + 1
 
 // counters is where Stats are counted.
 type counters struct {
-	opened, before, joined, skipped, tls, unanswered, repeated, bytes, discarded atomic.Uint64
-	lostPackets, lostBytes, kernelDrops                                          atomic.Uint64
-	requests, streams                                                            outcomes
-	gaps, gapBytes                                                               [numReasons]atomic.Uint64
-	waiting                                                                      [http1.NumProtocols]atomic.Int64
+	opened, before, joined, skipped, tls, unanswered, repeated, bytes, discarded, requestBytes atomic.Uint64
+	lostPackets, lostBytes, kernelDrops                                                        atomic.Uint64
+	requests, streams                                                                          outcomes
+	gaps, gapBytes                                                                             [numReasons]atomic.Uint64
+	waiting                                                                                    [http1.NumProtocols]atomic.Int64
 }
 
 func (c *counters) load() Stats {
 	s := Stats{
 		Opened: c.opened.Load(), Before: c.before.Load(), Joined: c.joined.Load(), Skipped: c.skipped.Load(), TLS: c.tls.Load(),
 		Requests: c.requests.load(), Streams: c.streams.load(), Unanswered: c.unanswered.Load(), Repeated: c.repeated.Load(), Bytes: c.bytes.Load(), Discarded: c.discarded.Load(),
-		LostPackets: c.lostPackets.Load(), LostBytes: c.lostBytes.Load(), KernelDrops: c.kernelDrops.Load(),
+		RequestBytes: c.requestBytes.Load(), LostPackets: c.lostPackets.Load(), LostBytes: c.lostBytes.Load(), KernelDrops: c.kernelDrops.Load(),
 	}
 	for i := range c.gaps {
 		if n := c.gaps[i].Load(); n > 0 {
@@ -172,6 +175,7 @@ func (s Stats) Add(t Stats) Stats {
 	s.Joined += t.Joined
 	s.Waiting = addMaps(s.Waiting, t.Waiting)
 	s.Skipped += t.Skipped
+	s.RequestBytes += t.RequestBytes
 	s.TLS += t.TLS
 	s.Requests = s.Requests.add(t.Requests)
 	s.Streams = s.Streams.add(t.Streams)

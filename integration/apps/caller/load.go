@@ -167,7 +167,8 @@ func (w window) request(client *http.Client, id uint64) (time.Duration, error) {
 	w.wait(start)
 	req, err := http.NewRequest(http.MethodGet, w.url, nil)
 	if w.post && err == nil {
-		req, err = http.NewRequest(http.MethodPost, fmt.Sprintf("%s?id=%d", w.url, id), stream.New(w.size, id))
+		// All have one length.
+		req, err = http.NewRequest(http.MethodPost, fmt.Sprintf("%s?id=%010d", w.url, id), stream.New(w.size, id))
 	}
 	if err != nil {
 		return 0, err
