@@ -5,7 +5,8 @@
 # Measures borrownet beside raw kubectl port-forward on the lab's laptop, in one run: prints
 # the table and writes docs/benchmarks/results.json. FLAGs are those of integration/bench.
 #
-#   -run GROUP   measures one group of rows only (up, link, cost, kill, delay, dns, live, mirror, move, many) and writes GROUP.json
+#   -run GROUP   measures one group of rows only (up, link, cost, kill, delay, dns, live, mirror, move,
+#                containers, many) and writes GROUP.json
 #   --mesh       in a lab with Istio; writes results-mesh.json or GROUP-mesh.json
 #   -go          runs the Go benchmarks instead, six times each with memory figures, in
 #                the format that benchstat reads
@@ -33,6 +34,10 @@ result=$name${mesh:+-mesh}.json
 case $name in live | mirror) lab+=(--node-first) ;; esac
 
 hack/e2e-build.sh ${mesh:+"$mesh"}
+if [ "$name" = containers ]; then
+  hack/docker-build.sh
+  lab+=(--docker)
+fi
 mkdir -p docs/benchmarks
 commit=$(git describe --always --dirty 2>/dev/null || echo unknown)
 # The laptop's user cannot write into the checkout: the results come back on standard output.

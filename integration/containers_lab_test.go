@@ -231,6 +231,25 @@ func TestContainersGigabyteEachWay(t *testing.T) {
 	}
 }
 
+// TestContainersPing sends echo requests from a container: to another pod, whose answer
+// comes by way of the pod, and to nobody.
+func TestContainersPing(t *testing.T) {
+	needDocker(t)
+	must(t, "docker", "load", "-i", filepath.Join("bin", "busybox-image.tar"))
+	up(t, "api", "--docker")
+	ping := func(to string) result {
+		return command{argv: []string{"/usr/bin/docker", "run", "--rm", "--network", "container:borrownet-api", "lab.local/busybox:1", "ping", "-c", "1", "-W", "10", to}}.run(t)
+	}
+	for _, a := range podOf(t, "ledger").Status.PodIPs {
+		if r := ping(a.IP); r.code != 0 || !strings.Contains(r.stdout, "1 packets received") {
+			t.Errorf("ping %s: %v", a.IP, r)
+		}
+	}
+	if r := ping("10.244.0.250"); r.code == 0 {
+		t.Errorf("an address that no pod has answers: %v", r)
+	}
+}
+
 // TestContainersHaveFiles shows the pod's files to a container, whose user is another
 // than the laptop's.
 func TestContainersHaveFiles(t *testing.T) {

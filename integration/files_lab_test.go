@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -199,6 +200,26 @@ func TestFilesOfThePod(t *testing.T) {
 			case <-time.After(2 * time.Second):
 				kubectl(t, "-n", "shop", "annotate", "pod", "filer", "--overwrite", fmt.Sprintf("example.org/look=%d", i))
 			}
+		}
+	})
+	t.Run("asked", func(t *testing.T) {
+		r := mustBorrownet(t, "up", "-d", "-n", "shop", "--pod", "filer", "--session", "asked", "--pod-mount", "/etc/app")
+		if strings.Contains(r.stderr, "/etc/app") {
+			t.Errorf("what was asked for is missing: %v", r)
+		}
+		// The rest of the directory stays this machine's.
+		r = mustBorrownet(t, "run", "--session", "asked", "--", "sh", "-c", "cat /etc/app/app.yaml; stat -c %s /etc/passwd; test -e /etc/ssl && echo ' and more'")
+		info, err := os.Stat("/etc/passwd")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.HasPrefix(r.stdout, "mode: live") || !strings.HasSuffix(r.stdout, strconv.FormatInt(info.Size(), 10)+"\n and more\n") {
+			t.Errorf("%q, want the pod's file and this machine's of %d bytes", r.stdout, info.Size())
+		}
+		mustBorrownet(t, "down", "asked")
+		r = borrownet(t, "up", "-d", "-n", "shop", "--pod", "filer", "--session", "asked", "--pod-mount", "/etc/other")
+		if r.code != 2 || !strings.Contains(r.stderr, "error: take the pod's files at /etc/other: its container mounts no volume there") || !strings.Contains(r.stderr, "hint: it has files at: ") {
+			t.Error(r)
 		}
 	})
 	t.Run("relay", func(t *testing.T) {

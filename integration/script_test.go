@@ -33,7 +33,7 @@ func TestScripts(t *testing.T) {
 				if err != nil {
 					return err
 				}
-				env.Defer(func() { os.RemoveAll(dir) })
+				env.Defer(func() { forgetMemory(dir); os.RemoveAll(dir) })
 				env.Setenv("PATH", filepath.Dir(p.bin)+":"+os.Getenv("PATH"))
 				env.Setenv("XDG_RUNTIME_DIR", dir)
 				env.Setenv("TMPDIR", dir)

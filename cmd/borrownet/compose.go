@@ -20,6 +20,7 @@ type composeRun struct {
 	*app
 	files    compose.Files
 	services []string // SERVICE=TARGET[@NAMESPACE]
+	mirrors  []string // SERVICE=PORT[:LOCAL]
 	target   targetFlags
 
 	tool   compose.Tool
@@ -32,6 +33,7 @@ type composeRun struct {
 type borrowing struct {
 	name, ref, namespace string
 	session              string
+	mirror               []string // PORT[:LOCAL]
 }
 
 func (a *app) compose() *cobra.Command {
@@ -54,6 +56,8 @@ func (c *composeRun) addFlags(cmd *cobra.Command) {
 	f.StringArrayVar(&c.files.Profiles, "profile", nil, "`NAME` of a profile to enable; may be repeated")
 	f.StringVar(&c.files.EnvFile, "env-file", "", "`FILE` with variables of the compose file")
 	f.StringArrayVar(&c.services, "service", nil, "`SERVICE=TARGET` that a service borrows, SERVICE=TARGET@NAMESPACE in another namespace; may be repeated")
+	f.StringArrayVar(&c.mirrors, "mirror", nil, "`SERVICE=PORT[:LOCAL]`: copy what the service's pod gets on PORT to port LOCAL of the service (default: the same number); may be repeated")
+	c.target.mirror.selection.add(cmd, "mirror-")
 	c.target.addAgent(cmd)
 	c.target.routing.add(cmd)
 	c.target.addKube(cmd)
@@ -137,6 +141,9 @@ func (c *composeRun) parse(args []string, name string) error {
 		}
 		c.list = append(c.list, &borrowing{name: m[1], ref: m[2], namespace: m[3]})
 	}
+	if err := c.parseMirrors(name); err != nil {
+		return err
+	}
 	for i, arg := range args {
 		scaled, ok := strings.CutPrefix(arg, "--scale=")
 		if !ok && arg == "--scale" && i+1 < len(args) {
@@ -146,6 +153,25 @@ func (c *composeRun) parse(args []string, name string) error {
 		if ok && count != "0" && count != "1" && slices.ContainsFunc(c.list, func(b *borrowing) bool { return b.name == service }) {
 			return usage("service "+service+" cannot be scaled: a pod's network can be had once", "leave out --scale "+scaled)
 		}
+	}
+	return nil
+}
+
+// parseMirrors gives each service its own.
+func (c *composeRun) parseMirrors(name string) error {
+	if len(c.mirrors) == 0 && c.target.mirror.selection.asked() {
+		return usage("--mirror-... without --mirror", name+" --service web=api --mirror web=8080")
+	}
+	for _, text := range c.mirrors {
+		service, ports, ok := strings.Cut(text, "=")
+		if !ok {
+			return usage(fmt.Sprintf("--mirror %q: not SERVICE=PORT", text), name+" --service web=api --mirror web=8080")
+		}
+		i := slices.IndexFunc(c.list, func(b *borrowing) bool { return b.name == service })
+		if i < 0 {
+			return usage("--mirror "+text+": service "+service+" borrows no pod", name+" --service "+service+"=TARGET --mirror "+text)
+		}
+		c.list[i].mirror = append(c.list[i].mirror, ports)
 	}
 	return nil
 }

@@ -42,6 +42,7 @@ func (c *composeRun) borrowPods(ctx context.Context, name string) error {
 		if b.namespace != "" {
 			t.kube.Namespace = b.namespace
 		}
+		t.mirror.ports, t.mirror.added = b.mirror, len(b.mirror) > 0
 		req, err := t.request(name)
 		if err != nil {
 			return err
@@ -51,6 +52,7 @@ func (c *composeRun) borrowPods(ctx context.Context, name string) error {
 		if err != nil {
 			return err
 		}
+		c.ui.mirrorProblems(hold.Status)
 		_ = hold.Close() // the session is nobody's, so it stays
 	}
 	return nil

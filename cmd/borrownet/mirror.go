@@ -57,7 +57,7 @@ func (m *mirrorFlags) apply(req *session.Request, name string) error {
 	}
 	req.Select = session.Selection{Filters: m.selection.filters, Percent: selection.Percent, PerSecond: selection.PerSecond, Probes: selection.Probes}
 	req.MirrorProxy = m.proxy
-	if len(req.Mirror) == 0 && (m.proxy || len(m.selection.filters) > 0 || selection.Percent != 0 || m.selection.rate != 0 || m.selection.probes) {
+	if len(req.Mirror) == 0 && (m.proxy || m.selection.asked()) {
 		return usage("--mirror-... without --mirror", hint)
 	}
 	return nil

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -27,6 +28,7 @@ type routingFlags struct {
 	to      []string // NAME[:PORT]=[HOST]:PORT
 
 	metadata []string
+	mounts   []string
 }
 
 func (r *routingFlags) add(cmd *cobra.Command) {
@@ -34,6 +36,7 @@ func (r *routingFlags) add(cmd *cobra.Command) {
 	f.StringSliceVar(&r.publish, "publish", nil, "`HOST:PORT` publishes a program's PORT as port HOST of this machine's loopback (default: every port under its own number), none publishes nothing; may be repeated")
 	f.UintSliceVar(&r.remote, "remote-localhost", nil, "`PORT` of localhost that is the pod's own for programs; may be repeated")
 	f.StringSliceVar(&r.metadata, "metadata", nil, "`ADDRESS` of a metadata service, such as 169.254.169.254, that programs may reach from the pod though it may take them for its node; may be repeated")
+	f.StringArrayVar(&r.mounts, "pod-mount", nil, "`PATH` below /etc, /usr, /home, /tmp or the like at which programs see the pod's files, instead of this machine's; may be repeated")
 	f.StringSliceVar(&r.to, "redirect", nil, "`SERVICE=:PORT`: what programs call SERVICE for, PORT of this machine answers; SERVICE:PORT=:PORT for one port of it; may be repeated")
 	f.StringSliceVar(&r.local, "local", nil, "`CIDR` that programs reach by this machine's own network, or domain whose names its resolver is asked for; may be repeated")
 }
@@ -62,6 +65,12 @@ func (r *routingFlags) apply(req *session.Request, file settings.Routing, name s
 	if req.Metadata, err = parseMetadata(append(file.Metadata, r.metadata...)); err != nil {
 		return usage(err.Error(), name+" --metadata 169.254.169.254")
 	}
+	for _, p := range r.mounts {
+		if !path.IsAbs(p) || path.Clean(p) != p {
+			return usage("--pod-mount "+p+": no clean absolute path", name+" --pod-mount /etc/app")
+		}
+	}
+	req.PodMounts = r.mounts
 	req.RemoteLocalhost = file.RemoteLocalhost
 	for _, port := range r.remote {
 		if port == 0 || port > 65535 {

@@ -25,6 +25,11 @@ func (f *selectionFlags) add(cmd *cobra.Command, prefix string) {
 	cmd.Flags().BoolVar(&f.probes, prefix+"probes", false, "take health probes of the cluster too")
 }
 
+// asked reports whether any is given.
+func (f *selectionFlags) asked() bool {
+	return len(f.filters) > 0 || f.rate != 0 || f.probes || f.sample != "" && strings.TrimSuffix(f.sample, "%") != "100"
+}
+
 // parse reads the flags. again is the command line that an error's hint begins with.
 func (f *selectionFlags) parse(prefix, again string) (replay.Selection, error) {
 	s := replay.Selection{PerSecond: f.rate, Probes: f.probes}

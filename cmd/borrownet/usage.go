@@ -241,7 +241,9 @@ const composeLong = `Run the compose tool of this machine on your compose file, 
 are pods: SERVICE has the network, the environment and the files of TARGET, all others
 are as they would be. Services reach each other by their names; names that compose does
 not know are the cluster's. A service's ports, networks and names move to a container
-borrownet-SERVICE that is added, so they work as they did.
+borrownet-SERVICE that is added, so they work as they did. --mirror SERVICE=PORT copies
+what the pod gets on PORT into the service, which sees who sent it; the pod's callers go
+on to get the pod's answers.
 
 Flags before COMMAND are those below, everything after it is the compose tool's. "up",
 "create", "run", "start" and "restart" borrow the pods first, in sessions named
@@ -250,6 +252,7 @@ what is in it of the pods' variables may be secret.`
 
 const composeExample = `  borrownet compose --service web=api up -d
   borrownet compose --service web=api --service worker=deploy/worker@orders up --build
+  borrownet compose --service web=api --mirror web=8080:3000 up -d
   borrownet compose --service web=api logs -f web
   borrownet compose --service web=api down`
 

@@ -40,8 +40,12 @@ func (v View) Empty() bool { return len(v.Binds) == 0 && v.Hostname == "" }
 // machine runs and is configured by, what the kernel makes, and people's files.
 var refused = []string{"/usr", "/lib", "/lib32", "/lib64", "/libx32", "/bin", "/sbin", "/etc", "/home", "/root", "/proc", "/sys", "/dev", "/boot", "/tmp", "/var/tmp"}
 
-// Refuses says why nothing may appear at target, or "".
-func Refuses(target string) string {
+// kernels are those of refused whose content is the kernel's.
+var kernels = []string{"/proc", "/sys", "/dev"}
+
+// Refuses says why nothing may appear at target, or "". asked are the targets that a
+// person wants all the same: below directories of the machine, but not in their place.
+func Refuses(target string, asked []string) string {
 	switch {
 	case !path.IsAbs(target) || path.Clean(target) != target || strings.ContainsRune(target, 0):
 		return "it is no clean absolute path"
@@ -49,8 +53,13 @@ func Refuses(target string) string {
 		return "it would hide this machine's whole file system"
 	}
 	i := slices.IndexFunc(refused, func(dir string) bool { return target == dir || strings.HasPrefix(target, dir+"/") })
-	if i >= 0 {
-		return "it would change this machine's " + refused[i]
+	switch {
+	case i < 0:
+		return ""
+	case target == refused[i] || slices.Contains(kernels, refused[i]):
+		return "it would hide this machine's " + refused[i]
+	case slices.Contains(asked, target):
+		return ""
 	}
-	return ""
+	return "it would change this machine's " + refused[i] + "; up --pod-mount " + target + " takes it all the same"
 }

@@ -185,8 +185,12 @@ func TestRefuses(t *testing.T) {
 		"relative":       "absolute",
 		"/run/../etc":    "absolute",
 		"/etcetera/file": "",
+		"/etc":           "hide this machine's /etc",
+		"/proc/asked":    "hide this machine's /proc",
+		"/etc/asked":     "",
+		"/etc/asked/not": "--pod-mount /etc/asked/not",
 	} {
-		if got := Refuses(target); (got == "") != (want == "") || !strings.Contains(got, want) {
+		if got := Refuses(target, []string{"/etc/asked", "/proc/asked", "/etc", "/"}); (got == "") != (want == "") || !strings.Contains(got, want) {
 			t.Errorf("%s: %q, want %q", target, got, want)
 		}
 	}

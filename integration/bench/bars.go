@@ -8,6 +8,8 @@ type bar struct {
 
 func below(limit float64) func(Row) bool { return func(r Row) bool { return r.Value < limit } }
 
+func atLeast(limit float64) func(Row) bool { return func(r Row) bool { return r.Value >= limit } }
+
 // none is of rows that count what must not happen.
 func none(r Row) bool { return r.Max == 0 }
 
@@ -98,6 +100,17 @@ var bars = []bar{
 	{"move.rollout", "s", "≤ 5", func(r Row) bool { return r.Value <= 5 }},
 	{"move.told", "s", "≤ 1", func(r Row) bool { return r.Value <= 1 }}, // from when kubectl is started
 	{"move.delete", "s", "", nil},                                       // with the time that the next pod needs to start
+	// Of a container in a session, relative to a program of borrownet run in the same one.
+	{"container.up.1", "% of run", "≥ 90", atLeast(90)},
+	{"container.down.1", "% of run", "≥ 90", atLeast(90)},
+	{"container.up.16", "% of run", "≥ 90", atLeast(90)},
+	{"container.down.16", "% of run", "≥ 90", atLeast(90)},
+	{"container.rtt", "% of run", "", nil},
+	{"container.up.1.speed", "MB/s", "", nil},
+	{"container.down.1.speed", "MB/s", "", nil},
+	{"container.up.16.speed", "MB/s", "", nil},
+	{"container.down.16.speed", "MB/s", "", nil},
+	{"container.rtt.time", "ms", "", nil},
 	// Of many developers with many sessions each; see many.go.
 	{"many.sessions", "sessions", "", nil},
 	{"many.unready", "sessions", "none", none},

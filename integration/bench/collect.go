@@ -46,6 +46,7 @@ var groups = []struct {
 	{"live", samples.collectLive},
 	{"mirror", samples.collectMirror},
 	{"move", samples.collectMove},
+	{"containers", samples.collectContainers},
 	{"many", samples.collectMany},
 }
 

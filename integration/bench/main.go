@@ -166,7 +166,7 @@ func median(values []float64) float64 {
 func (s samples) rows() []Row {
 	var rows []Row
 	for _, b := range bars {
-		for _, subject := range []string{"borrownet", "idle", "raw-spdy", "raw-ws", "direct", "control"} {
+		for _, subject := range []string{"borrownet", "run", "idle", "raw-spdy", "raw-ws", "direct", "control"} {
 			v := s[key{b.id, subject}]
 			if len(v) == 0 {
 				continue

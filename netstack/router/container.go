@@ -1,9 +1,27 @@
 package router
 
+import (
+	"net/netip"
+
+	"github.com/borrownet/borrownet/netstack/flow"
+)
+
 // Programs in containers have the session's addresses, in a network namespace of
 // their own that the session's programs are not in. So which of the two a packet
 // goes to is a matter of who opened its flow. Their loopback is the containers'
 // alone and never gets here.
+
+// Expect says where a TCP flow goes that the client's netstack is about to open from
+// client to server, which is an address of the session: ToSession or ToContainer. It
+// reports whether it may: not if client and server talk already in a flow that a
+// program has opened.
+func (r *Router) Expect(client, server netip.AddrPort, to Verdict) bool {
+	who := stackward
+	if to == ToContainer {
+		who = aside
+	}
+	return r.table.aim(keyOf(flow.TCP, server, client), who, r.now())
+}
 
 // FromContainer returns the verdict about a packet read from the TUN of a
 // container: ToTunnel, ToStack or Drop.
@@ -22,6 +40,9 @@ func (r *Router) containerPacket(p *packet) (Verdict, reason) {
 		return ToStack, 0
 	}
 	if why, ok := r.reachable(dst); !ok {
+		if what == kindFlow && r.table.find(p.outward(), p.now) == aside {
+			return r.containerOpens(p, aside, ToStack)
+		}
 		return Drop, why
 	}
 	if r.isLocal(dst) {
@@ -32,7 +53,13 @@ func (r *Router) containerPacket(p *packet) (Verdict, reason) {
 	}
 	switch what {
 	case kindFlow, kindRequest:
-		return r.containerOpens(p, container, ToTunnel)
+		switch r.open(p, p.outward(), container) {
+		case container:
+			return ToTunnel, 0
+		case aside: // it answers what the netstack has opened
+			return r.containerOpens(p, aside, ToStack)
+		}
+		return Drop, reasonConflict
 	case kindError:
 		// About a packet that came in: where that came from is where its sender is told.
 		if p.Inner.Dst.Addr() == src && p.Inner.Src.Addr() == dst &&
@@ -58,7 +85,11 @@ func (r *Router) containerOpens(p *packet, who owner, to Verdict) (Verdict, reas
 func (r *Router) stackToContainer(p *packet) bool {
 	switch p.kind() {
 	case kindFlow:
-		return r.resolver.IsValid() && p.src() == r.resolver && p.Flow.Src.Port() == dnsPort
+		if r.resolver.IsValid() && p.src() == r.resolver && p.Flow.Src.Port() == dnsPort {
+			return true
+		}
+		// From an address that is nobody's: Expect has opened that flow, or there is none.
+		return isControl(p.src()) && r.table.find(p.inward(), p.now) == aside && r.open(p, p.inward(), stackward) == aside
 	case kindError:
 		if p.Inner.Src.Addr() != p.dst() {
 			return false

@@ -123,6 +123,25 @@ func (t *table) send(k key, who owner, flags uint8, now time.Duration) (_ owner,
 	return e.owner, evicted
 }
 
+// aim makes who the owner of the flow k, which the client's netstack is about to open
+// anew, and reports whether it may: not if the flow is open and a program's.
+func (t *table) aim(k key, who owner, now time.Duration) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.sweepLocked(now, 2)
+	e := t.liveLocked(k, now)
+	switch {
+	case e == nil:
+		e, _ = t.openLocked(k, who)
+	case e.owner == stackward || e.owner == aside:
+		e.owner = who
+	default:
+		return false
+	}
+	t.noteLocked(e, true, flow.SYN, now)
+	return true
+}
+
 // answers reports whether who may send on a flow that opener has opened.
 func answers(who, opener owner) bool {
 	return who == session && opener == stackward || who == stackward && opener == aside

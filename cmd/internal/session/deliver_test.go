@@ -144,3 +144,30 @@ func TestDeliverToTheLaptop(t *testing.T) {
 		})
 	}
 }
+
+// TestContainedPlaces: a container sees who has sent what is copied into it, unless that
+// address means something else there.
+func TestContainedPlaces(t *testing.T) {
+	l := newLab(t)
+	s := l.start()
+	nets := []netip.Prefix{netip.MustParsePrefix("172.18.0.0/16")}
+	for _, tt := range []struct{ name, client, server, from, to string }{
+		{"caller", "198.51.100.9:5000", podIP.String() + ":80", "198.51.100.9:5000", podIP.String() + ":80"},
+		{"caller6", "[2001:db8:7::9]:5000", "[" + podIP6.String() + "]:80", "[2001:db8:7::9]:5000", "[" + podIP6.String() + "]:80"},
+		{"sidecar", "127.0.0.6:5000", podIP.String() + ":80", "192.0.0.5:5000", podIP.String() + ":80"},
+		{"sidecar6", "[::6]:5000", "[" + podIP6.String() + "]:80", "[::6]:5000", "[" + podIP6.String() + "]:80"},
+		{"loopback6", "[::1]:5000", "[::1]:80", "192.0.0.5:5000", podIP.String() + ":80"},
+		{"itself", podIP.String() + ":5000", podIP.String() + ":80", "192.0.0.5:5000", podIP.String() + ":80"},
+		{"engines_network", "172.18.0.1:5000", podIP.String() + ":80", "192.0.0.5:5000", podIP.String() + ":80"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			from, to, ok := s.containedPlaces(netip.MustParseAddrPort(tt.client), netip.MustParseAddrPort(tt.server), nets)
+			if !ok || from.String() != tt.from || to.String() != tt.to {
+				t.Errorf("from %v to %v, %v; want from %s to %s", from, to, ok, tt.from, tt.to)
+			}
+		})
+	}
+	if _, err := s.deliverContained(t.Context(), replay.Call{Client: netip.MustParseAddrPort("198.51.100.9:5000"), Server: netip.AddrPortFrom(podIP, 80)}); !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("no container has joined: %v", err)
+	}
+}

@@ -69,19 +69,40 @@ type FileStatus struct {
 // borrowFiles copies the volumes of the container at this pod, and goes on to do so.
 // Copies that there are from another pod follow this one.
 func (s *Session) borrowFiles(ctx context.Context) error {
+	if s.files.dir == "" { // not on the way to another pod
+		if err := s.checkPodMounts(); err != nil {
+			return err
+		}
+	}
 	if len(s.target.Mounts) > 0 && s.files.dir == "" {
 		s.step(s.log)("copying the pod's files")
 		if err := s.makeFilesDir(); err != nil {
 			return err
 		}
 	}
-	for _, v := range s.files.match(s.target, s.req.Docker != nil) {
+	for _, v := range s.files.match(s.target, s.req.Docker != nil, s.req.PodMounts) {
 		if err := s.copyVolume(ctx, v); err != nil {
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
 			s.files.refuse(v, err.Error())
 		}
+	}
+	return nil
+}
+
+// checkPodMounts refuses to be asked for what the pod has not.
+func (s *Session) checkPodMounts() error {
+	for _, path := range s.req.PodMounts {
+		if slices.ContainsFunc(s.target.Mounts, func(m kube.Mount) bool { return m.Path == path }) {
+			continue
+		}
+		var has []string
+		for _, m := range s.target.Mounts {
+			has = append(has, m.Path)
+		}
+		return &fault.Error{Code: fault.Usage, Op: "take the pod's files at", Object: path, Reason: "its container mounts no volume there",
+			Hint: "it has files at: " + strings.Join(has, " ")}
 	}
 	return nil
 }
@@ -106,8 +127,8 @@ func (s *Session) makeFilesDir() error {
 }
 
 // match takes note of the volumes at a target and returns those that have no copy yet.
-// shared is that of new ones.
-func (f *files) match(t *kube.Target, shared bool) []*volume {
+// shared is that of new ones; asked are places that view.Refuses takes only then.
+func (f *files) match(t *kube.Target, shared bool, asked []string) []*volume {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	var fresh []*volume
@@ -132,7 +153,7 @@ func (f *files) match(t *kube.Target, shared bool) []*volume {
 		case f.why != "":
 			v.mount.Why = f.why
 		default:
-			v.mount.Why = view.Refuses(m.Path)
+			v.mount.Why = view.Refuses(m.Path, asked)
 		}
 		f.volumes = append(f.volumes, v)
 		if v.mount.Why == "" {

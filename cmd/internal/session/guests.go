@@ -30,6 +30,10 @@ const guestTimeout = 60 * time.Second
 // that no cluster can route, as the addresses of both netstacks are.
 var guestResolver = netip.AddrFrom4([4]byte{192, 0, 0, 4})
 
+// guestUnnamed is whom copies of requests come from in containers if the real client's
+// address means something else there.
+var guestUnnamed = netip.AddrFrom4([4]byte{192, 0, 0, 5})
+
 // Docker asks for a network namespace that containers can join.
 type Docker struct {
 	// Own makes the session keep a container that owns the namespace. Otherwise
@@ -238,6 +242,19 @@ func (g *guests) forget(guest *netns.Guest) {
 		g.session.log.Info("the container has gone")
 		_ = guest.Close()
 	}
+}
+
+// networks are those that the container is in besides, and whether there is one.
+func (g *guests) networks() (nets []netip.Prefix, joined bool) {
+	if g == nil {
+		return nil, false
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.current == nil {
+		return nil, false
+	}
+	return g.current.Nets(), true
 }
 
 // status is what `status` shows.

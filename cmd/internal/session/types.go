@@ -28,6 +28,9 @@ type Request struct {
 	// Metadata are addresses of metadata services that programs may reach from the
 	// pod, besides those that hand out an identity of the pod's own.
 	Metadata []netip.Addr `json:"metadata,omitempty"`
+	// PodMounts are paths of the pod whose files programs see though they are below
+	// directories of this machine.
+	PodMounts []string `json:"podMounts,omitempty"`
 	// Local are destinations in the laptop's own network: not through the pod.
 	Local []netip.Prefix `json:"local,omitempty"`
 	// LocalNames are domains, as ParseDomain returns them, whose names the laptop's resolver is asked for.

@@ -15,7 +15,9 @@ import (
 const app = "caller"
 
 func main() {
-	flag.Usage = func() { fmt.Fprint(flag.CommandLine.Output(), "usage: caller [CALL]\n\n", call.Usage, loadUsage) }
+	flag.Usage = func() {
+		fmt.Fprint(flag.CommandLine.Output(), "usage: caller [CALL]\n\n", call.Usage, loadUsage+logUsage)
+	}
 	flag.Parse()
 	switch {
 	case flag.Arg(0) == "load":
@@ -23,6 +25,9 @@ func main() {
 			fmt.Fprintf(os.Stderr, "%s: %v\n", app, err)
 			os.Exit(1)
 		}
+	case flag.Arg(0) == "log":
+		fmt.Fprintf(os.Stderr, "%s: %v\n", app, serveLogged(os.Stdout))
+		os.Exit(1)
 	case flag.NArg() > 0:
 		os.Exit(call.Main(app, flag.Args()))
 	default:
