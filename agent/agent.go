@@ -39,6 +39,8 @@ const (
 	DefaultIdleTTL  = 15 * time.Minute
 	DefaultHardTTL  = 8 * time.Hour
 	DefaultMaxFlows = 1024
+	// DefaultFarewell is short: the pod's deletion waits for the agent.
+	DefaultFarewell = 300 * time.Millisecond
 )
 
 // Config configures an agent. Only ClientKey and Network are required.
@@ -57,6 +59,7 @@ type Config struct {
 
 	IdleTTL  time.Duration // without a client the agent ends; 0 = DefaultIdleTTL
 	HardTTL  time.Duration // the agent ends in any case; 0 = DefaultHardTTL
+	Farewell time.Duration // bounds the wait for a client that is told of the end; 0 = DefaultFarewell
 	MaxFlows int           // open TCP flows and UDP sockets, each; 0 = DefaultMaxFlows
 	Memory   int64         // resident bytes near which new flows are refused; 0 = no bound
 
@@ -109,6 +112,9 @@ func New(cfg Config) (*Agent, error) {
 	}
 	if cfg.HardTTL == 0 {
 		cfg.HardTTL = DefaultHardTTL
+	}
+	if cfg.Farewell == 0 {
+		cfg.Farewell = DefaultFarewell
 	}
 	if cfg.MaxFlows == 0 {
 		cfg.MaxFlows = DefaultMaxFlows

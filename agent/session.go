@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/borrownet/borrownet/agent/wire"
 	"github.com/borrownet/borrownet/netstack"
@@ -97,14 +96,10 @@ func (s *session) sweep() {
 	s.echo.close()
 }
 
-// farewell bounds how long the agent waits for a client that it tells of its end: the
-// pod's deletion waits for the agent.
-const farewell = 300 * time.Millisecond
-
 // leave tells the client that the agent ends. A port-forward may keep it from seeing
 // that for seconds.
 func (s *session) leave() {
-	ctx, cancel := context.WithTimeout(s.ctx, farewell)
+	ctx, cancel := context.WithTimeout(s.ctx, s.agent.cfg.Farewell)
 	defer cancel()
 	s.tunnel.Leave(ctx)
 }

@@ -44,8 +44,8 @@ preload() {
   local cc=${CC:-cc}
   rm -f hook/lib/*
   [ "$1" = "$("$GO" env GOHOSTARCH)" ] || cc=${CC_arm64:-aarch64-linux-gnu-gcc}
-  if ! command -v "$cc" >/dev/null; then
-    echo "release: no $cc: the client for $1 is without the rungs preload, preload-relay and netns" >&2
+  if ! echo '#include <errno.h>' | "$cc" -E - >/dev/null 2>&1; then
+    echo "release: no $cc with the headers of a C library: the client for $1 is without the rungs preload, preload-relay and netns" >&2
   else
     make --no-print-directory -s -C hook/preload CC="$cc"
   fi

@@ -33,7 +33,7 @@ func At(hello wire.Hello, dial func(context.Context) (io.ReadWriteCloser, error)
 	return &Agent{Hello: hello, Key: key, dial: dial}, nil
 }
 
-// Start runs an agent with cfg, whose Listener and Hello it sets, until the
+// Start runs an agent with cfg, whose Listener and Hello it sets, and a long Farewell, until the
 // test ends. A test that ends it earlier reads the result with Wait.
 func Start(tb testing.TB, cfg agent.Config) *Agent {
 	tb.Helper()
@@ -43,6 +43,9 @@ func Start(tb testing.TB, cfg agent.Config) *Agent {
 	}
 	hello, out := io.Pipe()
 	cfg.Listener, cfg.Hello = ln, out
+	if cfg.Farewell == 0 {
+		cfg.Farewell = 10 * time.Second // a busy machine is no reason to leave without a goodbye
+	}
 	a, err := agent.New(cfg)
 	if err != nil {
 		tb.Fatal(err)

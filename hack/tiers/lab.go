@@ -46,7 +46,7 @@ const closedTUN = "^(TestProgramsCallServicesAsThePod|TestUnconnectedUDP|TestIPv
 // lab: they and what a sidecar could break.
 const (
 	meshTests = "^Test(Mesh|Flux)"
-	meshed    = meshTests + "|^(TestMirror|TestLaptopIsOutside|TestNothingOfTheClusterChanges|TestPodsNetworkIsLeftAlone|TestParkedAgentIsTakenAgain|TestStopAgent|" +
+	meshed    = meshTests + "|^(TestMirror|TestLaptopIsOutside|TestNothingOfTheClusterChanges|TestPodsNetworkIsLeftAlone|TestDirect|TestParkedAgentIsTakenAgain|TestStopAgent|" +
 		"TestHalfClose|TestGigabyteEachWay|Test500ConnectionsAtOnce|TestUnconnectedUDP|TestProtocolsAsInThePod|TestNamesAsInThePod)$"
 )
 

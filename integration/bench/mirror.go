@@ -144,7 +144,12 @@ func (s samples) account(rows string, copies *copies, size, sent int) error {
 		if err != nil {
 			return err
 		}
-		if silent = st.unexplained(sent, copies.count(), copies.lengthOf(size)); silent == 0 || time.Now().After(end) {
+		silent = st.unexplained(sent, copies.count(), copies.lengthOf(size))
+		if silent == 0 {
+			break
+		}
+		if time.Now().After(end) {
+			fmt.Fprintf(os.Stderr, "%s: of %d requests of %d bytes %d came, and the counters are %+v\n", rows, sent, copies.lengthOf(size), copies.count(), st)
 			break
 		}
 	}

@@ -3,7 +3,7 @@
 // A carrier is a stream of a QUIC connection: QUIC finds the path's MTU, paces, sends lost packets again and takes its turn
 // with other traffic, so that everything above it is as over a port-forward, and a link changes from one to the other and
 // back under live flows. Nothing trusts QUIC's own keys: each carrier is proven as any other (package link), and what is
-// in it is WireGuard's. docs/adr/0035-direct.md says why not WireGuard's datagrams alone.
+// in it is WireGuard's. docs/adr/0036-direct.md says why not WireGuard's datagrams alone.
 //
 // The agent's port answers nobody who has not knocked: a datagram with a proof of the client's key. Only what comes from
 // the address of the last good knock reaches QUIC.
