@@ -22,20 +22,15 @@ static long listen_on_host(int fd, int backlog, const struct bn_request *at, con
 {
 	struct bn_request request = { .op = BN_LISTEN };
 	struct bn_answer answer;
-	int twin = bn_host_twin(fd), reuse = 0, on = 1;
-	socklen_t size = sizeof(reuse);
+	int twin = bn_host_twin(fd), on = 1;
 	long ret = twin;
 
 	if (twin < 0)
 		return ret;
-	ret = bind_and_listen(twin, backlog, sa, len);
-	if (ret == -EADDRINUSE && at->port >= BN_FIRST_AUTO_PORT) {
-		/* The kernel that chose does not know of closed connections that the laptop remembers. */
-		bn_sys(SYS_getsockopt, twin, SOL_SOCKET, SO_REUSEADDR, &reuse, &size);
+	/* The kernel that chose knows of no closed connections that the laptop remembers, now or later. */
+	if (at->port >= BN_FIRST_AUTO_PORT)
 		bn_sys(SYS_setsockopt, twin, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-		ret = bind_and_listen(twin, backlog, sa, len);
-		bn_sys(SYS_setsockopt, twin, SOL_SOCKET, SO_REUSEADDR, &reuse, sizeof(reuse));
-	}
+	ret = bind_and_listen(twin, backlog, sa, len);
 	if (ret == 0) {
 		/* The broker keeps the session's kernel from choosing the port again. */
 		if (at->port >= BN_FIRST_AUTO_PORT)

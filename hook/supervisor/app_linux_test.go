@@ -40,10 +40,11 @@ func appMain(args []string) int {
 		"listentime":  appListenTime,
 		"listenreuse": appListenReuse,
 		"victim":      appVictim, "escape": appEscape,
-		"workers":   appWorkers,
-		"worker":    appWorker,
-		"loopback6": appLoopback6,
-		"listeners": appListeners,
+		"workers":    appWorkers,
+		"worker":     appWorker,
+		"loopback6":  appLoopback6,
+		"listeners":  appListeners,
+		"remembered": appRemembered,
 	}
 	if err := apps[args[0]](args[1:]); err != nil {
 		fmt.Println("error:", err)

@@ -77,7 +77,7 @@ func (s *supervisor) place(n *notification, dup int, f socketFacts, backlog int)
 	case a.IsUnspecified(), slices.Contains(who.Addrs, a):
 		return s.publish(who.Ports, dup, f)
 	case a.IsLoopback(), isOurs(a):
-		return s.move(n, dup, f, backlog)
+		return s.move(n, who.Ports, dup, f, backlog)
 	default:
 		return fail(unix.EADDRNOTAVAIL, fmt.Errorf("%s is neither the pod's nor this machine's", a))
 	}
@@ -121,12 +121,18 @@ func (s *supervisor) publish(ports Ports, dup int, f socketFacts) verdict {
 
 // move makes the listener a socket of the laptop: a new one that listens already
 // takes the place of the program's.
-func (s *supervisor) move(n *notification, dup int, f socketFacts, backlog int) verdict {
+func (s *supervisor) move(n *notification, ports Ports, dup int, f socketFacts, backlog int) verdict {
 	fresh, err := s.moved.find(f.cookie) // another process of the program was here before
 	if err == nil {
 		err = unix.Listen(fresh, backlog)
 	} else {
 		fresh, err = hostListener(dup, f, backlog)
+		if errors.Is(err, unix.EADDRINUSE) && ports != nil {
+			ctx, cancel := context.WithTimeout(context.Background(), publishTimeout)
+			_ = ports.Publish(ctx, f.at, false) // makes room where it can, and opens nothing
+			cancel()
+			fresh, err = hostListener(dup, f, backlog)
+		}
 	}
 	if errors.Is(err, unix.EACCES) {
 		s.logger.Warn(fmt.Sprintf("port %d of this machine is not for everybody, the listener stays inside the session", f.at.Port()))
@@ -151,15 +157,13 @@ func hostListener(dup int, f socketFacts, backlog int) (int, error) {
 		return -1, err
 	}
 	copyOptions(dup, fresh)
-	err = bindAndListen(fresh, f, backlog)
-	if err == unix.EADDRINUSE && f.at.Port() >= farend.FirstAutoPort {
-		// The program asked for any port, and the kernel that chose does not know that
-		// the laptop still remembers closed connections on this one.
-		reuse, _ := unix.GetsockoptInt(fresh, unix.SOL_SOCKET, unix.SO_REUSEADDR)
+	if f.at.Port() >= farend.FirstAutoPort {
+		// The program asked for any port, and the kernel that chose does not know that the
+		// laptop still remembers closed connections on this one. It stays set: those that
+		// are to come must not be in the way of the next either.
 		_ = unix.SetsockoptInt(fresh, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
-		err = bindAndListen(fresh, f, backlog)
-		_ = unix.SetsockoptInt(fresh, unix.SOL_SOCKET, unix.SO_REUSEADDR, reuse)
 	}
+	err = bindAndListen(fresh, f, backlog)
 	if err != nil {
 		unix.Close(fresh)
 		return -1, err

@@ -147,12 +147,21 @@ func (p *ports) attend(ctx context.Context) {
 }
 
 // publish opens the port of a TCP listener at the address, which is about to
-// listen.
+// listen. One on loopback the laptop has itself, which asks if it finds the port taken:
+// for a program of this session that is gone, perhaps.
 func (p *ports) publish(at netip.AddrPort, v6only bool) error {
 	if p.policy.None {
 		return nil
 	}
+	if at.Addr().Unmap().IsLoopback() {
+		p.scan()
+		return nil
+	}
 	want := netns.Port{Proto: flow.TCP, At: at, IPv6: at.Addr().Is6(), V6Only: v6only}
+	if p.isOpen(at.Port()) {
+		// For a program that is gone, perhaps: the next look would close it.
+		p.scan()
+	}
 	err := p.openTCP(want)
 	if errors.Is(err, syscall.EADDRINUSE) {
 		// By a program of this session that is gone, perhaps.

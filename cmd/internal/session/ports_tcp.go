@@ -28,6 +28,14 @@ func (o *openTCP) close() {
 	}
 }
 
+// isOpen reports whether the port is open for a program that has listened.
+func (p *ports) isOpen(port uint16) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	o := p.tcp[port]
+	return o != nil && o.seen
+}
+
 // openTCP opens the port of the listener f if it is not open yet.
 func (p *ports) openTCP(f netns.Port) error {
 	p.mu.Lock()

@@ -26,6 +26,7 @@ import (
 	"github.com/borrownet/borrownet/hook/netns"
 	"github.com/borrownet/borrownet/hook/supervisor"
 	"github.com/borrownet/borrownet/hook/switchboard"
+	"github.com/borrownet/borrownet/netstack/flow"
 )
 
 // hookMain is a small borrownet run in a session with a namespace: the place as
@@ -233,6 +234,51 @@ func TestListenersAreReachable(t *testing.T) {
 				eventually(t, "the port to go with its program", func() bool { return !v6 && host == "::1" || refused(net.JoinHostPort(host, f[1])) })
 			}
 		})
+	}
+}
+
+// insideOf is a namespace whose programs listen on what it lists.
+type insideOf struct{ list []netns.Port }
+
+func (i *insideOf) Ports() ([]netns.Port, error) { return i.list, nil }
+
+func (i *insideOf) DialTCP(context.Context, netip.AddrPort) (*net.TCPConn, error) {
+	return nil, syscall.ECONNREFUSED
+}
+
+// TestPortOfTheNextProgram: a program gets the port of one that has just gone, and a look
+// falls between its asking and its listening.
+func TestPortOfTheNextProgram(t *testing.T) {
+	ln, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := netip.AddrPortFrom(netip.IPv4Unspecified(), uint16(ln.Addr().(*net.TCPAddr).Port))
+	ln.Close()
+	inside := &insideOf{}
+	p := newPorts(t.Context(), Publish{}, inside, logger(t))
+	p.runs = 1
+	defer p.closeAll()
+	if err := p.publish(at, false); err != nil {
+		t.Fatal(err)
+	}
+	inside.list = []netns.Port{{Proto: flow.TCP, At: at}}
+	p.scan()
+	inside.list = nil
+	if err := p.publish(at, false); err != nil {
+		t.Fatal(err)
+	}
+	p.scan()
+	if got := p.list(); len(got) != 1 || got[0].Port != at.Port() {
+		t.Errorf("open: %+v, want port %d", got, at.Port())
+	}
+
+	// The next one listens on loopback, where the laptop needs the port.
+	inside.list = []netns.Port{{Proto: flow.TCP, At: at}}
+	p.scan()
+	inside.list = nil
+	if err := p.publish(netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), at.Port()), false); err != nil || len(p.list()) != 0 {
+		t.Errorf("%v, still open: %+v", err, p.list())
 	}
 }
 
