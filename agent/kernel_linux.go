@@ -101,6 +101,37 @@ func (u *kernelUDP) WriteTo(payload []byte, dst netip.AddrPort) error {
 	return err
 }
 
+// TrySend is WriteTo without waiting for room in the socket's buffer: then it
+// reports false.
+func (u *kernelUDP) TrySend(payload []byte, dst netip.AddrPort) (sent bool, err error) {
+	rc, err := u.conn.SyscallConn()
+	if err != nil {
+		return false, err
+	}
+	to := sockaddr(dst)
+	var errno error
+	err = rc.Write(func(fd uintptr) bool {
+		if errno = unix.Sendto(int(fd), payload, unix.MSG_DONTWAIT, to); isICMPError(errno) {
+			errno = unix.Sendto(int(fd), payload, unix.MSG_DONTWAIT, to) // as in WriteTo
+		}
+		return true
+	})
+	switch {
+	case err != nil:
+		return false, err
+	case errno == unix.EAGAIN, errno == unix.EINTR, errno == unix.ENOBUFS:
+		return false, nil
+	}
+	return errno == nil, os.NewSyscallError("sendto", errno)
+}
+
+func sockaddr(a netip.AddrPort) unix.Sockaddr {
+	if a.Addr().Is4() {
+		return &unix.SockaddrInet4{Port: int(a.Port()), Addr: a.Addr().As4()}
+	}
+	return &unix.SockaddrInet6{Port: int(a.Port()), Addr: a.Addr().As16()}
+}
+
 // WaitReadable waits for a datagram or an error, and returns the error of a
 // socket that is closed.
 func (u *kernelUDP) WaitReadable() error {

@@ -27,6 +27,7 @@ type natEntry[S closer] struct {
 	program netip.AddrPort
 	socket  S
 	queue   chan outbound // never closed
+	queued  atomic.Int32  // what is in queue, and being sent out of it
 	done    chan struct{} // closed when the entry has left the table
 	active  atomic.Int64  // time of the last datagram, Unix nanoseconds
 }
@@ -117,11 +118,13 @@ func (e *natEntry[S]) idleFor() time.Duration {
 // enqueue hands out to the sending goroutine and reports whether there was
 // room.
 func (e *natEntry[S]) enqueue(out outbound) bool {
+	e.queued.Add(1)
 	select {
 	case e.queue <- out:
 		e.touch()
 		return true
 	default:
+		e.queued.Add(-1)
 		return false
 	}
 }
@@ -137,6 +140,7 @@ func (e *natEntry[S]) sendAll(idle time.Duration, send func(outbound)) {
 			return
 		case out := <-e.queue:
 			send(out)
+			e.queued.Add(-1)
 		case <-timer.C:
 			left := idle - e.idleFor()
 			if left <= 0 {

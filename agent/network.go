@@ -30,7 +30,8 @@ type Datagrams interface {
 	// ReadFrom returns one datagram and its sender, or an *Unreachable error
 	// for a datagram that the network gave back. After Close it returns
 	// net.ErrClosed. A socket that also has WaitReadable() error needs buf only
-	// once that has returned.
+	// once that has returned. One that has TrySend sends without waiting, or
+	// reports that it would have to wait.
 	ReadFrom(buf []byte) (n int, src netip.AddrPort, err error)
 	Close() error
 }

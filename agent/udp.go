@@ -3,6 +3,7 @@ package agent
 import (
 	"errors"
 	"net"
+	"net/netip"
 	"slices"
 	"sync"
 	"syscall"
@@ -49,9 +50,31 @@ func (s *session) forwardUDP(f flow.Flow, payload []byte) {
 		}
 		return
 	}
+	if s.sendNow(e, f, payload) {
+		return
+	}
 	if !e.enqueue(outbound{dst: f.Dst, payload: slices.Clone(payload)}) {
 		c.drop("UDP socket's queue full")
 	}
+}
+
+// sendNow sends a datagram from the delivery path and reports whether it did,
+// or failed for good: to wake e's goroutine up takes longer than all else that
+// a datagram needs here. Behind what is queued it has to wait.
+func (s *session) sendNow(e *natEntry[Datagrams], f flow.Flow, payload []byte) bool {
+	socket, ok := e.socket.(interface {
+		TrySend(payload []byte, dst netip.AddrPort) (sent bool, err error)
+	})
+	if !ok || e.queued.Load() > 0 {
+		return false
+	}
+	sent, err := socket.TrySend(payload, f.Dst)
+	if !sent && err == nil {
+		return false
+	}
+	e.touch()
+	s.sentUDP(f, err)
+	return true
 }
 
 var errNoMemory = errors.New(noMemory)
@@ -71,12 +94,16 @@ func (s *session) startUDP(e *natEntry[Datagrams]) {
 }
 
 func (s *session) sendUDP(e *natEntry[Datagrams], out outbound) {
-	err := e.socket.WriteTo(out.payload, out.dst)
+	s.sentUDP(flow.Flow{Proto: flow.UDP, Src: e.program, Dst: out.dst}, e.socket.WriteTo(out.payload, out.dst))
+}
+
+// sentUDP counts a datagram of f that was sent, or tells the program why not.
+func (s *session) sentUDP(f flow.Flow, err error) {
 	switch {
 	case err == nil:
 		s.agent.counters.udpSent.Add(1)
 	case !errors.Is(err, net.ErrClosed):
-		s.unreachable(flow.Flow{Proto: flow.UDP, Src: e.program, Dst: out.dst}, err)
+		s.unreachable(f, err)
 	}
 }
 

@@ -36,7 +36,7 @@ type answer struct {
 	attempts []Attempt
 }
 
-// call is a query in flight. msg, err and attempts are settled before done is closed.
+// call is a query in flight. msg, err and attempts are settled before done is closed and then is called.
 type call struct {
 	q, key query
 	r      *resolver
@@ -46,6 +46,9 @@ type call struct {
 	msg      *dns.Msg
 	err      error
 	attempts []Attempt
+
+	then []func() // who goes on with the answer; nil once it is settled; guarded by Proxy.mu
+	over bool     // it is settled; guarded by Proxy.mu
 
 	// What begin did. It belongs to whoever goes on, once begin has unlocked mu.
 	mu    sync.Mutex
@@ -78,6 +81,7 @@ func (s *sent) wait(ctx context.Context, patience time.Duration) (*dns.Msg, erro
 
 // lookup is the question about one name: answered already, or under way.
 type lookup struct {
+	q      query
 	answer answer // all of it, or where it will come from
 	call   *call  // nil if answer or err says it all
 	err    error
@@ -86,16 +90,16 @@ type lookup struct {
 // look answers q from what is known, or asks for it. It does not wait.
 func (p *Proxy) look(q query) *lookup {
 	if msg := p.overrides.answer(q); msg != nil {
-		return &lookup{answer: answer{msg: msg, from: FromOverride}}
+		return &lookup{q: q, answer: answer{msg: msg, from: FromOverride}}
 	}
 	key := q.key()
 	if found, hot := p.cache.get(key, time.Now()); found.from != "" {
 		if hot {
 			p.refresh(q, key)
 		}
-		return &lookup{answer: found, err: found.err}
+		return &lookup{q: q, answer: found, err: found.err}
 	}
-	l := &lookup{answer: answer{from: FromPod}}
+	l := &lookup{q: q, answer: answer{from: FromPod}}
 	if p.local.has(key.name) {
 		l.answer.from = FromLaptop
 	}
@@ -103,20 +107,30 @@ func (p *Proxy) look(q query) *lookup {
 	return l
 }
 
-// wait returns the answer. The query itself goes on when its first caller leaves, until it is answered, its time is up or
-// p is closed.
-func (l *lookup) wait(ctx context.Context) (answer, error) {
+// get returns the answer. It reports false while there is none.
+func (l *lookup) get() (_ answer, err error, ok bool) {
 	a := l.answer
 	if l.call == nil {
-		return a, l.err
+		return a, l.err, true
 	}
 	select {
 	case <-l.call.done:
 		a.msg, a.attempts = l.call.msg, l.call.attempts
-		return a, l.call.err
-	case <-ctx.Done():
-		return a, context.Cause(ctx)
+		return a, l.call.err, true
+	default:
+		return a, nil, false
 	}
+}
+
+// after makes goOn be called when c is settled, by whoever settles it, and reports false if it is.
+func (p *Proxy) after(c *call, goOn func()) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if c.over {
+		return false
+	}
+	c.then = append(c.then, goOn)
+	return true
 }
 
 // join returns the call of q, begun if it was not.
@@ -223,7 +237,8 @@ func (p *Proxy) run(c *call) {
 	p.settle(c, msg, err)
 }
 
-// settle is the end of a call.
+// settle is the end of a call, which goes on without those who asked until it is answered, its time is up or p is closed.
+// Those who wait without a goroutine of their own go on in this one.
 func (p *Proxy) settle(c *call, msg *dns.Msg, err error) {
 	defer p.wg.Done()
 	if c.msg, c.err = msg, err; err == nil {
@@ -232,10 +247,15 @@ func (p *Proxy) settle(c *call, msg *dns.Msg, err error) {
 	if c.r == p.pod || c.r == p.laptop.Load() {
 		p.keep(c.key, c, c.asked, c.r != p.pod)
 	}
+	close(c.done)
 	p.mu.Lock()
 	delete(p.calls, c.key)
+	then := c.then
+	c.then, c.over = nil, true
 	p.mu.Unlock()
-	close(c.done)
+	for _, goOn := range then {
+		goOn()
+	}
 }
 
 // keep puts what became of a call into the cache. What is kept already, and not expired, is better than a failure.

@@ -64,7 +64,7 @@ func (p *Proxy) Explain(ctx context.Context, name, qtype string) (Explanation, e
 	req := &request{msg: new(dns.Msg).SetQuestion(dns.Fqdn(name), t)}
 	e := Explanation{Name: req.msg.Question[0].Name, Type: dns.TypeToString[t], Search: p.rules.suffixes, Ndots: p.rules.ndots}
 	for _, d := range p.local {
-		if dns.IsSubDomain(d, strings.ToLower(e.Name)) {
+		if within(d, e.Name) {
 			e.Local = d
 		}
 	}
@@ -94,14 +94,20 @@ func (p *Proxy) Explain(ctx context.Context, name, qtype string) (Explanation, e
 	return e, nil
 }
 
-// trace notes the lookups of one resolve, which makes them in one goroutine. A nil trace notes nothing.
+// trace notes the lookups of one run of a search. A nil trace notes nothing.
 type trace struct{ steps []Step }
 
-func (t *trace) note(name string, qtype uint16, a answer, err error) {
+func (t *trace) restart() {
+	if t != nil {
+		t.steps = nil
+	}
+}
+
+func (t *trace) note(q query, a answer, err error) {
 	if t == nil {
 		return
 	}
-	s := Step{Name: name, Type: dns.TypeToString[qtype], From: a.from, Attempts: a.attempts}
+	s := Step{Name: q.name, Type: dns.TypeToString[q.qtype], From: a.from, Attempts: a.attempts}
 	if err != nil {
 		s.Err = err.Error()
 	} else {

@@ -12,9 +12,9 @@
 // 6891 §6.1.1): options of the client do not travel on.
 //
 // Most of the time of a question to the pod is spent waking goroutines up, so that the usual one (one datagram there, a good
-// one back) has none of its own: who asks sends it, and who delivers the answer settles it. A Proxy owns one goroutine per
-// upstream query that takes more than that, one per socket to a nameserver and those of ServeTCP; Close ends and joins them
-// all.
+// one back) has none of its own: who brings a query to Serve sends it, and who brings the answer replies. A Proxy owns one
+// goroutine per upstream query that takes more than that, one per socket to a nameserver and those of ServeTCP; Close ends
+// and joins them all.
 package dnsproxy
 
 import (
@@ -35,8 +35,8 @@ import (
 const (
 	defaultTimeout = 5 * time.Second
 
-	maxClients = 1024 // queries being answered
-	maxCalls   = 1024 // upstream queries in flight, those that nobody waits for any more included
+	maxClients = 2048 // queries being answered
+	maxCalls   = 4096 // upstream queries in flight, several for a search; those that nobody waits for any more included
 	maxConns   = 256  // connections of ServeTCP
 )
 
@@ -48,7 +48,7 @@ type Config struct {
 	Dial func(ctx context.Context, network string, addr netip.AddrPort) (net.Conn, error)
 	// Datagrams, unless nil, opens what Dial does for "udp" in a quicker way: without I/O, and nobody has to be woken up to read.
 	// receive is called, by whoever gets them, with the datagrams that come back, and with the errors that are the network's
-	// answer; Write does not wait for the network.
+	// answer; it does not wait, and may call Write, which does not wait either.
 	Datagrams func(addr netip.AddrPort, receive func(payload []byte, err error)) (io.WriteCloser, error)
 	// Local are the domains (see ParseDomain) whose names the laptop's resolver is asked for, with DialLaptop.
 	Local      []string
@@ -148,9 +148,14 @@ func (p *Proxy) Answer(ctx context.Context, query []byte, udp bool) []byte {
 
 // answer resolves a well-formed query.
 func (p *Proxy) answer(ctx context.Context, req *request) *dns.Msg {
-	q := req.query()
-	res, err := p.resolve(ctx, q, nil)
+	res, err := p.resolve(ctx, req.query(), nil)
+	return p.conclude(ctx, req, res, err)
+}
+
+// conclude turns what a search found into the reply, and counts it.
+func (p *Proxy) conclude(ctx context.Context, req *request, res result, err error) *dns.Msg {
 	if err != nil {
+		q := req.query()
 		p.stats.failed.Add(1)
 		p.log.LogAttrs(ctx, slog.LevelDebug, "query failed", slog.String("qname", q.name),
 			slog.String("qtype", dns.TypeToString[q.qtype]), slog.Any("err", err))

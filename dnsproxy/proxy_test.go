@@ -62,7 +62,7 @@ func ask(t *testing.T, p *Proxy, m *dns.Msg, udp bool) *dns.Msg {
 	if err != nil {
 		t.Fatal(err)
 	}
-	buf := p.Answer(t.Context(), wire, udp)
+	buf := answerTo(t.Context(), p, wire, udp)
 	if buf == nil {
 		return nil
 	}
@@ -358,7 +358,7 @@ func TestMalformed(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			p := newTestProxy(t, dnsproxytest.New(t), podConf())
-			got := p.Answer(t.Context(), tt.query, true)
+			got := answerTo(t.Context(), p, tt.query, true)
 			if diff := cmp.Diff(tt.want, got[:min(len(got), 4)], cmpopts.EquateEmpty()); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}

@@ -218,8 +218,7 @@ func (r *request) limit() int {
 // pack returns out in wire format, truncated to what the client can take.
 func (r *request) pack(out *dns.Msg) []byte {
 	limit := r.limit()
-	out.Truncate(limit)
-	out.Compress = true
+	out.Truncate(limit) // compresses what would be too long
 	buf, err := out.Pack()
 	if err == nil && len(buf) <= limit {
 		return buf

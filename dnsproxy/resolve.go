@@ -42,35 +42,74 @@ func (p *Proxy) names(q query) (steps [][]string, settled bool) {
 // It is stricter than glibc when no nameserver answered at all: then nothing more is asked and the search fails, where
 // glibc tries the name itself and may report its NXDOMAIN.
 func (p *Proxy) resolve(ctx context.Context, q query, t *trace) (result, error) {
-	steps, settled := p.names(q)
-	s := search{p: p, q: q, t: t}
-	for i, names := range steps {
-		s.last = i == len(steps)-1
-		found, err := s.step(ctx, names)
-		if err != nil {
+	s := search{p: p, q: q}
+	for {
+		res, missing, err := s.run(t)
+		if missing == nil {
+			return res, err
+		}
+		select {
+		case <-missing.call.done:
+		case <-ctx.Done():
+			err := context.Cause(ctx)
+			t.note(missing.q, missing.answer, err)
 			return result{}, err
 		}
+	}
+}
+
+// search is a resolve under way. Nothing in it waits: who wants its result runs it again each time that an answer has come,
+// and it goes the same way once more, by the answers to what it has asked already.
+type search struct {
+	p     *Proxy
+	q     query
+	asked []*lookup
+}
+
+// look is Proxy.look, once for each query.
+func (s *search) look(q query) *lookup {
+	for _, l := range s.asked {
+		if l.q == q {
+			return l
+		}
+	}
+	l := s.p.look(q)
+	s.asked = append(s.asked, l)
+	return l
+}
+
+// run returns the result of the search, or the lookup that has to be answered before it is run again.
+func (s *search) run(t *trace) (_ result, missing *lookup, _ error) {
+	t.restart()
+	steps, settled := s.p.names(s.q)
+	r := pass{search: s, t: t}
+	for i, names := range steps {
+		r.last = i == len(steps)-1
+		found, err := r.step(names)
+		if err != nil || r.missing != nil {
+			return result{}, r.missing, err
+		}
 		if found != nil {
-			return *found, nil
+			return *found, nil, nil
 		}
 	}
 	switch {
 	case settled:
-		return s.asIs, nil
-	case s.nodata != nil:
-		return *s.nodata, nil
-	case s.failed != nil:
-		return *s.failed, nil
+		return r.asIs, nil, nil
+	case r.nodata != nil:
+		return *r.nodata, nil, nil
+	case r.failed != nil:
+		return *r.failed, nil, nil
 	}
-	return s.asIs, nil
+	return r.asIs, nil, nil
 }
 
-// search is the state of a resolve.
-type search struct {
-	p *Proxy
-	q query
+// pass is one run of a search.
+type pass struct {
+	*search
 	t *trace
 
+	missing        *lookup // has no answer yet: the pass ends here
 	last           bool    // the step is the last one
 	stopped        bool    // by an error: only the name itself is tried yet
 	asIs           result  // of the name itself
@@ -78,62 +117,75 @@ type search struct {
 }
 
 // step asks for names at the same time and returns the first of them, in their order, that has an answer, or nil.
-func (s *search) step(ctx context.Context, names []string) (*result, error) {
+func (r *pass) step(names []string) (*result, error) {
 	var lookups []*lookup
 	for _, name := range names {
-		q := s.q
+		q := r.q
 		q.name = name
-		l := s.p.look(q)
+		l := r.look(q)
 		lookups = append(lookups, l)
 		if l.call == nil && l.err == nil && found(l.answer.msg) {
 			break // whatever comes after it cannot win
 		}
 	}
 	for i, l := range lookups {
-		name := names[i]
-		if s.stopped && name != s.q.name {
+		if r.stopped && l.q.name != r.q.name {
 			continue
 		}
-		a, err := l.wait(ctx)
-		s.t.note(name, s.q.qtype, a, err)
-		if err != nil {
+		a, err, ok := r.get(l)
+		if err != nil || !ok {
 			return nil, err
 		}
-		res := result{name: name, answer: a}
-		if s.judge(ctx, res, s.last && i == len(names)-1) {
+		res := result{name: l.q.name, answer: a}
+		if r.judge(res, r.last && i == len(names)-1) {
 			return &res, nil
+		}
+		if r.missing != nil {
+			return nil, nil
 		}
 	}
 	return nil, nil
 }
 
-// judge reports whether res ends the search, and remembers it if not. last is true of the last name.
-func (s *search) judge(ctx context.Context, res result, last bool) bool {
-	if res.name == s.q.name {
-		s.asIs = res
+// get returns the answer to l and notes it, or that it is missing.
+func (r *pass) get(l *lookup) (_ answer, err error, ok bool) {
+	a, err, ok := l.get()
+	if !ok {
+		r.missing = l
+		return a, nil, false
+	}
+	r.t.note(l.q, a, err)
+	return a, err, true
+}
+
+// judge reports whether res ends the search, and remembers it if not. last is true of the last name. It may find something
+// missing.
+func (r *pass) judge(res result, last bool) bool {
+	if res.name == r.q.name {
+		r.asIs = res
 	}
 	switch rcode := res.msg.Rcode; {
 	case res.found():
 		return true
 	case rcode == dns.RcodeSuccess:
-		if !last && s.hasSibling(ctx, res.name) {
+		if !last && r.hasSibling(res.name) {
 			return true
 		}
-		if s.nodata == nil {
-			s.nodata = &res
+		if r.nodata == nil {
+			r.nodata = &res
 		}
 	case rcode != dns.RcodeNameError:
-		if s.failed == nil {
-			s.failed = &res
+		if r.failed == nil {
+			r.failed = &res
 		}
-		s.stopped = s.stopped || res.name != s.q.name && rcode != dns.RcodeServerFailure
+		r.stopped = r.stopped || res.name != r.q.name && rcode != dns.RcodeServerFailure
 	}
 	return false
 }
 
 // hasSibling reports whether name, which has no record of the query's address type, has one of the other.
-func (s *search) hasSibling(ctx context.Context, name string) bool {
-	q := s.q
+func (r *pass) hasSibling(name string) bool {
+	q := r.q
 	q.name = name
 	switch q.qtype {
 	case dns.TypeA:
@@ -144,7 +196,6 @@ func (s *search) hasSibling(ctx context.Context, name string) bool {
 		return false
 	}
 	// The program has most likely just asked the same question, so that this joins it. An error is its business.
-	a, err := s.p.look(q).wait(ctx)
-	s.t.note(name, q.qtype, a, err)
-	return err == nil && found(a.msg)
+	a, err, ok := r.get(r.look(q))
+	return ok && err == nil && found(a.msg)
 }

@@ -87,7 +87,7 @@ func isName(s string) bool {
 // complete reports whether name is in a domain of the search list or the cluster's.
 func (s *searchRules) complete(name string) bool {
 	for _, suffix := range s.full {
-		if dns.IsSubDomain(suffix, name) {
+		if within(suffix, name) {
 			return true
 		}
 	}
@@ -101,5 +101,5 @@ func searched(q query) bool {
 	case dns.TypePTR, dns.TypeDS, dns.TypeDNSKEY, dns.TypeRRSIG, dns.TypeNSEC, dns.TypeNSEC3, dns.TypeNSEC3PARAM:
 		return false
 	}
-	return q.name != "." && !dns.IsSubDomain("in-addr.arpa.", q.name) && !dns.IsSubDomain("ip6.arpa.", q.name)
+	return q.name != "." && !within("in-addr.arpa.", q.name) && !within("ip6.arpa.", q.name)
 }

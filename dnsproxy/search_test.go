@@ -64,3 +64,16 @@ func TestSearchListBounded(t *testing.T) {
 		t.Errorf("got %d names in %d steps, want %d and the name itself", len(got[0]), len(got), maxSearch)
 	}
 }
+
+// TestWithin checks within against the library, whose names it is about.
+func TestWithin(t *testing.T) {
+	names := []string{".", "local.", "Cluster.LOCAL.", "cluster.local.", "a.cluster.local.", "acluster.local.", `a\.cluster.local.`, `a\\.cluster.local.`,
+		`\.cluster.local.`, "svc.cluster.local.", "x.svc.Cluster.local.", "10.in-addr.arpa.", "in-addr.arpa.", "arpa."}
+	for _, domain := range names {
+		for _, name := range names {
+			if got, want := within(domain, name), dns.IsSubDomain(domain, name); got != want {
+				t.Errorf("within(%q, %q) = %v, want %v", domain, name, got, want)
+			}
+		}
+	}
+}

@@ -74,7 +74,7 @@ func TestTruncation(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				buf := p.Answer(t.Context(), wire, tt.udp)
+				buf := answerTo(t.Context(), p, wire, tt.udp)
 				got := new(dns.Msg)
 				if err := got.Unpack(buf); err != nil {
 					t.Fatal(err)
@@ -401,7 +401,7 @@ func FuzzAnswer(f *testing.F) {
 	f.Fuzz(func(t *testing.T, query []byte, udp bool) {
 		srv := dnsproxytest.New(t, append(world(), many(300)...)...)
 		p := newTestProxy(t, srv, podConf())
-		reply := p.Answer(t.Context(), query, udp)
+		reply := answerTo(t.Context(), p, query, udp)
 		if reply == nil {
 			return
 		}

@@ -148,28 +148,37 @@ func TestResolversAsInThePod(t *testing.T) {
 		"shelves" + domain, "nobody" + domain, "outside.example.org"}
 	short := []string{"orders", "orders.shop", "orders.shop.svc", "shelves-1.shelves", "ledger-pods", "warehouse", "kubernetes.default", "nobody", "nobody.shop"}
 	for _, l := range lookups {
-		t.Run(l.name, func(t *testing.T) {
-			if !x.has(l) {
-				t.Skipf("needs %s: make setup", l.need)
-			}
-			names := slices.Clone(complete)
-			if !l.exact {
-				names = append(names, short...)
-			}
-			inside, outside := x.inPod(t, l.script, names...), x.onLaptop(t, l.script, names...)
-			want, got := found(t, inside.stdout), found(t, outside.stdout)
-			for _, name := range names {
-				if want[name] == "" {
-					t.Errorf("in the pod nothing is said of %s", name)
-				}
-			}
-			if want["orders"+domain] == "none" || want["nobody"+domain] != "none" {
-				t.Errorf("in the pod it does not work: %v", inside)
-			}
-			if diff := cmp.Diff(want, got); diff != "" {
-				t.Errorf("(-in the pod +on the laptop):\n%s\nin the pod: %v\non the laptop: %v", diff, inside, outside)
-			}
-		})
+		t.Run(l.name, func(t *testing.T) { x.compare(t, l, complete, short, "orders"+domain, "nobody"+domain) })
+	}
+	// A headless Service has a record per pod and port; the pods of orders-pods have names made of their addresses.
+	complete = []string{"_books._tcp.shelves" + domain, "_http-web._tcp.orders-pods" + domain, "_Books._TCP.shelves" + domain, "_films._tcp.shelves" + domain}
+	short = []string{"_books._tcp.shelves", "_books._tcp.shelves.shop", "_books._tcp.shelves.shop.svc", "_films._tcp.shelves"}
+	for _, l := range services {
+		t.Run("srv-"+l.name, func(t *testing.T) { x.compare(t, l, complete, short, complete[0], complete[3]) })
+	}
+}
+
+// compare looks names up in a pod and on the laptop and wants the same. It knows of one that is there, and of one that is not.
+func (x tools) compare(t *testing.T, l lookup, complete, short []string, there, nowhere string) {
+	if !x.has(l) {
+		t.Skipf("needs %s: make setup", l.need)
+	}
+	names := slices.Clone(complete)
+	if !l.exact {
+		names = append(names, short...)
+	}
+	inside, outside := x.inPod(t, l.script, names...), x.onLaptop(t, l.script, names...)
+	want, got := found(t, inside.stdout), found(t, outside.stdout)
+	for _, name := range names {
+		if want[name] == "" {
+			t.Errorf("in the pod nothing is said of %s", name)
+		}
+	}
+	if want[there] == "none" || want[nowhere] != "none" {
+		t.Errorf("in the pod it does not work: %v", inside)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-in the pod +on the laptop):\n%s\nin the pod: %v\non the laptop: %v", diff, inside, outside)
 	}
 }
 

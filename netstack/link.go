@@ -114,10 +114,20 @@ func (l *link) write(pkt *stack.PacketBuffer) tcpip.Error {
 	out := outbound{pkt: pkt, size: pkt.Size(), budget: budgetDatagram}
 	p := describe(pkt, out.size)
 
+	lane, waits, err := l.push(out, p)
+	if err == nil && !waits {
+		l.readable[lane].Signal() // not in the lock: it takes a while, and the reader wants the lock then
+	}
+	return err
+}
+
+// push queues a packet, or says why not, and reports whether it waits for something to travel with.
+func (l *link) push(out outbound, p fairqueue.Packet) (_ fairqueue.Lane, waits bool, _ tcpip.Error) {
+	pkt := out.pkt
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
-		return &tcpip.ErrClosedForSend{}
+		return 0, false, &tcpip.ErrClosedForSend{}
 	}
 	if pkt.TransportProtocolNumber == header.TCPProtocolNumber {
 		out.budget = budgetControl
@@ -131,20 +141,19 @@ func (l *link) write(pkt *stack.PacketBuffer) tcpip.Error {
 	}
 	if used := l.used[out.budget]; used > 0 && used+out.size > budgetBytes[out.budget] {
 		l.dropped[out.budget]++
-		return &tcpip.ErrNoBufferSpace{}
+		return 0, false, &tcpip.ErrNoBufferSpace{}
 	}
 	out.pkt.IncRef()
 	l.used[out.budget] += out.size
 	lane, waits := l.queue.Push(out, p, time.Now())
 	switch {
 	case !waits:
-		l.readable[lane].Signal()
 	case l.patient:
 		l.alarm.Set(l.hurry)
 	default:
 		l.hurryLocked()
 	}
-	return nil
+	return lane, waits, nil
 }
 
 // supersededLocked forgets a packet that leaves no more. The caller holds l.mu.

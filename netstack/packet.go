@@ -6,6 +6,8 @@ import (
 
 	"gvisor.dev/gvisor/pkg/tcpip/checksum"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
+
+	"github.com/borrownet/borrownet/netstack/flow"
 )
 
 // AppendUDP appends an IP packet with one datagram to b: for what is too quick for the stack and the goroutine that reads it.
@@ -39,6 +41,38 @@ func AppendUDP(b []byte, src, dst netip.AddrPort, payload []byte) []byte {
 	sum := header.PseudoHeaderChecksum(header.UDPProtocolNumber, from, to, uint16(length))
 	udp.SetChecksum(udpChecksum(udp.CalculateChecksum(checksum.Checksum(udp.Payload(), sum))))
 	return b
+}
+
+// Datagram returns the flow and the payload of pkt if that is a whole UDP datagram with nothing unusual in its headers: what is
+// too quick for the stack can do without it. As everywhere here, no checksum is checked.
+func Datagram(pkt []byte) (f flow.Flow, payload []byte, ok bool) {
+	var src, dst netip.Addr
+	switch {
+	case len(pkt) >= header.IPv4MinimumSize && pkt[0] == 4<<4|header.IPv4MinimumSize/4:
+		ip := header.IPv4(pkt)
+		size := int(ip.TotalLength())
+		if ip.Protocol() != uint8(header.UDPProtocolNumber) || ip.More() || ip.FragmentOffset() != 0 || size > len(pkt) || size < header.IPv4MinimumSize {
+			return f, nil, false
+		}
+		src, dst = netip.AddrFrom4([4]byte(pkt[12:16])), netip.AddrFrom4([4]byte(pkt[16:20]))
+		payload = pkt[header.IPv4MinimumSize:size]
+	case len(pkt) >= header.IPv6MinimumSize && pkt[0]>>4 == 6:
+		ip := header.IPv6(pkt)
+		size := header.IPv6MinimumSize + int(ip.PayloadLength())
+		if ip.NextHeader() != uint8(header.UDPProtocolNumber) || size > len(pkt) {
+			return f, nil, false
+		}
+		src, dst = netip.AddrFrom16([16]byte(pkt[8:24])), netip.AddrFrom16([16]byte(pkt[24:40]))
+		payload = pkt[header.IPv6MinimumSize:size]
+	default:
+		return f, nil, false
+	}
+	udp := header.UDP(payload)
+	if len(udp) < header.UDPMinimumSize || int(udp.Length()) < header.UDPMinimumSize || int(udp.Length()) > len(udp) {
+		return f, nil, false
+	}
+	f = flow.Flow{Proto: flow.UDP, Src: netip.AddrPortFrom(src, udp.SourcePort()), Dst: netip.AddrPortFrom(dst, udp.DestinationPort())}
+	return f, udp[header.UDPMinimumSize:udp.Length()], true
 }
 
 // udpChecksum returns what stands for sum in a datagram: zero would say that there is no checksum (RFC 768).

@@ -97,6 +97,20 @@ func (u *udpReceivers) of(f flow.Flow) func(payload []byte, err error) {
 	return nil
 }
 
+// take hands pkt to its receiver and reports whether it has one. Nobody else can have the port.
+func (u *udpReceivers) take(pkt []byte) bool {
+	f, payload, ok := Datagram(pkt)
+	if !ok {
+		return false
+	}
+	h := u.of(f)
+	if h == nil {
+		return false
+	}
+	h(payload, nil)
+	return true
+}
+
 // heed tells the receiver whose datagram p, an ICMP packet, is about.
 func (u *udpReceivers) heed(p flow.Packet) {
 	if p.Inner == nil || p.Inner.Proto != flow.UDP {

@@ -307,6 +307,10 @@ func (s *Stack) Deliver(pkt []byte) {
 		s.counts.malformed.Add(1)
 		return
 	}
+	if s.receivers.take(pkt) {
+		s.counts.udpIn.Add(1)
+		return
+	}
 	pb := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: bufferOf(pkt)})
 	if p, ok := parseICMP(pkt); ok {
 		s.dials.heed(p)

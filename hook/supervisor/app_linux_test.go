@@ -40,11 +40,10 @@ func appMain(args []string) int {
 		"listentime":  appListenTime,
 		"listenreuse": appListenReuse,
 		"victim":      appVictim, "escape": appEscape,
-		"workers":    appWorkers,
-		"worker":     appWorker,
-		"loopback6":  appLoopback6,
-		"listeners":  appListeners,
-		"remembered": appRemembered,
+		"workers":   appWorkers,
+		"worker":    appWorker,
+		"loopback6": appLoopback6,
+		"listeners": appListeners,
 	}
 	if err := apps[args[0]](args[1:]); err != nil {
 		fmt.Println("error:", err)

@@ -149,62 +149,6 @@ func appListeners(args []string) error {
 	return nil
 }
 
-// TestRememberedConnections: connections that the laptop remembers as closed do not keep
-// the next listener from a port that the session's kernel has chosen.
-func TestRememberedConnections(t *testing.T) {
-	s := newSession(t)
-	if got, want := s.start(t, app("remembered")...).line(), "listens again"; got != want {
-		t.Errorf("got %q, want %q", got, want)
-	}
-}
-
-// appRemembered ends a connection to its listener before the peer does, and listens on
-// the same port again, without SO_REUSEADDR.
-func appRemembered([]string) error {
-	at := &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}
-	for range 2 {
-		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-		if err != nil {
-			return err
-		}
-		// The port stays reserved for a moment.
-		for end := time.Now().Add(30 * time.Second); ; <-time.After(20 * time.Millisecond) {
-			if err = unix.Bind(fd, at); err != unix.EADDRINUSE || time.Now().After(end) {
-				break
-			}
-		}
-		if err != nil {
-			return fmt.Errorf("bind: %w", err)
-		}
-		if err := unix.Listen(fd, 1); err != nil {
-			return fmt.Errorf("listen: %w", err)
-		}
-		name, err := unix.Getsockname(fd)
-		if err != nil {
-			return err
-		}
-		at.Port = name.(*unix.SockaddrInet4).Port
-		peer, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-		if err != nil {
-			return err
-		}
-		if err := unix.Connect(peer, at); err != nil {
-			return fmt.Errorf("connect: %w", err)
-		}
-		c, _, err := unix.Accept(fd)
-		if err != nil {
-			return err
-		}
-		unix.Close(c)
-		_, err = unix.Read(peer, make([]byte, 1)) // until it ends
-		if err := errors.Join(err, unix.Close(peer), unix.Close(fd)); err != nil {
-			return err
-		}
-	}
-	fmt.Println("listens again")
-	return nil
-}
-
 func hasLoopback6() bool {
 	ln, err := net.Listen("tcp", "[::1]:0")
 	if err != nil {

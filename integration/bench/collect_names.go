@@ -63,7 +63,8 @@ func (s samples) collectNames(o options) error {
 			}
 			s.add("dns.cached.p50", turn.subject, n.Cached)
 			s.add("dns.uncached.p50", turn.subject, n.Uncached)
-			s.add("dns.uncached.overhead", turn.subject, n.Uncached-n.RTT)
+			s.add("dns.echo.p50", turn.subject, n.RTT)
+			s.add("dns.uncached.overhead", turn.subject, n.Overhead)
 			s.add("dns.qps", turn.subject, n.Rate)
 			s.add("dns.lost", turn.subject, float64(n.Lost))
 		}

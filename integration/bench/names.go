@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -8,7 +9,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -19,9 +19,10 @@ import (
 type Names struct {
 	Cached   float64 `json:"cached"`   // µs, median of one name asked again and again
 	Uncached float64 `json:"uncached"` // µs, median of names that nobody has asked for before
+	RTT      float64 `json:"rtt"`      // µs, median of a datagram of the same size to another pod and back
+	Overhead float64 `json:"overhead"` // µs, median of how much longer such a name took than the datagram right before it
 	Rate     float64 `json:"rate"`     // cached answers per second, namesInFlight queries under way
 	Lost     int     `json:"lost"`     // of these queries, those without an answer
-	RTT      float64 `json:"rtt"`      // µs, median of a datagram to another pod and back
 }
 
 const (
@@ -54,23 +55,11 @@ func measureNames(args []string) error {
 	}
 	defer c.Close()
 	var n Names
-	if n.RTT, err = datagramRoundTrip(namesService + ":" + ports[0]); err != nil {
+	if n.Cached, err = cached(c, cachedQueries, namesService); err != nil {
 		return fmt.Errorf("names: %w", err)
 	}
-	for _, m := range []struct {
-		value *float64
-		count int
-		name  func() string
-	}{
-		{&n.Cached, cachedQueries, func() string { return namesService }},
-		{&n.Uncached, uncachedQueries, func() string {
-			ip := rand.Uint32()
-			return fmt.Sprintf("10-%d-%d-%d.shop.pod.cluster.local", byte(ip), byte(ip>>8), byte(ip>>16))
-		}},
-	} {
-		if *m.value, err = queries(c, m.count, m.name); err != nil {
-			return fmt.Errorf("names: %w", err)
-		}
+	if err := n.measureUncached(c, namesService+":"+ports[0]); err != nil {
+		return fmt.Errorf("names: %w", err)
 	}
 	if n.Rate, n.Lost, err = flood(server, namesService); err != nil {
 		return fmt.Errorf("names: %w", err)
@@ -78,29 +67,59 @@ func measureNames(args []string) error {
 	return json.NewEncoder(os.Stdout).Encode(n)
 }
 
-// datagramRoundTrip returns the median time that a datagram takes to the echo server and back, in µs.
-func datagramRoundTrip(echo string) (float64, error) {
-	c, err := net.Dial("udp", echo)
+// measureUncached asks c for names that nobody has asked for, and before each sends the same bytes to the echo server of another
+// pod: over the same link, one after the other, so that a machine that gets busier or quieter meanwhile does so for both.
+func (n *Names) measureUncached(c net.Conn, echo string) error {
+	e, err := net.Dial("udp", echo)
+	if err != nil {
+		return err
+	}
+	defer e.Close()
+	var names, echoes, over []float64
+	buf := make([]byte, 4096)
+	for i := range uncachedQueries {
+		ip := rand.Uint32()
+		q := question(uint16(i), fmt.Sprintf("10-%d-%d-%d.shop.pod.cluster.local", byte(ip), byte(ip>>8), byte(ip>>16)))
+		size, back, err := answeredIn(e, q, buf)
+		if err != nil {
+			return fmt.Errorf("echo: %w", err)
+		}
+		if !bytes.Equal(buf[:size], q) {
+			return fmt.Errorf("echo: got %x, want %x", buf[:size], q)
+		}
+		took, err := ask(c, q, buf)
+		if err != nil {
+			return err
+		}
+		names, echoes, over = append(names, took), append(echoes, back), append(over, took-back)
+	}
+	n.Uncached, n.RTT, n.Overhead = median(names), median(echoes), median(over)
+	return nil
+}
+
+// answeredIn sends b and waits for a datagram: its size, and the time in µs.
+func answeredIn(c net.Conn, b, buf []byte) (size int, took float64, _ error) {
+	start := time.Now()
+	if err := c.SetDeadline(start.Add(namesPatience)); err != nil {
+		return 0, 0, err
+	}
+	if _, err := c.Write(b); err != nil {
+		return 0, 0, err
+	}
+	size, err := c.Read(buf)
+	return size, float64(time.Since(start)) / float64(time.Microsecond), err
+}
+
+// ask returns the time of an answer to query q in µs.
+func ask(c net.Conn, q, buf []byte) (float64, error) {
+	size, took, err := answeredIn(c, q, buf)
 	if err != nil {
 		return 0, err
 	}
-	defer c.Close()
-	var took []float64
-	buf := make([]byte, 64)
-	for range uncachedQueries {
-		start := time.Now()
-		if err := c.SetDeadline(start.Add(namesPatience)); err != nil {
-			return 0, err
-		}
-		if _, err := c.Write(buf); err != nil {
-			return 0, err
-		}
-		if _, err := c.Read(buf); err != nil {
-			return 0, err
-		}
-		took = append(took, float64(time.Since(start))/float64(time.Microsecond))
+	if id, err := answered(buf[:size]); err != nil || id != binary.BigEndian.Uint16(q) {
+		return 0, fmt.Errorf("answer to query %d, id %d: %w", binary.BigEndian.Uint16(q), id, err)
 	}
-	return median(took), nil
+	return took, nil
 }
 
 func firstNameserver() (string, error) {
@@ -137,29 +156,17 @@ func answered(reply []byte) (uint16, error) {
 	return binary.BigEndian.Uint16(reply), nil
 }
 
-// queries asks for n names one after the other and returns the median time of an answer in µs.
-func queries(c net.Conn, n int, name func() string) (float64, error) {
+// cached asks for name n times, one after the other, and returns the median time of an answer in µs.
+func cached(c net.Conn, n int, name string) (float64, error) {
 	took := make([]float64, 0, n)
 	buf := make([]byte, 4096)
 	for i := range n {
-		q := question(uint16(i), name())
-		start := time.Now()
-		if err := c.SetDeadline(start.Add(namesPatience)); err != nil {
-			return 0, err
-		}
-		if _, err := c.Write(q); err != nil {
-			return 0, err
-		}
-		size, err := c.Read(buf)
+		one, err := ask(c, question(uint16(i), name), buf)
 		if err != nil {
 			return 0, err
 		}
-		if id, err := answered(buf[:size]); err != nil || id != uint16(i) {
-			return 0, fmt.Errorf("answer to query %d, id %d: %w", i, id, err)
-		}
-		took = append(took, float64(time.Since(start))/float64(time.Microsecond))
+		took = append(took, one)
 	}
-	slices.Sort(took)
 	return median(took), nil
 }
 

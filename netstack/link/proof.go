@@ -65,7 +65,8 @@ const (
 	RoleBulk    Role = 2
 	// RoleDirect is of no carrier, but of a [Knock].
 	RoleDirect Role = 3
-	roles           = 4
+
+	roles = 4
 )
 
 func (r Role) valid() bool { return RoleExpress <= r && r < roles }

@@ -33,7 +33,8 @@ type fabric struct {
 	router *router.Router
 	stack  *netstack.Stack
 	log    *slog.Logger
-	queue  *queue // to the tunnel
+	queue  *queue                // to the tunnel
+	answer func(pkt []byte) bool // takes DNS queries out of what goes to the stack; nil: none; set before open
 
 	namespace atomic.Pointer[device] // nil until the helper runs
 	container atomic.Pointer[device] // nil until a container has joined
@@ -101,12 +102,17 @@ func (f *fabric) outward(v router.Verdict, b *[]byte) *[]byte {
 		}
 		f.stack.Deliver(*b) // resets what is open, refuses what is new
 	case router.ToStack:
-		f.stack.Deliver(*b)
+		if f.answer == nil || !f.answer(*b) {
+			f.stack.Deliver(*b)
+		}
 	}
 	return b
 }
 
-func (f *fabric) fromStack(b *[]byte) *[]byte {
+func (f *fabric) fromStack(b *[]byte) *[]byte { return f.fromStackBy(f.queue.push, b) }
+
+// fromStackBy forwards what the stack sends, to the tunnel by push.
+func (f *fabric) fromStackBy(push func(*[]byte) *[]byte, b *[]byte) *[]byte {
 	if f.lost.Load() && !fromClient(*b) {
 		// The router lets the stack speak in nobody's name; refusals come in
 		// the name of those who cannot be reached any more. Who has no such flow
@@ -117,7 +123,7 @@ func (f *fabric) fromStack(b *[]byte) *[]byte {
 	}
 	switch f.router.FromStack(*b) {
 	case router.ToTunnel:
-		return f.queue.push(b)
+		return push(b)
 	case router.ToSession:
 		f.into(&f.namespace, [][]byte{*b}, 0)
 	case router.ToContainer:
@@ -126,12 +132,13 @@ func (f *fabric) fromStack(b *[]byte) *[]byte {
 	return b
 }
 
-// sendUDP sends a datagram in the place of the stack. It does not wait for the goroutine that reads the stack, which takes
-// longer to wake up than all else that happens to an answer of the DNS proxy here.
+// sendUDP sends a datagram of the DNS proxy in the place of the stack, without waiting: neither for the goroutine that reads the
+// stack, which takes longer to wake up than all else that happens to an answer here, nor for room on the way to the tunnel, for
+// it is called from where the tunnel is read, too.
 func (f *fabric) sendUDP(src, dst netip.AddrPort, payload []byte) {
 	b := f.queue.buffer()
 	*b = netstack.AppendUDP((*b)[:0], src, dst, payload)
-	f.queue.recycle(f.fromStack(b))
+	f.queue.recycle(f.fromStackBy(f.queue.pushNow, b))
 }
 
 func (f *fabric) fromTunnel(bufs [][]byte, offset int) {

@@ -50,11 +50,11 @@ func BenchmarkQuery(b *testing.B) {
 		Dial: dnsproxytest.New(b, "orders.shop.svc.cluster.local. 3600 IN A 192.0.2.1").Dial,
 	})
 	ctx, cancel := context.WithCancel(b.Context())
-	l := &locals{ctx: ctx, stack: stack, nameservers: n, dns: proxy, queries: newQueries(ctx, proxy)}
+	l := &locals{ctx: ctx, stack: stack, nameservers: n, dns: proxy}
 	l.udp = newUDPTable(stack, func(uint16) bool { return false }, nil)
 	stack.ForwardUDP(l.forwardUDP)
 	f := newFabric(router.New(router.Config{Session: []netip.Addr{pod}, Client: wire.ClientAddr, Agent: wire.AgentAddr, Nameservers: n.addrs()}), stack, log)
-	l.sendUDP = f.sendUDP
+	l.sendUDP, f.answer = f.sendUDP, l.answer
 	f.pumpStack()
 	f.open(kernel{program})
 	b.Cleanup(func() {
@@ -63,7 +63,6 @@ func BenchmarkQuery(b *testing.B) {
 		f.wg.Wait()
 		proxy.Close()
 		cancel()
-		l.queries.wg.Wait()
 		l.udp.wg.Wait()
 	})
 	query, err := (&dnsmessage.Message{

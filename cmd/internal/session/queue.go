@@ -58,7 +58,12 @@ func (q *queue) buffer() *[]byte { return q.large.Get().(*[]byte) }
 
 // push adds the packet in b, a buffer of this queue. It returns the buffer to use next: b again if the packet is small
 // enough to be copied.
-func (q *queue) push(b *[]byte) *[]byte {
+func (q *queue) push(b *[]byte) *[]byte { return q.pushBy(q.add, b) }
+
+// pushNow is push for what is small, bounded elsewhere and sent from where nothing may wait: it finds room in a full queue.
+func (q *queue) pushNow(b *[]byte) *[]byte { return q.pushBy(q.addNow, b) }
+
+func (q *queue) pushBy(add func(*[]byte, fairqueue.Packet), b *[]byte) *[]byte {
 	pkt := *b
 	p := fairqueue.Packet{Size: len(pkt)}
 	if parsed, err := flow.Parse(pkt); err == nil {
@@ -71,30 +76,42 @@ func (q *queue) push(b *[]byte) *[]byte {
 	} else {
 		next = q.buffer()
 	}
-	q.add(own, p)
+	add(own, p)
 	return next
 }
 
 func (q *queue) add(b *[]byte, p fairqueue.Packet) {
-	now := time.Now()
 	q.mu.Lock()
-	defer q.mu.Unlock()
 	lane := q.packets.Lane(p.Flow)
 	for q.up[lane] && !q.closed && q.packets.LaneBytes(lane)+p.Size > queueUp {
 		q.writable.Wait()
 		lane = q.packets.Lane(p.Flow)
 	}
+	q.addAndUnlock(b, p)
+}
+
+func (q *queue) addNow(b *[]byte, p fairqueue.Packet) {
+	q.mu.Lock()
+	q.addAndUnlock(b, p)
+}
+
+// addAndUnlock adds a packet and unlocks q.mu before it wakes the reader up, which takes a while and wants the lock then.
+func (q *queue) addAndUnlock(b *[]byte, p fairqueue.Packet) {
+	lane := q.packets.Lane(p.Flow)
 	if q.closed || !q.up[lane] && q.packets.LaneBytes(lane)+p.Size > queueDown {
 		q.dropped++
+		q.mu.Unlock()
 		q.recycle(b)
 		return
 	}
-	lane, waits := q.packets.Push(b, p, now)
+	lane, waits := q.packets.Push(b, p, time.Now())
 	if waits {
 		q.alarm.Set(q.hurry)
-		return
 	}
-	q.readable[lane].Signal()
+	q.mu.Unlock()
+	if !waits {
+		q.readable[lane].Signal()
+	}
 }
 
 // hurry lets acknowledgements go that have waited.

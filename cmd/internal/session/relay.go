@@ -144,7 +144,7 @@ func (*exchange) Attend(ctx context.Context) { <-ctx.Done() }
 
 // resolve answers the queries that arrive on c until ctx ends.
 func (e *exchange) resolve(ctx context.Context, c *net.UDPConn) {
-	l := e.session().locals
+	dns := e.session().locals.dns
 	defer context.AfterFunc(ctx, func() { c.SetReadDeadline(time.Unix(1, 0)) })()
 	buf := make([]byte, maxPacket)
 	for {
@@ -154,7 +154,7 @@ func (e *exchange) resolve(ctx context.Context, c *net.UDPConn) {
 		} else if again {
 			continue
 		}
-		l.queries.add(buf[:n], func(reply []byte) {
+		dns.Serve(buf[:n], func(reply []byte) {
 			_, _ = c.Write(reply) // the program may have gone
 		})
 	}

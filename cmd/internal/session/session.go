@@ -219,15 +219,13 @@ func (s *Session) raiseStack(context.Context) error {
 		err := stack.Close()
 		s.fabric.wg.Wait()
 		s.locals.udp.wg.Wait()
-		if q := s.locals.queries; q != nil {
-			q.wg.Wait()
-		}
 		return err
 	})
 	s.locals = &locals{
 		ctx: s.life, stack: stack, sendUDP: s.fabric.sendUDP, dns: presentNames{s.ground}, nameservers: s.names, local: local, remote: s.req.RemoteLocalhost,
 		redirects: s.redirects, udp: newUDPTable(stack, s.hasUDPPort, s.redirects),
 	}
+	s.fabric.answer = s.locals.answer
 	return nil
 }
 
@@ -336,7 +334,6 @@ func (s *Session) serveLocals(context.Context) error {
 			s.now.Load().dns.SetLaptop(s.names.conf())
 		})
 	})
-	s.locals.queries = newQueries(s.life, s.locals.dns)
 	var err error
 	if s.locals.guard, err = s.newGuarded(); err != nil {
 		return err
@@ -349,8 +346,8 @@ func (s *Session) serveLocals(context.Context) error {
 // presentNames answers DNS queries at the pod where the session is.
 type presentNames struct{ *ground }
 
-func (p presentNames) Answer(ctx context.Context, query []byte, udp bool) []byte {
-	return p.now.Load().dns.Answer(ctx, query, udp)
+func (p presentNames) Serve(query []byte, reply func([]byte)) bool {
+	return p.now.Load().dns.Serve(query, reply)
 }
 
 func (p presentNames) ServeTCP(ctx context.Context, c net.Conn) { p.now.Load().dns.ServeTCP(ctx, c) }

@@ -47,11 +47,6 @@ func (s *Session) Status(ctx context.Context, measure bool) Status {
 	out.Traffic.BytesIn += past.bytesIn
 	out.Traffic.BytesOut += past.bytesOut
 	out.DNS = s.dns.Stats()
-	if q := s.locals.queries; q != nil { // what found no room there has not come to the proxy
-		dropped := q.dropped.Load()
-		out.DNS.Queries += dropped
-		out.DNS.Dropped += dropped
-	}
 	out.Agent = Agent{Container: s.agent.Container, Version: s.info.Version, Reused: s.agent.Reused, Expires: s.info.Expires, Ping: s.info.Ping}
 	if measure && out.State != Lost && out.State != Reattaching {
 		s.measure(ctx, &out)

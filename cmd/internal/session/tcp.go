@@ -39,13 +39,12 @@ type locals struct {
 	dns         dnsServer
 	udp         *udpTable
 	ports       atomic.Pointer[ports] // nil until the session has a namespace
-	queries     *queries
-	guard       *guarded // nil: what goes to the pod is not looked into
+	guard       *guarded              // nil: what goes to the pod is not looked into
 }
 
 // dnsServer is what locals needs of the DNS proxy.
 type dnsServer interface {
-	Answer(ctx context.Context, query []byte, udp bool) []byte
+	Serve(query []byte, reply func([]byte)) bool
 	ServeTCP(ctx context.Context, c net.Conn)
 }
 

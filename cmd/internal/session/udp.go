@@ -23,15 +23,28 @@ const (
 func (l *locals) forwardUDP(f flow.Flow, payload []byte) {
 	switch {
 	case l.resolves(f.Dst):
-		l.queries.add(payload, func(reply []byte) {
-			l.sendUDP(f.Dst, f.Src, reply)
-		})
+		l.resolve(f, payload)
 	case f.Dst.Addr().IsLoopback() && l.ports.Load().answer(f, payload):
 	case f.Dst.Addr().IsLoopback(), l.isLocal(f.Dst.Addr()):
 		l.udp.forward(l.ctx, f, payload)
 	default:
 		_ = l.stack.SendUnreachable(f, syscall.ENETUNREACH) // no room: the program asks again
 	}
+}
+
+// resolve answers a query of f.
+func (l *locals) resolve(f flow.Flow, query []byte) {
+	l.dns.Serve(query, func(reply []byte) { l.sendUDP(f.Dst, f.Src, reply) })
+}
+
+// answer takes a packet of a program that is a query, past the stack, and reports whether it is one.
+func (l *locals) answer(pkt []byte) bool {
+	f, payload, ok := netstack.Datagram(pkt)
+	if !ok || !l.resolves(f.Dst) {
+		return false
+	}
+	l.resolve(f, payload)
+	return true
 }
 
 // udpTable relays datagrams to the laptop and its network, each flow through a socket of its own on
