@@ -494,6 +494,7 @@ func TestDemoRolls(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
+		defer context.AfterFunc(ctx, func() { in.Close() })() // cat outlives a run that is killed
 		said := p.must("demo", "roll")
 		name := regexp.MustCompile(`api-\S+`).FindString(said)
 		heard, hit := scanTo(told, "programs that run keep their environment")

@@ -66,7 +66,7 @@ type CaptureRecord struct {
 	Stats *CaptureStats
 
 	// A loss: Packets of a flow, with Bytes of payload to the server, that were captured and given up. Without ends
-	// it is the kernel that dropped Packets.
+	// nobody knows whose they were: the kernel dropped them, or there were more flows than the agent counts.
 	Client, Server netip.AddrPort
 	Packets, Bytes uint64
 }

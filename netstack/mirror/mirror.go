@@ -21,8 +21,8 @@ type Packet struct {
 // Lost says what the capture did not take.
 type Lost struct {
 	// Flow is the flow that was given up, from the client to the server. The
-	// zero Flow stands for packets that the kernel dropped, of which nobody
-	// knows the flow: whoever replays finds the holes.
+	// zero Flow stands for packets that the kernel dropped, or that came when
+	// there were too many flows to count apart: whoever replays finds the holes.
 	Flow           flow.Flow
 	Packets, Bytes uint64
 }

@@ -1,6 +1,7 @@
 package replay
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -8,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -151,6 +153,8 @@ func (d *delivery) deliver() (fate, *Answer) {
 		return d.failed(err), nil
 	}
 	defer resp.Body.Close()
+	d.to.spoke.Store(true)
+	d.r.problem.Store(nil)
 	a, err := readAnswer(resp, d.r.cfg.OnDifference != nil)
 	if err != nil {
 		return d.failed(err), nil
@@ -181,7 +185,11 @@ func (d *delivery) request(wrote func()) *http.Request {
 		},
 	}
 	req := d.head.WithContext(httptrace.WithClientTrace(d.ctx, trace))
-	req.URL = &url.URL{Scheme: "http", Host: anyHost, Opaque: d.head.URL.Opaque}
+	opaque := d.head.URL.Opaque
+	if strings.HasPrefix(opaque, "//") { // it is no authority: the transport takes this one off again
+		opaque = "//" + cmp.Or(d.head.Host, anyHost) + opaque
+	}
+	req.URL = &url.URL{Scheme: "http", Host: anyHost, Opaque: opaque}
 	req.RequestURI = ""
 	if req.Header["User-Agent"] == nil {
 		req.Header["User-Agent"] = nil // or the transport says one
@@ -205,7 +213,7 @@ func (d *delivery) roundTrip(req *http.Request) (*http.Response, error) {
 			return nil, err
 		}
 		resp, err := c.RoundTrip(req)
-		if err == nil || again || d.hasBegun() || c.Err() == nil || d.ctx.Err() != nil {
+		if err == nil || again || d.hasBegun() || d.ctx.Err() != nil || !d.to.spend(c) {
 			return resp, err
 		}
 		d.r.counts.repeated.Add(1)
@@ -239,7 +247,10 @@ func (d *delivery) failed(err error) fate {
 	case errors.As(err, new(refusal)):
 		return refused
 	}
-	text := "no answer in HTTP/2, which the program has to speak without TLS: " + err.Error()
+	text := err.Error()
+	if !d.to.spoke.Load() {
+		text = "no answer in HTTP/2, which the program has to speak without TLS: " + text
+	}
 	d.r.problem.Store(&text)
 	return broken
 }

@@ -24,7 +24,7 @@ const (
 	skipping                  // for the end
 )
 
-// A request is an HTTP/1 request on its way.
+// A request is one on its way to the local program.
 type request struct {
 	method, target, host string
 	at                   time.Time // in the capture
@@ -330,7 +330,7 @@ func (in *inlet) Gap(why reassembly.Reason, n uint64) {
 		}
 		in.wait(in.speaks)
 	case multiplexing:
-		in.many.end()
+		in.endMultiplex()
 		in.wait(in.speaks)
 	default:
 		in.wait(in.speaks)
@@ -354,7 +354,7 @@ func (in *inlet) End(reset bool) {
 	case inBody:
 		in.cut()
 	case multiplexing:
-		in.many.end()
+		in.endMultiplex()
 	}
 	in.name(http1.Undecided)
 	in.phase = skipping
@@ -366,6 +366,12 @@ func (in *inlet) End(reset bool) {
 		kind = itemReset
 	}
 	in.out.push(item{kind: kind})
+}
+
+// endMultiplex says that nothing more of HTTP/2 can be understood.
+func (in *inlet) endMultiplex() {
+	in.many.end()
+	in.many = nil
 }
 
 // ensure makes somebody deliver what is pushed to in.out. It reports whether that

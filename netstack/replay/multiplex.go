@@ -1,6 +1,7 @@
 package replay
 
 import (
+	"bytes"
 	"net/http"
 
 	"github.com/borrownet/borrownet/netstack/http1"
@@ -23,6 +24,10 @@ var _ http2.Events = (*multiplex)(nil)
 // minCrowd is how many streams may be open before anybody looks which of them are done.
 const minCrowd = 64
 
+// ownBytes is how many bytes are kept without the rest of their packet, which may be for
+// streams that the local program does not get: what is held is bounded by what is queued.
+const ownBytes = 4096
+
 func newMultiplex(in *inlet) *multiplex {
 	m := &multiplex{in: in, to: newShared(in.r, in.flow), open: map[uint32]*delivery{}, crowd: minCrowd}
 	m.decoder = http2.NewDecoder(m, true)
@@ -32,8 +37,9 @@ func newMultiplex(in *inlet) *multiplex {
 // data takes the next bytes.
 func (m *multiplex) data(b []byte) {
 	if err := m.decoder.Decode(b); err != nil {
-		m.end()
-		m.in.wait(http1.HTTP2)
+		in := m.in
+		in.endMultiplex()
+		in.wait(http1.HTTP2)
 	}
 }
 
@@ -90,6 +96,9 @@ func (m *multiplex) Data(stream uint32, b []byte, end bool) {
 			m.stop(stream, slow)
 			return
 		}
+		if len(b) < ownBytes {
+			b = bytes.Clone(b)
+		}
 		d.body.push(item{kind: itemBody, data: b})
 	}
 	if end {
@@ -104,6 +113,7 @@ func (m *multiplex) Reset(stream uint32) {
 	case d.ended:
 		delete(m.open, stream)
 		d.abandon()
+		d.linger() // the program may never take all of it
 	default:
 		m.stop(stream, cut)
 	}

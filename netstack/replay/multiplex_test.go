@@ -193,6 +193,14 @@ func TestMultiplex(t *testing.T) {
 			requests: Outcomes{Seen: 2, Delivered: 2},
 		},
 		{
+			name: "two-slashes", heard: []string{`HTTP/2.0 GETexample.org //example.org/1 ""`, `HTTP/2.0 GETexample.org //other/3 ""`, `HTTP/2.0 GETprogram:80 //5 ""`},
+			play: func(c *mirrortest.Conversation, s *side) {
+				c.Ask(s.hello() + s.ask(1, true, "GET", "//example.org/1") + s.ask(3, true, "GET", "//other/3"))
+				c.Ask(s.head(5, true, ":method", "GET", ":scheme", "http", ":path", "//5"))
+			},
+			requests: Outcomes{Seen: 3, Delivered: 3},
+		},
+		{
 			name: "more-than-the-programs-windows", heard: []string{`HTTP/2.0 POSTexample.org /big Content-Length=320000 "320000 bytes"`},
 			play: func(c *mirrortest.Conversation, s *side) {
 				c.Ask(s.hello() + s.ask(1, false, "POST", "/big", "content-length", fmt.Sprint(len(big))))
@@ -517,6 +525,106 @@ func TestMultiplexAnew(t *testing.T) {
 	}
 	if len(dials) == 0 || dials[0] || len(dials) > 1 && !dials[1] {
 		t.Errorf("dialled again: %v", dials)
+	}
+}
+
+// frames is a program that reads frames from c, once it has said its settings and answered
+// the client's, until on returns false or the other side ends.
+func frames(c *net.TCPConn, r *bufio.Reader, on func(*http2.Framer, http2.Frame) bool) {
+	if _, err := io.ReadFull(r, make([]byte, len(http2.ClientPreface))); err != nil {
+		return
+	}
+	in := http2.NewFramer(c, r)
+	in.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
+	in.WriteSettings()
+	for {
+		f, err := in.ReadFrame()
+		if err != nil {
+			return
+		}
+		if s, ok := f.(*http2.SettingsFrame); ok && !s.IsAck() {
+			in.WriteSettingsAck()
+		}
+		if !on(in, f) {
+			return
+		}
+	}
+}
+
+// TestMultiplexBesideALongOne: a program that takes no more requests on a connection, on
+// which one is still under way, gets a new one for the next.
+func TestMultiplexBesideALongOne(t *testing.T) {
+	leaktest.Check(t)
+	drains := make(chan struct{})
+	first := make(chan bool, 1)
+	first <- true
+	p := start(t, func(c *net.TCPConn, r *bufio.Reader) {
+		long := false
+		select {
+		case long = <-first:
+		default:
+		}
+		answer := newSide()
+		frames(c, r, func(in *http2.Framer, f http2.Frame) bool {
+			switch f := f.(type) {
+			case *http2.MetaHeadersFrame:
+				if !long {
+					io.WriteString(c, answer.head(f.StreamID, true, ":status", "204"))
+					break
+				}
+				in.WriteGoAway(f.StreamID, http2.ErrCodeNo, nil)
+				in.WritePing(false, [8]byte{1})
+			case *http2.PingFrame:
+				close(drains) // the other side has read what was before the ping
+			}
+			return true
+		})
+	})
+	r := replaying(t, p, Config{})
+	c := mirrortest.New(client, server, r.Packet)
+	c.Open()
+	s := newSide()
+	c.Ask(s.hello() + s.ask(1, true, "GET", "/long"))
+	<-drains
+	c.Ask(s.ask(3, true, "GET", "/3"))
+	c.Ask(s.ask(5, true, "GET", "/5"))
+	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+		got := r.Stats()
+		if got.Requests == (Outcomes{Seen: 3, Delivered: 2}) && got.Repeated == 1 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("stats %+v", got)
+		}
+	}
+}
+
+// TestMultiplexNotTaken: a request that the client gave up, and that the program does not
+// take, ends.
+func TestMultiplexNotTaken(t *testing.T) {
+	leaktest.Check(t)
+	begun := make(chan struct{})
+	p := start(t, func(c *net.TCPConn, r *bufio.Reader) {
+		frames(c, r, func(_ *http2.Framer, f http2.Frame) bool { // which widens no window
+			if _, ok := f.(*http2.MetaHeadersFrame); ok {
+				close(begun)
+			}
+			return true
+		})
+	})
+	r := replaying(t, p, Config{Linger: 100 * time.Millisecond})
+	c := mirrortest.New(client, server, r.Packet)
+	c.Open()
+	s := newSide()
+	c.Ask(s.hello() + s.ask(1, false, "POST", "/1"))
+	for range 20 {
+		c.Ask(s.body(1, false, strings.Repeat("x", 10_000)))
+	}
+	c.Ask(s.body(1, true, ""))
+	<-begun
+	c.Ask(s.reset(1))
+	if got := settled(t, r); got.Requests != (Outcomes{Seen: 1, Broken: 1}) || got.Held != 0 {
+		t.Errorf("stats %+v", got)
 	}
 }
 

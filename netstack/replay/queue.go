@@ -131,12 +131,13 @@ func (q *queue) pop() (item, bool) {
 	return i, true
 }
 
-// stop makes pop report that nothing will come.
+// stop makes pop report that nothing will come, and everything fit.
 func (q *queue) stop() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.closed = true
 	q.more.Broadcast()
+	q.all.wake()
 }
 
 // close discards what will come, and returns what is there.

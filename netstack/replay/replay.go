@@ -228,6 +228,7 @@ func (r *Replayer) Lost(l mirror.Lost) {
 	}
 	if l.Flow == (flow.Flow{}) {
 		r.counts.kernelDrops.Add(l.Packets)
+		r.counts.lostBytes.Add(l.Bytes)
 		return
 	}
 	r.counts.lostPackets.Add(l.Packets)

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/borrownet/borrownet/netstack/flow"
 )
@@ -20,8 +21,11 @@ type shared struct {
 	begun     chan struct{} // closed when the head of the latest request was written, or never will be; used by the goroutine that has the packets
 	dialed    bool          // there was a connection; used by the delivery whose turn it is
 
+	spoke atomic.Bool // the program has answered in HTTP/2
+
 	mu    sync.Mutex
 	conns []*http.ClientConn // guarded by mu; the last one is for the next request
+	spent *http.ClientConn   // guarded by mu; of conns, one that takes no more requests
 	users int                // guarded by mu; who may still use a connection
 }
 
@@ -50,7 +54,7 @@ func (s *shared) dial(context.Context, string, string) (net.Conn, error) {
 func (s *shared) connect(ctx context.Context) (*http.ClientConn, error) {
 	s.mu.Lock()
 	var latest *http.ClientConn
-	if n := len(s.conns); n > 0 {
+	if n := len(s.conns); n > 0 && s.conns[n-1] != s.spent {
 		latest = s.conns[n-1]
 	}
 	s.mu.Unlock()
@@ -72,6 +76,19 @@ func (s *shared) connect(ctx context.Context) (*http.ClientConn, error) {
 	})
 	s.conns = append(s.conns, c)
 	return c, nil
+}
+
+// spend reports whether c, which refused a request, takes no more: it was closed, or the
+// program said so and still answers earlier requests (GOAWAY, RFC 9113 §6.8). The next
+// request gets a new connection then.
+func (s *shared) spend(c *http.ClientConn) bool {
+	if c.Err() == nil && c.Available() > 0 {
+		return false // it is the request
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.spent = c
+	return true
 }
 
 // anyHost is where requests go as the transport sees it: dial knows better.

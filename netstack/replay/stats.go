@@ -117,7 +117,7 @@ type Stats struct {
 	Gaps     map[string]uint64 `json:"gaps,omitempty"`
 	GapBytes map[string]uint64 `json:"gapBytes,omitempty"`
 	// LostPackets and LostBytes are of flows that the capture has given up,
-	// KernelDrops packets that the kernel dropped before the capture.
+	// KernelDrops packets of no known flow, which the kernel dropped as a rule.
 	LostPackets uint64 `json:"lostPackets,omitempty"`
 	LostBytes   uint64 `json:"lostBytes,omitempty"`
 	KernelDrops uint64 `json:"kernelDrops,omitempty"`

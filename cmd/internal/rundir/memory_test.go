@@ -71,6 +71,15 @@ func TestMemory(t *testing.T) {
 	if d, err = At(d.path); err != nil { // it was empty
 		t.Fatal(err)
 	}
+	lock, err := d.Lock(t.Context(), DaemonLock)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.Remove()
+	if _, err := os.Stat(m.String()); err != nil {
+		t.Errorf("it is a daemon's, and was removed: %v", err)
+	}
+	lock.Release()
 	d.Remove()
 	if _, err := os.Stat(m.String()); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("it is still there: %v", err)

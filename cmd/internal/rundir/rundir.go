@@ -145,11 +145,14 @@ func (d *Dir) Sweep(keep func(name string) bool) error {
 	return errors.Join(errs...)
 }
 
-// Remove removes the directory, and Memory, if nothing is in it.
+// Remove removes the directory if nothing is in it, and then Memory likewise: as long
+// as a daemon has its files here, Memory is the daemon's, empty or not.
 func (d *Dir) Remove() {
-	// Keys of parked agents keep it: that is the only reason it stays.
+	// Keys of parked agents keep what they are in: that is the only reason it stays.
 	for _, dir := range d.both() {
-		_ = os.Remove(dir)
+		if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return
+		}
 	}
 }
 

@@ -107,7 +107,6 @@ func (k *Keys) Drop(t *kube.Target) error {
 			errs = append(errs, err)
 		}
 	}
-	k.dir.Remove()
 	return errors.Join(errs...)
 }
 
@@ -135,14 +134,12 @@ func (k *Key) Keep(ttl time.Duration) error {
 	if err != nil {
 		return fmt.Errorf("encode key file: %w", err)
 	}
-	path := k.keys.dir.Path(k.name)
-	err = os.WriteFile(path+".new", text, 0o600)
-	if err == nil {
-		err = os.Rename(path+".new", path)
-	}
+	temp, err := k.keys.dir.WriteTemp(k.name+".*", text)
 	if err != nil {
-		_ = os.Remove(path + ".new") // half of it is worse than none
 		return fmt.Errorf("write key file: %w", err)
+	}
+	if err := os.Rename(temp, k.keys.dir.Path(k.name)); err != nil {
+		return errors.Join(fmt.Errorf("write key file: %w", err), os.Remove(temp))
 	}
 	return nil
 }

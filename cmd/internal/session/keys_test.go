@@ -1,6 +1,7 @@
 package session
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -58,6 +59,18 @@ func TestKeys(t *testing.T) {
 	}
 	if err := again.Forget(); err != nil {
 		t.Errorf("second Forget: %v", err)
+	}
+}
+
+// The place in memory may go between two keys, with the last daemon before this one.
+func TestKeyMakesItsPlace(t *testing.T) {
+	k := NewKeys(newDir(t))
+	key := take(t, k, "pod-a", time.Hour)
+	if err := errors.Join(key.Forget(), os.Remove(k.dir.String()), key.Keep(time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	if files := keyFiles(t, k); len(files) != 1 {
+		t.Errorf("key files %q, want one", files)
 	}
 }
 
