@@ -482,8 +482,12 @@ func TestDemoRolls(t *testing.T) {
 		k := p.keep()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
-		cmd := p.command(ctx, "run", "--", "/bin/cat")
+		cmd := p.command(ctx, "run", "--", "/bin/sh", "-c", "echo runs; exec cat")
 		in, err := cmd.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, err := cmd.StdoutPipe()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -493,6 +497,9 @@ func TestDemoRolls(t *testing.T) {
 		}
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
+		}
+		if said, hit := scanTo(out, "runs"); !hit {
+			t.Fatalf("the program says %q", said)
 		}
 		defer context.AfterFunc(ctx, func() { in.Close() })() // cat outlives a run that is killed
 		said := p.must("demo", "roll")

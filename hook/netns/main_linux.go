@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -84,8 +85,12 @@ func serve() error {
 		err = nil
 	}
 	// Programs may keep their sockets, and with them this namespace, but nobody will
-	// ever answer there again.
+	// ever answer there again. What begins when the device is down has no route, so
+	// nothing is missed that is to be aborted.
 	svc.close()
+	if dev, derr := netlink.LinkByName(deviceName); derr == nil { // else it has gone with the daemon
+		_ = netlink.LinkSetDown(dev)
+	}
 	if diag, derr := openDiag(); derr == nil {
 		_ = abortAll(diag) // what the kernel cannot abort ends with its timers
 		unix.Close(diag)

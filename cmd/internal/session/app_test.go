@@ -67,7 +67,10 @@ func connectOnce(dst netip.AddrPort, limit time.Duration) string {
 		return fmt.Sprintf("stood still for %v", stood)
 	}
 	if err == unix.EINPROGRESS {
-		n, perr := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}, int(limit.Milliseconds()))
+		n, perr := 0, error(unix.EINTR)
+		for perr == unix.EINTR { // a signal of Go's runtime
+			n, perr = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}, int(limit.Milliseconds()))
+		}
 		if n == 0 || perr != nil {
 			return "not connected"
 		}

@@ -402,7 +402,7 @@ static void errors(int silent)
 {
 	struct rlimit old, low;
 	struct pollfd waiting = { .fd = silent, .events = POLLOUT };
-	int a = listener("errors/in use", "127.0.0.1", 0, 0), b, e = 0;
+	int a = listener("listen/for errors", "127.0.0.1", 0, 0), b, e = 0;
 	struct sockaddr_storage ss;
 	socklen_t len = fill(&ss, "127.0.0.1", port_of(a));
 
