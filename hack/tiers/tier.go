@@ -89,7 +89,7 @@ func tiers() []*tier {
 		},
 		{
 			name: "hook", about: "user namespaces, TUN and seccomp, as an unprivileged user",
-			warm: 1.5, cold: 2, prove: "make test-hook",
+			warm: 2.5, cold: 4, prove: "make test-hook",
 			probe: probeHook,
 			// As root these tests run again as an unprivileged user, by themselves.
 			steps: hookSteps,
