@@ -90,6 +90,7 @@ type Agent struct {
 
 	mu      sync.Mutex
 	current *session // nil before the first carrier and after the end
+	over    bool     // the last session was taken: there is none after it
 }
 
 // The reasons for which Run returns without an error.
@@ -184,7 +185,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	stop(err)
 	a.mu.Lock()
 	last := a.current
-	a.current = nil
+	a.current, a.over = nil, true
 	a.mu.Unlock()
 	cause := context.Cause(ctx)
 	if last != nil {
@@ -311,6 +312,9 @@ func (a *Agent) attach(ctx context.Context, id [16]byte, lane fairqueue.Lane, co
 	defer a.mu.Unlock()
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
+	}
+	if a.over { // a direct carrier, which comes as long as its session is there
+		return net.ErrClosed
 	}
 	if a.current != nil && a.current.id == id && !a.current.ended() {
 		a.current.tunnel.Attach(lane, conn)

@@ -24,55 +24,61 @@ var errNoDirect = errors.New("the agent was started without " + wire.DirectFlag)
 // directs is the port for a session's direct path, while there is one. The zero value has none.
 type directs struct {
 	mu    sync.Mutex
-	addr  netip.AddrPort // valid while stop is not nil
+	open  wire.Direct // valid, as addr is, while stop is not nil
+	addr  netip.Addr
 	stop  context.CancelFunc
 	count int // of ports that were opened: tells them apart
 }
 
-// openDirect returns the UDP port on addr, one of the pod's addresses, that the client may knock at. There is one at a
+// openDirect opens a UDP port on addr, one of the pod's addresses, that the client may knock at. There is one at a
 // time, for as long as the client has a path there, and a little longer.
-func (s *session) openDirect(addr netip.Addr) (uint16, error) {
+func (s *session) openDirect(addr netip.Addr) (wire.Direct, error) {
 	if s.agent.cfg.Direct == nil {
-		return 0, errNoDirect
+		return wire.Direct{}, errNoDirect
 	}
 	if !slices.Contains(s.agent.addrs, addr) {
-		return 0, fmt.Errorf("%v is not an address of the pod", addr)
+		return wire.Direct{}, fmt.Errorf("%v is not an address of the pod", addr)
 	}
 	d := &s.direct
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if s.ended() {
-		return 0, net.ErrClosed
+		return wire.Direct{}, net.ErrClosed
 	}
 	if d.stop != nil {
-		if d.addr.Addr() == addr {
-			return d.addr.Port(), nil
+		if d.addr == addr {
+			return d.open, nil
 		}
 		d.stop()
 	}
+	certificate, err := direct.NewCertificate()
+	if err != nil {
+		return wire.Direct{}, err
+	}
 	conn, err := s.agent.cfg.Direct(addr)
 	if err != nil {
-		return 0, fmt.Errorf("listen on %v: %w", addr, err)
+		return wire.Direct{}, fmt.Errorf("listen on %v: %w", addr, err)
 	}
 	local, ok := conn.LocalAddr().(*net.UDPAddr)
 	if !ok {
 		conn.Close()
-		return 0, fmt.Errorf("listen on %v: %v is not of UDP", addr, conn.LocalAddr())
+		return wire.Direct{}, fmt.Errorf("listen on %v: %v is not of UDP", addr, conn.LocalAddr())
 	}
 	ctx, cancel := context.WithCancel(s.ctx)
-	d.addr, d.stop = netip.AddrPortFrom(addr, local.AddrPort().Port()), cancel
+	d.open = wire.Direct{Port: local.AddrPort().Port(), Certificate: certificate.Sum()}
+	d.addr, d.stop = addr, cancel
 	d.count++
-	s.serveDirect(ctx, conn, d.count)
-	return d.addr.Port(), nil
+	s.serveDirect(ctx, conn, certificate, d.count)
+	return d.open, nil
 }
 
 // serveDirect takes carriers over conn until ctx ends or nobody uses it.
-func (s *session) serveDirect(ctx context.Context, conn net.PacketConn, number int) {
+func (s *session) serveDirect(ctx context.Context, conn net.PacketConn, certificate *direct.Certificate, number int) {
 	a := s.agent
 	s.record.log.Info("direct port opens", "src", conn.LocalAddr().String())
 	s.wg.Go(func() {
 		err := direct.Serve(ctx, direct.ServerConfig{
-			Conn: conn, Verifier: a.verifier, Admit: a.admit, Idle: directIdle, Logger: s.record.log,
+			Conn: conn, Certificate: certificate, Verifier: a.verifier, Admit: a.admit, Idle: directIdle, Logger: s.record.log,
 			Stranger: func() { a.counters.drop("datagram without a knock") },
 		})
 		s.record.log.Info("direct port closes", "src", conn.LocalAddr().String(), "err", err)
@@ -93,14 +99,14 @@ func (a *Agent) handleDirect(s *session) http.HandlerFunc {
 			http.Error(w, err.Error(), http.StatusBadRequest)
 			return
 		}
-		port, err := s.openDirect(addr)
+		open, err := s.openDirect(addr)
 		switch {
 		case errors.Is(err, errNoDirect):
 			http.Error(w, err.Error(), http.StatusForbidden)
 		case err != nil:
 			http.Error(w, err.Error(), http.StatusServiceUnavailable)
 		default:
-			a.answer(w, wire.Direct{Port: port})
+			a.answer(w, open)
 		}
 	}
 }

@@ -1,11 +1,13 @@
 package agent_test
 
 import (
+	"crypto/sha256"
 	"errors"
 	"io"
 	"net"
 	"net/http"
 	"net/netip"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -28,7 +30,7 @@ func TestDirectPort(t *testing.T) {
 		opened <- c
 		return c, err
 	}
-	ask := func(c *agenttest.Client, addr string) (code int, port uint16, text string) {
+	ask := func(c *agenttest.Client, addr string) (code int, open wire.Direct, text string) {
 		t.Helper()
 		resp, err := c.HTTP.Post("http://"+wire.AgentAddr.String()+wire.PathDirect+"?addr="+addr, "", nil)
 		if err != nil {
@@ -40,10 +42,10 @@ func TestDirectPort(t *testing.T) {
 			if err := wire.Decode(resp.Body, &d); err != nil {
 				t.Fatal(err)
 			}
-			return resp.StatusCode, d.Port, ""
+			return resp.StatusCode, d, ""
 		}
 		b, _ := io.ReadAll(resp.Body)
-		return resp.StatusCode, 0, string(b)
+		return resp.StatusCode, wire.Direct{}, string(b)
 	}
 	start := func(listen func(netip.Addr) (net.PacketConn, error)) (connect func() *agenttest.Client) {
 		key := wg.NewPrivateKey()
@@ -65,13 +67,13 @@ func TestDirectPort(t *testing.T) {
 			t.Errorf("a port on %s", addr)
 		}
 	}
-	code, port, text := ask(c, podIP.String())
+	code, open, text := ask(c, podIP.String())
 	conn := <-opened
-	if want := conn.LocalAddr().(*net.UDPAddr).AddrPort().Port(); code != http.StatusOK || port != want {
-		t.Fatalf("%d, port %d, %s; want port %d", code, port, text, want)
+	if want := conn.LocalAddr().(*net.UDPAddr).AddrPort().Port(); code != http.StatusOK || open.Port != want || len(open.Certificate) != sha256.Size {
+		t.Fatalf("%d, %+v, %s; want port %d", code, open, text, want)
 	}
-	if _, again, _ := ask(c, podIP.String()); again != port || len(opened) != 0 {
-		t.Errorf("asked twice there are ports %d and %d", port, again)
+	if _, again, _ := ask(c, podIP.String()); !reflect.DeepEqual(again, open) || len(opened) != 0 {
+		t.Errorf("asked twice there are %+v and %+v", open, again)
 	}
 	connect() // takes the place of the first session
 	for end := time.Now().Add(time.Minute); !closed(conn); time.Sleep(50 * time.Millisecond) {

@@ -12,7 +12,7 @@ case "${1-}" in -h | --help) sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"; e
 needs=(cc=gcc curl=curl python3=python3 node=nodejs shellcheck=shellcheck
   musl-gcc=musl-tools zsh=zsh fish=fish dig=bind9-dnsutils host=bind9-host javac=default-jdk-headless ssh=openssh-client
   git=git make=make gdb=gdb psql=postgresql-client redis-cli=redis-tools gunicorn=gunicorn uvicorn=uvicorn
-  aarch64-linux-gnu-gcc=gcc-aarch64-linux-gnu g++=g++ cargo=cargo mvn=maven)
+  aarch64-linux-gnu-gcc=gcc-aarch64-linux-gnu "g++=g++" cargo=cargo mvn=maven)
 servers=(nginx=nginx-light sshd=openssh-server postgres=postgresql)
 PATH=$PATH:/usr/sbin:$(echo /usr/lib/postgresql/*/bin)
 needs+=(tshark=tshark) # reads what is recorded

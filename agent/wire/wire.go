@@ -147,7 +147,8 @@ type File struct {
 
 // Direct says where the client may knock for a direct path.
 type Direct struct {
-	Port uint16 `json:"port"` // UDP
+	Port        uint16 `json:"port"`        // UDP
+	Certificate []byte `json:"certificate"` // SHA-256 of the one that the port shows
 }
 
 // Stats are the agent's counters since its start.

@@ -95,6 +95,9 @@ func (c *composeRun) start(args []string, name string) (err error) {
 	defer c.dir.Remove()
 	image := ""
 	if slices.Contains(starting, args[0]) || args[0] == "config" {
+		if _, err := c.dir.Memory(); err != nil { // before a pod is borrowed in vain
+			return err
+		}
 		if image, err = c.prepare(ctx); err != nil {
 			return err
 		}

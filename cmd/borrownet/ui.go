@@ -184,9 +184,9 @@ func meshText(m session.Mesh) string {
 		return fmt.Sprintf("a probe to %s went through %s in the pod", m.Probe, m.Listener)
 	case m.Path == session.ThroughProxy:
 		return fmt.Sprintf("a probe to %s went through %s at %s", m.Probe, m.Proxy, m.Listener)
-	case m.Path == session.ProtocolDirect && m.Proxy == "":
+	case m.Path == session.Direct && m.Proxy == "":
 		return "none: the pod has no sidecar"
-	case m.Path == session.ProtocolDirect:
+	case m.Path == session.Direct:
 		return fmt.Sprintf("BYPASSED: a probe to %s went past %s", m.Probe, m.Proxy)
 	}
 	return "unknown: " + m.Note

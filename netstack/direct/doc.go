@@ -2,16 +2,19 @@
 //
 // A carrier is a stream of a QUIC connection: QUIC finds the path's MTU, paces, sends lost packets again and takes its turn
 // with other traffic, so that everything above it is as over a port-forward, and a link changes from one to the other and
-// back under live flows. Nothing trusts QUIC's own keys: each carrier is proven as any other (package link), and what is
-// in it is WireGuard's. docs/adr/0036-direct.md says why not WireGuard's datagrams alone.
+// back under live flows. The client knows the certificate that the agent shows; each carrier is proven as any other
+// besides (package link), and the packets in it are WireGuard's. docs/adr/0036-direct.md says why not WireGuard's datagrams
+// alone.
 //
 // The agent's port answers nobody who has not knocked: a datagram with a proof of the client's key. Only what comes from
 // the address of the last good knock reaches QUIC.
 package direct
 
 import (
+	"bytes"
 	"crypto/ed25519"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
@@ -56,8 +59,12 @@ func config(carriers int64) *quic.Config {
 	}
 }
 
-// serverTLS is a certificate that nobody checks.
-func serverTLS() (*tls.Config, error) {
+// A Certificate is what a port shows. The client knows its sum from inside of the tunnel, so that nobody on the path can
+// stand between the two: a link's control frames are in no WireGuard.
+type Certificate struct{ tls tls.Certificate }
+
+// NewCertificate makes one.
+func NewCertificate() (*Certificate, error) {
 	public, private, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		return nil, fmt.Errorf("make key: %w", err)
@@ -67,13 +74,29 @@ func serverTLS() (*tls.Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make certificate: %w", err)
 	}
-	return &tls.Config{
-		MinVersion: tls.VersionTLS13, NextProtos: []string{alpn},
-		Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: private}},
-	}, nil
+	return &Certificate{tls.Certificate{Certificate: [][]byte{der}, PrivateKey: private}}, nil
 }
 
-// clientTLS takes any certificate: the proof of a carrier says who the other end is, and what is in it is encrypted.
-func clientTLS() *tls.Config {
-	return &tls.Config{MinVersion: tls.VersionTLS13, NextProtos: []string{alpn}, InsecureSkipVerify: true}
+// Sum is the SHA-256 of the certificate.
+func (c *Certificate) Sum() []byte {
+	sum := sha256.Sum256(c.tls.Certificate[0])
+	return sum[:]
+}
+
+func serverTLS(c *Certificate) *tls.Config {
+	return &tls.Config{MinVersion: tls.VersionTLS13, NextProtos: []string{alpn}, Certificates: []tls.Certificate{c.tls}}
+}
+
+// clientTLS takes the certificate with that sum, whatever it says, and no other one.
+func clientTLS(sum []byte) *tls.Config {
+	return &tls.Config{
+		MinVersion: tls.VersionTLS13, NextProtos: []string{alpn}, InsecureSkipVerify: true,
+		VerifyConnection: func(state tls.ConnectionState) error {
+			shown := sha256.Sum256(state.PeerCertificates[0].Raw)
+			if !bytes.Equal(shown[:], sum) {
+				return ErrCertificate
+			}
+			return nil
+		},
+	}
 }

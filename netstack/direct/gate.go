@@ -96,6 +96,21 @@ func (g *gatedUDP) ReadBatch(ms []ipv4.Message, flags int) (int, error) {
 	}
 }
 
+// ReadFrom is gated too, though quic-go has no use for it where it reads in batches.
+func (g *gatedUDP) ReadFrom(b []byte) (int, net.Addr, error) {
+	return (&gated{g.UDPConn, g.gate}).ReadFrom(b)
+}
+
+// ReadMsgUDP is gated too.
+func (g *gatedUDP) ReadMsgUDP(b, oob []byte) (n, oobn, flags int, from *net.UDPAddr, err error) {
+	for {
+		n, oobn, flags, from, err = g.UDPConn.ReadMsgUDP(b, oob)
+		if err != nil || g.gate.admits(b[:n], from) {
+			return n, oobn, flags, from, err
+		}
+	}
+}
+
 // behindGate puts pc behind a gate.
 func behindGate(pc net.PacketConn, v *link.Verifier, stranger func()) net.PacketConn {
 	g := &gate{verifier: v, reply: pc.WriteTo, stranger: stranger}

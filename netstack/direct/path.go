@@ -18,6 +18,9 @@ import (
 // ErrNoAnswer is wrapped by Dial's error if nobody answers: the pod cannot be reached from here, or its answers cannot.
 var ErrNoAnswer = errors.New("no answer")
 
+// ErrCertificate is wrapped by Dial's error if somebody else than the agent answers.
+var ErrCertificate = errors.New("the certificate is not the agent's")
+
 const (
 	knockEvery = 250 * time.Millisecond
 	maxKnocks  = 8
@@ -31,9 +34,9 @@ type Path struct {
 	once      sync.Once // of Close
 }
 
-// Dial knocks at addr, and makes a path if the agent answers within two seconds. It closes socket, at the latest when the
-// path is closed.
-func Dial(ctx context.Context, socket net.PacketConn, addr netip.AddrPort, id link.Identity) (_ *Path, err error) {
+// Dial knocks at addr, and makes a path if the agent, whose certificate has that sum, answers within two seconds. It
+// closes socket, at the latest when the path is closed.
+func Dial(ctx context.Context, socket net.PacketConn, addr netip.AddrPort, id link.Identity, sum []byte) (_ *Path, err error) {
 	p := &Path{socket: socket}
 	defer func() {
 		if err != nil {
@@ -46,7 +49,7 @@ func Dial(ctx context.Context, socket net.PacketConn, addr netip.AddrPort, id li
 		return nil, err
 	}
 	p.transport = &quic.Transport{Conn: socket}
-	if p.conn, err = p.transport.Dial(ctx, to, clientTLS(), config(-1)); err != nil {
+	if p.conn, err = p.transport.Dial(ctx, to, clientTLS(sum), config(-1)); err != nil {
 		return nil, err
 	}
 	return p, nil

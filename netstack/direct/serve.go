@@ -17,8 +17,9 @@ import (
 
 // ServerConfig configures Serve. Only Logger may be nil.
 type ServerConfig struct {
-	Conn     net.PacketConn // closed when Serve returns
-	Verifier *link.Verifier // of knocks
+	Conn        net.PacketConn // closed when Serve returns
+	Certificate *Certificate
+	Verifier    *link.Verifier // of knocks
 	// Admit takes a carrier that has proven nothing yet. It owns it.
 	Admit    func(context.Context, io.ReadWriteCloser)
 	Stranger func()        // told of each datagram that was dropped unread; must not block
@@ -33,13 +34,13 @@ func Serve(ctx context.Context, cfg ServerConfig) error {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	secret, err := serverTLS()
-	if err != nil {
-		return fmt.Errorf("serve carriers over UDP: %w", err)
+	transport := &quic.Transport{
+		Conn: behindGate(cfg.Conn, cfg.Verifier, cfg.Stranger),
+		// Who forges the client's address gets a Retry (RFC 9000 §8.1.2), which takes no memory.
+		VerifySourceAddress: func(net.Addr) bool { return true },
 	}
-	transport := &quic.Transport{Conn: behindGate(cfg.Conn, cfg.Verifier, cfg.Stranger)}
 	defer transport.Close()
-	listener, err := transport.Listen(secret, config(maxCarriers))
+	listener, err := transport.Listen(serverTLS(cfg.Certificate), config(maxCarriers))
 	if err != nil {
 		return fmt.Errorf("serve carriers over UDP: %w", err)
 	}

@@ -57,6 +57,29 @@ func TestGoodbye(t *testing.T) {
 	})
 }
 
+// TestGoodbyeOfAClient: a client says none, so who can write into a carrier does not end an agent's session with one.
+func TestGoodbyeOfAClient(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		agent := New(Config{})
+		near, far := net.Pipe()
+		agent.Attach(far)
+		end := runs(agent)
+		go drain(agent)
+		go io.Copy(io.Discard, near)
+		if _, err := near.Write([]byte{0, 0, codeBye, 0}); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if !agent.Stats().Up {
+			t.Error("the carrier is lost")
+		}
+		agent.Close()
+		if err := <-end; err != nil {
+			t.Errorf("Run = %v", err)
+		}
+	})
+}
+
 // TestGoodbyeIsBounded: a peer that is not there, does not listen or does not answer holds nobody up.
 func TestGoodbyeIsBounded(t *testing.T) {
 	const limit = 300 * time.Millisecond

@@ -429,6 +429,9 @@ func (l *Link) readFromLocked(c *carrier) {
 // control takes a control frame that came on c.
 func (l *Link) control(c *carrier, code byte, payload []byte) {
 	if code == codeBye {
+		if l.cfg.Dial == nil {
+			return // only an agent says it
+		}
 		l.mu.Lock()
 		l.bye = true
 		l.mu.Unlock()

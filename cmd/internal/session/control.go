@@ -94,25 +94,26 @@ func (c *control) files(ctx context.Context, root, have string) (out wire.Files,
 var errNoDirect = errors.New("no direct path")
 
 // direct asks for the UDP port to knock at, on an address of the pod.
-func (c *control) direct(ctx context.Context, addr netip.Addr) (uint16, error) {
+func (c *control) direct(ctx context.Context, addr netip.Addr) (wire.Direct, error) {
+	var out wire.Direct
 	resp, err := c.send(ctx, http.MethodPost, wire.PathDirect+"?"+url.Values{"addr": {addr.String()}}.Encode())
 	if err != nil {
-		return 0, err
+		return out, err
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
 		text, err := io.ReadAll(io.LimitReader(resp.Body, 1<<10))
 		if err != nil {
-			return 0, fmt.Errorf("ask the agent: %w", err)
+			return out, fmt.Errorf("ask the agent: %w", err)
 		}
 		err = errors.New("the agent says: " + strings.TrimSpace(string(text)))
 		if resp.StatusCode == http.StatusForbidden || resp.StatusCode == http.StatusNotFound {
 			err = fmt.Errorf("%w: %w", errNoDirect, err)
 		}
-		return 0, err
+		return out, err
 	}
-	var out wire.Direct
-	return out.Port, wire.Decode(resp.Body, &out)
+	err = wire.Decode(resp.Body, &out)
+	return out, err
 }
 
 // mesh has the agent find out how connections leave the pod; envoy says that

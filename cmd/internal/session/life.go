@@ -252,11 +252,11 @@ func (s *Session) awaitLoss() (*fault.Error, error) {
 	return problem, cause
 }
 
-// byeLook is the pause between two looks for why an agent has said goodbye, and byeLooks is
-// how many there are: of a pod that its node evicts the cluster knows that last.
+// byeLook is the pause between two looks for why an agent has said goodbye, and byeWait is
+// the time for all of them: of a pod that its node evicts the cluster knows that last.
 const (
-	byeLook  = 200 * time.Millisecond
-	byeLooks = 25
+	byeLook = 200 * time.Millisecond
+	byeWait = 5 * time.Second
 )
 
 // afterBye returns why the agent has said goodbye, as awaitLoss does. What the session has
@@ -265,24 +265,22 @@ func (s *Session) afterBye() (*fault.Error, error) {
 	s.become(Reconnecting, &fault.Error{Code: fault.NoDataPath, ID: "BN3302", Op: "reach the agent in", Object: "pod " + s.target.Namespace + "/" + s.target.Pod, Reason: "it has said that it ends"})
 	s.fabric.lose()
 	problem := s.lostFault("the agent "+s.agent.Container+" has said that it ends", errAgentEnded)
-	for range byeLooks {
-		if gone := s.lookAfterBye(); gone != nil {
+	ctx, cancel := context.WithTimeout(s.life, byeWait)
+	defer cancel()
+	for ctx.Err() == nil {
+		if gone := s.agentGone(ctx, 0); gone != nil {
 			problem = gone
 			break
 		}
 		select {
-		case <-s.life.Done():
-			return nil, nil
+		case <-ctx.Done():
 		case <-time.After(byeLook):
 		}
 	}
+	if s.life.Err() != nil {
+		return nil, nil
+	}
 	return problem, errors.Join(link.ErrPermanent, problem)
-}
-
-func (s *Session) lookAfterBye() *fault.Error {
-	ctx, cancel := context.WithTimeout(s.life, dialTimeout)
-	defer cancel()
-	return s.agentGone(ctx, 0)
 }
 
 func (s *Session) linkProblem(err error) *fault.Error {

@@ -61,6 +61,7 @@ type fakeCluster struct {
 	carriers []io.Closer
 	cut      error // of Dial, if not nil
 	ended    bool  // the agent's container has terminated
+	silent   bool  // the API server does not answer for its fate
 	attach   error // of Attach, if not nil
 	volumes  dirs  // of the pod
 	env      []string
@@ -163,9 +164,15 @@ func (c *fakeCluster) breakCarriers(err error) {
 	c.carriers = nil
 }
 
-func (c *fakeCluster) Fate(context.Context, *kube.Target) (kube.Fate, error) {
+func (c *fakeCluster) Fate(ctx context.Context, _ *kube.Target) (kube.Fate, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.silent {
+		c.mu.Unlock()
+		<-ctx.Done()
+		c.mu.Lock()
+		return kube.Fate{}, ctx.Err()
+	}
 	s := kube.AgentState{Container: "borrownet-test", State: kube.StateRunning}
 	if c.ended {
 		s.State, s.Reason = kube.StateTerminated, "Completed"

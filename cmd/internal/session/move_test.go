@@ -172,6 +172,7 @@ func TestGoodbye(t *testing.T) {
 		{"known_later", nil, func(c *fakeCluster) { c.gone, c.next = "pod api-1 was evicted: no memory", successor() }, Ready, "was evicted"},
 		// An agent that has not lived for long is not replaced in a pod that lives.
 		{"agent_ended", func(c *fakeCluster) { c.ended = true }, nil, Lost, "has ended (Completed, exit code 0)"},
+		{"cluster_silent", func(c *fakeCluster) { c.silent = true }, nil, Lost, "has said that it ends"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			l := newLab(t)

@@ -138,12 +138,12 @@ func (s *Session) findShortcut() (*direct.Path, error) {
 func (s *Session) knockAt(addr netip.Addr) (*direct.Path, error) {
 	ctx, cancel := context.WithTimeout(s.ctx, shortcutTimeout)
 	defer cancel()
-	port, err := s.control.direct(ctx, addr)
+	open, err := s.control.direct(ctx, addr)
 	if err != nil {
 		return nil, err
 	}
 	// The address is the API server's word: of the agent's only the port is believed.
-	to := netip.AddrPortFrom(addr, port)
+	to := netip.AddrPortFrom(addr, open.Port)
 	if l, ok := s.cluster.(located); ok {
 		to = l.Locate(to)
 	}
@@ -155,5 +155,5 @@ func (s *Session) knockAt(addr netip.Addr) (*direct.Path, error) {
 	if err != nil {
 		return nil, err
 	}
-	return direct.Dial(ctx, socket, to, s.id)
+	return direct.Dial(ctx, socket, to, s.id, open.Certificate)
 }
