@@ -350,6 +350,27 @@ func TestAgentGoneForGood(t *testing.T) {
 	}
 }
 
+// TestWhoConnectsAtALossIsRefused: what resets open connections does not open those that are being opened.
+func TestWhoConnectsAtALossIsRefused(t *testing.T) {
+	l := newLab(t)
+	s := l.start()
+	p := newProgram(t, s)
+	l.cluster.breakCarriers(errors.New("connection refused"))
+	l.await(Reconnecting)
+	fd := p.socket(orders, unix.SOCK_STREAM|unix.SOCK_NONBLOCK)
+	defer unix.Close(fd)
+	if err := unix.Connect(fd, sockaddr(orders)); err != unix.EINPROGRESS {
+		t.Fatalf("connect: %v", err)
+	}
+	l.cluster.mu.Lock()
+	l.cluster.ended = true
+	l.cluster.mu.Unlock()
+	l.await(Lost)
+	if err := connected(fd, unix.EINTR); !errors.Is(err, syscall.ENETUNREACH) {
+		t.Errorf("connect: %v, want ENETUNREACH", err)
+	}
+}
+
 // TestKeyOutlivesALostSession: who could not reach the agent for long takes it
 // again instead of adding another.
 func TestKeyOutlivesALostSession(t *testing.T) {
