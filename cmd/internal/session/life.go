@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/borrownet/borrownet/agent/kube"
+	"github.com/borrownet/borrownet/agent/wire"
 	"github.com/borrownet/borrownet/cmd/internal/fault"
 	"github.com/borrownet/borrownet/netstack/fairqueue"
 	"github.com/borrownet/borrownet/netstack/link"
@@ -297,6 +299,7 @@ func (s *Session) linkProblem(err error) *fault.Error {
 // programs get errors instead of waiting. gone says that the agent has ended.
 func (s *Session) lose(problem *fault.Error, gone bool) {
 	s.fabric.lose()
+	s.stack.RefuseDials(wire.ClientAddr, syscall.ECONNREFUSED) // only now: at another pod they would have gone on
 	if s.endHook != nil {
 		s.endHook() // resets what is relayed, refuses what is new
 	}

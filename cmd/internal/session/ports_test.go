@@ -592,6 +592,42 @@ func TestRemoteLocalhost(t *testing.T) {
 	}
 }
 
+// TestRemoteLocalhostOfALostPod: who connects to the pod's localhost does not wait for a pod that is lost, neither if that
+// happens meanwhile nor afterwards.
+func TestRemoteLocalhostOfALostPod(t *testing.T) {
+	admin := netip.MustParseAddrPort("127.0.0.1:9901")
+	l := newLab(t)
+	o := l.opening()
+	o.req.RemoteLocalhost = []uint16{admin.Port()}
+	s, err := o.Start(t.Context(), "api", l.observer())
+	if err != nil {
+		if errors.Is(err, errors.ErrUnsupported) {
+			hooktest.Unavailable(t, "netns", err)
+		}
+		t.Fatal(err)
+	}
+	defer s.Close()
+	l.await(Ready)
+	p := newProgram(t, s)
+	l.cluster.breakCarriers(errors.New("connection refused"))
+	l.await(Reconnecting)
+	waits := p.socket(admin, unix.SOCK_STREAM|unix.SOCK_NONBLOCK)
+	defer unix.Close(waits)
+	if err := unix.Connect(waits, sockaddr(admin)); err != unix.EINPROGRESS {
+		t.Fatalf("connect: %v", err)
+	}
+	l.cluster.mu.Lock()
+	l.cluster.ended = true
+	l.cluster.mu.Unlock()
+	l.await(Lost)
+	if err := connected(waits, unix.EINTR); !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("connect before the loss: %v, want ECONNREFUSED", err)
+	}
+	if _, err := p.connect(admin, unix.SOCK_STREAM); !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("connect after the loss: %v, want ECONNREFUSED", err)
+	}
+}
+
 // ownAddress is an address of this machine that is not loopback.
 func ownAddress(t *testing.T) netip.Addr {
 	t.Helper()

@@ -223,7 +223,7 @@ func (s *Session) raiseStack(context.Context) error {
 	})
 	s.locals = &locals{
 		ctx: s.life, stack: stack, sendUDP: s.fabric.sendUDP, dns: presentNames{s.ground}, nameservers: s.names, local: local, remote: s.req.RemoteLocalhost,
-		redirects: s.redirects, udp: newUDPTable(stack, s.hasUDPPort, s.redirects),
+		lost: &s.fabric.lost, redirects: s.redirects, udp: newUDPTable(stack, s.hasUDPPort, s.redirects),
 	}
 	s.fabric.answer = s.locals.answer
 	return nil
