@@ -16,8 +16,11 @@ import (
 	"github.com/borrownet/borrownet/netstack/link"
 )
 
-// dialTimeout bounds one attempt at a carrier.
-const dialTimeout = 15 * time.Second
+// dialTimeout bounds one attempt at a carrier, askTimeout the question what became of the agent if it fails.
+const (
+	dialTimeout = 15 * time.Second
+	askTimeout  = 5 * time.Second
+)
 
 // linkSays is how much later than the tunnel its link may say why it has ended.
 const linkSays = time.Second
@@ -71,13 +74,13 @@ func (c *lastCarrier) name() string {
 // refusal of the cluster is final; after it only an agent that is gone is. The
 // bulk lane can be done without.
 func (s *Session) dial(ctx context.Context, lane fairqueue.Lane) (io.ReadWriteCloser, error) {
-	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	dialling, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	dial := s.dialOnce
 	if lane == fairqueue.Express && s.carriers[lane].wasGot() {
 		dial = s.dialAgain
 	}
-	c, err := dial(ctx, lane)
+	c, err := dial(dialling, lane)
 	if err == nil {
 		s.carriers[lane].got(c.Protocol())
 		return c, nil
@@ -93,7 +96,10 @@ func (s *Session) dial(ctx context.Context, lane fairqueue.Lane) (io.ReadWriteCl
 		return nil, errors.Join(link.ErrPermanent, err)
 	}
 	if ever {
-		if gone := s.agentGone(ctx, since); gone != nil {
+		// Not in what is left of the dial's time: a node that is lost leaves a dial without an answer.
+		asking, cancel := context.WithTimeout(ctx, askTimeout)
+		defer cancel()
+		if gone := s.agentGone(asking, since); gone != nil {
 			return nil, errors.Join(link.ErrPermanent, gone)
 		}
 	}
