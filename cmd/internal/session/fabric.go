@@ -215,6 +215,8 @@ func (p tunnelPort) ReadLane(lane fairqueue.Lane, bufs [][]byte, sizes []int, of
 
 func (p tunnelPort) Split(on bool) { p.fabric.queue.setUp(fairqueue.Bulk, on) }
 
+func (p tunnelPort) Strand() { p.fabric.queue.strand() }
+
 func (p tunnelPort) Arrived(lane fairqueue.Lane, n uint64) { p.fabric.queue.arrived(lane, n) }
 
 func (p tunnelPort) Write(bufs [][]byte, offset int) (int, error) {

@@ -87,7 +87,7 @@ func (s *Session) dial(ctx context.Context, lane fairqueue.Lane) (io.ReadWriteCl
 	}
 	ever, since := s.carriers[lane].failed(err)
 	if lane == fairqueue.Bulk && errors.Is(err, kube.ErrForwardRefused) {
-		return nil, errors.Join(link.ErrPermanent, err) // all goes over the one attached stream
+		return s.dialBulkDirect(ctx, err)
 	}
 	if s.ctx.Err() != nil || lane == fairqueue.Bulk {
 		return nil, err
@@ -105,6 +105,30 @@ func (s *Session) dial(ctx context.Context, lane fairqueue.Lane) (io.ReadWriteCl
 	}
 	s.log.Info("no carrier", "err", err)
 	return nil, err
+}
+
+// dialBulkDirect waits for a direct path, and dials the bulk lane's carrier there: port-forward is refused, and all goes over
+// the one attached stream else.
+func (s *Session) dialBulkDirect(ctx context.Context, refused error) (io.ReadWriteCloser, error) {
+	if !s.req.Direct || errors.Is(s.shortcut.await(ctx), errNoDirect) {
+		return nil, errors.Join(link.ErrPermanent, refused)
+	}
+	c := s.shortcut.dial(ctx, s.identity(fairqueue.Bulk))
+	if c == nil {
+		return nil, refused
+	}
+	s.carriers[fairqueue.Bulk].got(c.Protocol())
+	return c, nil
+}
+
+// identity is what a lane's carriers prove.
+func (s *Session) identity(lane fairqueue.Lane) link.Identity {
+	id := s.id
+	id.Role = link.RoleExpress
+	if lane == fairqueue.Bulk {
+		id.Role = link.RoleBulk
+	}
+	return id
 }
 
 // doubtDial is how long a dial may take before it is asked whether there still is an agent.
@@ -131,10 +155,9 @@ func (s *Session) dialAgain(ctx context.Context, lane fairqueue.Lane) (kube.Carr
 }
 
 func (s *Session) dialOnce(ctx context.Context, lane fairqueue.Lane) (kube.Carrier, error) {
-	use, id := kube.ForCalls, s.id
-	id.Role = link.RoleExpress
+	use, id := kube.ForCalls, s.identity(lane)
 	if lane == fairqueue.Bulk {
-		use, id.Role = kube.ForBulk, link.RoleBulk
+		use = kube.ForBulk
 	}
 	if c := s.shortcut.dial(ctx, id); c != nil {
 		return c, nil
