@@ -163,9 +163,9 @@ func noLeaksInPod(t *testing.T, pod string) {
 	}
 	leaks(t, map[string]string{
 		"the bundle":             unpacked.stdout,
-		"the pod " + pod:         kubectl(t, "-n", "shop", "get", "pod", pod, "-o", "yaml"),
+		"the pod " + pod:         kubectl(t, "-n", "shop", "get", "pod", pod, "-o", "json"), // kubectl writes no YAML of control characters
 		"the logs of pod " + pod: kubectl(t, "-n", "shop", "logs", pod, "--all-containers"),
-		"events":                 kubectl(t, "-n", "shop", "get", "events", "-o", "yaml"),
+		"events":                 kubectl(t, "-n", "shop", "get", "events", "-o", "json"),
 	})
 }
 
@@ -174,7 +174,7 @@ func leftInCluster() []string {
 	var found []string
 	admin := []string{"--kubeconfig", os.Getenv("LAB_ADMIN_KUBECONFIG"), "-n", "shop"}
 	for _, args := range [][]string{
-		{"get", "pods", "-o", "yaml"}, {"get", "events", "-o", "yaml"},
+		{"get", "pods", "-o", "json"}, {"get", "events", "-o", "json"},
 		{"logs", "-l", "app=api", "--all-containers", "--tail=-1", "--prefix"}, {"logs", "-l", "app=web", "--all-containers", "--tail=-1", "--prefix"},
 	} {
 		text, err := exec.Command("kubectl", append(admin, args...)...).Output()
