@@ -180,7 +180,7 @@ func TestRefuses(t *testing.T) {
 		"/etc/app":       "/etc",
 		"/usr":           "/usr",
 		"/home":          "/home",
-		"/home/me/.ssh":  "/home",
+		"/home/x":        "/home",
 		"/lib/x":         "/lib",
 		"/lib64":         "/lib64",
 		"/bin":           "/bin",
