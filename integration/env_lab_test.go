@@ -49,7 +49,7 @@ spec:
 	t.Cleanup(func() {
 		kubectl(t, "-n", "shop", "delete", "pod/envy", "configmap/envy", "secret/envy", "--grace-period=1")
 	})
-	kubectl(t, "-n", "shop", "wait", "--for=condition=Ready", "pod/envy", "--timeout=60s")
+	kubectl(t, "-n", "shop", "wait", "--for=condition=Ready", "pod/envy", "--timeout=180s")
 	up(t, "envy")
 
 	laptop := []string{"AWS_PROFILE=me", "HTTPS_PROXY=http://laptop.example.org"}
