@@ -55,7 +55,9 @@ func (s *Stack) Abort(local netip.Addr) {
 // Challenge returns a packet to the source of f, a TCP flow, that no conn expects: a
 // kernel that has the conn answers with where it is in it (RFC 5961 §4), and who does
 // not know the flow answers that with a RST which the kernel believes. So a conn whose
-// peer is no more is reset though nobody knows its sequence numbers.
+// peer is no more is reset though nobody knows its sequence numbers. One that is being
+// opened is not: the packet acknowledges no SYN, and the kernel sends its own again. A
+// bare SYN would open it (RFC 9293 §3.5, simultaneous open).
 func Challenge(f flow.Flow) []byte {
 	from, to := toAddress(f.Dst.Addr()), toAddress(f.Src.Addr())
 	size := header.IPv6MinimumSize
@@ -74,7 +76,7 @@ func Challenge(f flow.Flow) []byte {
 	}
 	tcp := header.TCP(pkt[size:])
 	tcp.Encode(&header.TCPFields{
-		SrcPort: f.Dst.Port(), DstPort: f.Src.Port(), DataOffset: header.TCPMinimumSize, Flags: header.TCPFlagSyn, WindowSize: 65535,
+		SrcPort: f.Dst.Port(), DstPort: f.Src.Port(), DataOffset: header.TCPMinimumSize, Flags: header.TCPFlagSyn | header.TCPFlagAck, WindowSize: 65535,
 	})
 	tcp.SetChecksum(^tcp.CalculateChecksum(header.PseudoHeaderChecksum(header.TCPProtocolNumber, from, to, header.TCPMinimumSize)))
 	return pkt

@@ -58,7 +58,7 @@ func TestChallenge(t *testing.T) {
 		{Proto: flow.TCP, Src: port(client6, 4000), Dst: port(server6, 80)},
 	} {
 		p, err := flow.Parse(netstack.Challenge(f))
-		if err != nil || p.Flow != (flow.Flow{Proto: flow.TCP, Src: f.Dst, Dst: f.Src}) || p.TCPFlags != flow.SYN || len(p.Payload) != 0 {
+		if err != nil || p.Flow != (flow.Flow{Proto: flow.TCP, Src: f.Dst, Dst: f.Src}) || p.TCPFlags != flow.SYN|flow.ACK || len(p.Payload) != 0 {
 			t.Errorf("%v: got %+v, %v", f, p, err)
 		}
 	}

@@ -58,7 +58,7 @@ func Start(tb testing.TB, cfg agent.Config) *Agent {
 	go func() { running.done <- a.Run(ctx) }()
 	tb.Cleanup(func() {
 		cancel()
-		if err := running.Wait(10 * time.Second); err != nil {
+		if err := running.Wait(cfg.Farewell + 20*time.Second); err != nil {
 			tb.Errorf("agent: %v", err)
 		}
 	})

@@ -339,13 +339,34 @@ func TestAgentGoneForGood(t *testing.T) {
 		}
 	}
 	start := time.Now()
-	if _, err := p.connect(orders, unix.SOCK_STREAM); !errors.Is(err, syscall.ENETUNREACH) {
-		t.Errorf("new flow: %v, want ENETUNREACH", err)
+	if _, err := p.connect(orders, unix.SOCK_STREAM); !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("new flow: %v, want ECONNREFUSED", err)
 	}
 	if d := time.Since(start); d > 2*time.Second {
 		t.Errorf("connect took %v", d)
 	}
 	eventually(t, "the key of a dead agent to go", func() bool { return len(keyFiles(t, l.opener.Keys)) == 0 })
+}
+
+// TestWhoConnectsAtALossIsRefused: what resets open connections does not open those that are being opened.
+func TestWhoConnectsAtALossIsRefused(t *testing.T) {
+	l := newLab(t)
+	s := l.start()
+	p := newProgram(t, s)
+	l.cluster.breakCarriers(errors.New("connection refused"))
+	l.await(Reconnecting)
+	fd := p.socket(orders, unix.SOCK_STREAM|unix.SOCK_NONBLOCK)
+	defer unix.Close(fd)
+	if err := unix.Connect(fd, sockaddr(orders)); err != unix.EINPROGRESS {
+		t.Fatalf("connect: %v", err)
+	}
+	l.cluster.mu.Lock()
+	l.cluster.ended = true
+	l.cluster.mu.Unlock()
+	l.await(Lost)
+	if err := connected(fd, unix.EINTR); !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("connect: %v, want ECONNREFUSED", err)
+	}
 }
 
 // TestKeyOutlivesALostSession: who could not reach the agent for long takes it

@@ -69,7 +69,9 @@ func (l *locals) forwardTCP(r *netstack.TCPRequest) {
 	case l.guard != nil && !l.guard.lost():
 		l.guard.carry(l.ctx, r)
 	default:
-		r.Reject(syscall.ENETUNREACH) // only a lost session sends these here
+		// Only a lost session sends these here. An ICMP error would tell more than a reset does, but who polls(2) for the end
+		// of connect(2) may take it for success: tcp_v4_err of Linux wakes him before it sets SO_ERROR.
+		r.Reject(syscall.ECONNREFUSED)
 	}
 }
 
