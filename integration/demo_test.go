@@ -162,7 +162,7 @@ func (p *demoPlace) gid() int {
 // run runs a command and returns what it said and its exit code.
 func (p *demoPlace) run(args ...string) (string, int) {
 	p.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	out, err := p.command(ctx, args...).CombinedOutput()
 	var exit *exec.ExitError
