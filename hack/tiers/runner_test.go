@@ -97,7 +97,7 @@ func TestInterruptedRunPrintsItsSummary(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	first := script("fast", step{kind: goTest, argv: []string{events(passEvent)}})
 	begun := filepath.Join(t.TempDir(), "begun")
-	second := script("hook", step{kind: goTest, argv: []string{"touch " + begun + "; sleep 60"}})
+	second := script("hook", step{kind: goTest, argv: []string{"touch " + begun + "; exec sleep 60"}})
 	go func() { // ends with the test
 		for t.Context().Err() == nil {
 			if _, err := os.Stat(begun); err == nil {
