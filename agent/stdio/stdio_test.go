@@ -88,6 +88,9 @@ func TestBothDirections(t *testing.T) {
 	if _, err := s.Read(make([]byte, 1)); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("Read after Close: %v", err)
 	}
+	if _, err := s.Write(make([]byte, 1)); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("Write after Close: %v", err)
+	}
 }
 
 // TestLogIsText: what the agent writes is in the container's log, which people and their tools read.

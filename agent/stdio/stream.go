@@ -116,6 +116,9 @@ func (s *Stream) Write(p []byte) (int, error) {
 	s.writing <- struct{}{}
 	defer func() { <-s.writing }()
 	for done := 0; done < len(p); {
+		if s.closed.Load() {
+			return done, net.ErrClosed
+		}
 		n := min(len(p)-done, maxWrite)
 		s.buf, s.wrote = s.enc.appendData(s.buf[:0], p[done:done+n], s.id, s.wrote)
 		if _, err := s.rwc.Write(s.buf); err != nil {
