@@ -64,6 +64,9 @@ spec:
 			fmt.Fprintf(&file, "  %s: {pod: deploy/svc-%d, namespace: %s, publish: [none]}\n", session, s, namespace)
 		}
 	}
+	for _, n := range st.namespaces { // of an earlier test of that name
+		kubectl(t, "delete", "namespace", n, "--ignore-not-found", "--timeout=180s")
+	}
 	kubectl(t, "apply", "-f", writeFile(t, objects.String()))
 	t.Cleanup(func() {
 		borrownet(t, "down", "--all")
