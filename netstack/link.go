@@ -239,6 +239,14 @@ func (l *link) split(on bool) {
 	l.queue.Split(on)
 }
 
+// strand is Stack.Strand.
+func (l *link) strand() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.queue.Strand()
+	l.readable[fairqueue.Express].Signal()
+}
+
 // arrived is Stack.Arrived.
 func (l *link) arrived(lane fairqueue.Lane, n uint64) {
 	l.mu.Lock()

@@ -366,6 +366,9 @@ func (s *Stack) ReadLane(lane fairqueue.Lane, bufs [][]byte, sizes []int, offset
 // [fairqueue.Queue.Split]. Who reads must say what has arrived.
 func (s *Stack) Split(on bool) { s.link.split(on) }
 
+// Strand takes all flows out of [fairqueue.Bulk], see [fairqueue.Queue.Strand].
+func (s *Stack) Strand() { s.link.strand() }
+
 // Arrived says that the first n packets that were ever read from a lane have
 // arrived at the other end, see [fairqueue.Queue.Arrived].
 func (s *Stack) Arrived(lane fairqueue.Lane, n uint64) { s.link.arrived(lane, n) }

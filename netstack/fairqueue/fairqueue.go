@@ -13,6 +13,7 @@
 package fairqueue
 
 import (
+	"slices"
 	"time"
 
 	"github.com/borrownet/borrownet/netstack/flow"
@@ -115,7 +116,7 @@ func New[T any](drop func(T)) *Queue[T] {
 	return &Queue[T]{drop: drop, flows: make(map[flow.Flow]*state[T])}
 }
 
-// Split says whether flows may move to Bulk. Those that are there stay while they send much.
+// Split says whether flows may move to Bulk. Those that are there stay while they send much, or until [Queue.Strand].
 func (q *Queue[T]) Split(on bool) { q.split = on }
 
 // Bytes returns the size of what is queued.
@@ -331,6 +332,27 @@ func (q *Queue[T]) Arrived(l Lane, n uint64) bool {
 	clear(q.held[len(rest):])
 	q.held = rest
 	return ready
+}
+
+// Strand moves all flows to Express: Bulk leads nowhere. What has left by it is taken for lost, so nobody waits until it
+// has arrived.
+func (q *Queue[T]) Strand() {
+	q.Arrived(Bulk, q.lanes[Bulk].popped)
+	bulk := &q.lanes[Bulk]
+	q.held = slices.DeleteFunc(q.held, func(s *state[T]) bool { return s.lane == Bulk })
+	bulk.fresh, bulk.going, bulk.late = fifo[*state[T]]{}, fifo[*state[T]]{}, fifo[*state[T]]{}
+	for _, s := range q.flows {
+		if s.lane != Bulk {
+			continue
+		}
+		bulk.bytes -= s.bytes
+		q.lanes[Express].bytes += s.bytes
+		if s.place != held { // one that is has not left Express: its last packet is of that lane
+			s.last = 0
+		}
+		s.lane = Express
+		q.enter(s)
+	}
 }
 
 // Clear drops all items, which it hands to drop.

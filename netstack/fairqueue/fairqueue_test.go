@@ -3,8 +3,11 @@ package fairqueue
 import (
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/borrownet/borrownet/netstack/flow"
 )
@@ -78,6 +81,57 @@ func TestBulkMovesWhenWhatLeftHasArrived(t *testing.T) {
 	q.Arrived(Bulk, 1)
 	if got := all(q, Express); len(got) != 1 || got[0] != 3 {
 		t.Errorf("express popped %v", got)
+	}
+}
+
+// TestStrand takes flows out of Bulk, wherever they are there, and lets go those that wait for it.
+func TestStrand(t *testing.T) {
+	q := New(ignore[int])
+	q.Split(true)
+	push := func(f, value, size int, at time.Time) { q.Push(value, Packet{Flow: numbered(f), Size: size}, at) }
+	for range 3 {
+		push(1, 10, 60000, start) // has not left Express
+		push(2, 20, 60000, start)
+		push(3, 30, 60000, start)
+	}
+	q.Arrived(Express, uint64(len(all(q, Express)))) // nothing: all have moved before they left
+	push(1, 11, 60000, start)
+	all(q, Bulk)
+	push(1, 12, 60000, start) // queued in Bulk, and more of it on its way
+	later := start.Add(2 * time.Second)
+	push(2, 21, 100, later) // back in Express, waits until what left by Bulk has arrived
+	push(4, 40, 60000, later)
+	all(q, Express)
+	push(4, 41, 100000, later) // moves to Bulk, waits until what left by Express has arrived
+	if got := all(q, Express); len(got) != 0 || q.Lane(numbered(2)) != Express || q.Lane(numbered(4)) != Bulk {
+		t.Fatalf("popped %v; flow 2 is %v, flow 4 %v", got, q.Lane(numbered(2)), q.Lane(numbered(4)))
+	}
+
+	q.Split(false)
+	if q.Arrived(Express, 0) || q.LaneBytes(Bulk) != 160000 {
+		t.Errorf("%d bytes in bulk", q.LaneBytes(Bulk))
+	}
+	q.Strand()
+	if got := q.LaneBytes(Bulk); got != 0 || q.LaneBytes(Express) != q.Bytes() || q.Bytes() != 160100 {
+		t.Errorf("%d bytes in bulk, %d in express, %d in all", got, q.LaneBytes(Express), q.Bytes())
+	}
+	if got := all(q, Bulk); len(got) != 0 {
+		t.Errorf("bulk popped %v", got)
+	}
+	got := all(q, Express)
+	slices.Sort(got)
+	if diff := cmp.Diff([]int{12, 21, 41}, got); diff != "" || q.Bytes() != 0 || q.Len() != 0 {
+		t.Errorf("express (-want +got):\n%s, %d bytes are left", diff, q.Bytes())
+	}
+
+	q.Split(true) // and all begins anew
+	push(1, 13, 200000, later)
+	if q.Lane(numbered(1)) != Bulk {
+		t.Error("a flow that sends much is not bulk any more")
+	}
+	q.Arrived(Express, 1000)
+	if got := all(q, Bulk); len(got) != 1 {
+		t.Errorf("bulk popped %v", got)
 	}
 }
 

@@ -98,6 +98,7 @@ type Link struct {
 	changed  chan struct{} // closed and replaced when cur changes
 	carriers uint64        // attached so far
 	running  bool
+	stranded bool // what is sent is lost until there is a carrier; cur is nil then
 	bye      bool // the peer has said goodbye
 
 	redialing atomic.Bool // the carrier was given up by Redial
@@ -167,6 +168,7 @@ func (l *Link) attach(c *carrier) {
 	l.carriers++
 	c.resumed, c.since = l.unacked.bytes == 0, l.unacked.next // nothing to send again: no need to wait
 	l.window.reset()
+	l.stranded = false
 	l.setLocked(c)
 	l.mu.Unlock()
 	if old != nil {
@@ -273,7 +275,15 @@ func (l *Link) sendSome(pkts [][]byte) (n int, err error) {
 	if c != nil {
 		out.users++
 	}
+	lost := l.stranded
+	if lost {
+		l.unacked.forget()
+	}
 	l.mu.Unlock()
+	if lost {
+		l.settle()
+		return n, nil
+	}
 	l.bytesOut.Add(size)
 	if c == nil {
 		return n, nil
@@ -470,6 +480,22 @@ func (l *Link) Redial() {
 		l.redialing.Store(true)
 		l.lose(c, errReplaced)
 	}
+}
+
+// Strand gives up what is unacknowledged, and what is sent until there is a carrier: who sends has another way. That is lost,
+// and settled for OnSettle. It reports whether it did: not if there is a carrier. It works on a Link that is closed, too.
+func (l *Link) Strand() bool {
+	l.mu.Lock()
+	lost := l.cur == nil
+	if lost {
+		l.stranded = true
+		l.unacked.forget()
+	}
+	l.mu.Unlock()
+	if lost {
+		l.settle()
+	}
+	return lost
 }
 
 // Leave tells the peer that this end ends for good, whose Run then returns ErrBye. It returns when the peer has closed the

@@ -68,6 +68,12 @@ func (u *unacked) ack(seq uint64) (sent time.Time) {
 	return sent
 }
 
+// forget drops all: it is lost.
+func (u *unacked) forget() {
+	u.drop(len(u.chunks))
+	u.acked = u.next
+}
+
 // drop forgets the first n chunks.
 func (u *unacked) drop(n int) {
 	for _, c := range u.chunks[:n] {
@@ -80,8 +86,8 @@ func (u *unacked) drop(n int) {
 }
 
 // resume takes the peer's word on a new carrier that it had got seq datagrams before it. since is the sequence number of
-// the first that was sent on this carrier. If seq cannot be of this link's, the peer has begun anew: what was sent
-// before is lost, and what was sent since is counted from there.
+// the first that was sent on this carrier. If seq cannot be of this link's, the peer has begun anew, or what it lacks was
+// forgotten: what was sent before is lost, and what was sent since is counted from there.
 func (u *unacked) resume(seq, since uint64) {
 	if seq >= u.acked && seq <= since {
 		u.ack(seq)

@@ -21,6 +21,8 @@ type LanePackets interface {
 	Write(bufs [][]byte, offset int) (int, error)
 	// Split says whether there may be packets for the bulk lane.
 	Split(on bool)
+	// Strand says that what the bulk lane has, on its way or not, has to go by express: what has left by bulk is lost.
+	Strand()
 	// Arrived says that the first n packets that were ever read from a lane have arrived. It must not block.
 	Arrived(lane fairqueue.Lane, n uint64)
 	BatchSize() int
@@ -42,7 +44,7 @@ type TunnelConfig struct {
 
 // Tunnel is the way to the other end: a link and a Device for each lane, so that bulk data waits nowhere in front of the
 // rest. The express lane is the tunnel: with it the tunnel stands and falls. Without a carrier for the bulk lane
-// all flows use express.
+// all flows use express; those that were in it when it was lost do so after a while, in which it may come back.
 //
 // Two Devices have the same keys. That is sound: sessions are agreed by each on its own, and nothing of one is taken by
 // the other.
@@ -52,6 +54,7 @@ type Tunnel struct {
 	devices [fairqueue.Lanes]*Device
 	begun   chan struct{} // closed when express has its first carrier
 	once    sync.Once     // of begun
+	single  chan struct{} // holds one: the bulk lane has no carrier any more
 }
 
 // bulkGrace is for ever: the bulk lane comes back when it can.
@@ -59,7 +62,7 @@ const bulkGrace = 1000 * time.Hour
 
 // NewTunnel brings both Devices up. It owns cfg.Packets from then on, and closes it if it fails.
 func NewTunnel(cfg TunnelConfig) (*Tunnel, error) {
-	t := &Tunnel{cfg: cfg, begun: make(chan struct{})}
+	t := &Tunnel{cfg: cfg, begun: make(chan struct{}), single: make(chan struct{}, 1)}
 	for lane := range fairqueue.Lanes {
 		t.links[lane] = link.New(t.linkConfig(lane))
 	}
@@ -96,7 +99,66 @@ func (t *Tunnel) expressState(s link.State) {
 	}
 }
 
-func (t *Tunnel) bulkState(s link.State) { t.cfg.Packets.Split(s == link.Up) }
+func (t *Tunnel) bulkState(s link.State) {
+	t.cfg.Packets.Split(s == link.Up)
+	if s != link.Up {
+		select {
+		case t.single <- struct{}{}:
+		default:
+		}
+		return
+	}
+	if t.cfg.Dial == nil {
+		return
+	}
+	// WireGuard's session of a lane that was away for long has ended, and the agent begins none.
+	if err := t.devices[fairqueue.Bulk].Renew(); err != nil && t.cfg.Logger != nil {
+		t.cfg.Logger.Debug("renew bulk lane", "err", err)
+	}
+}
+
+const (
+	// strandAfter is how long the bulk lane may be without a carrier while express has one, until what it holds is given
+	// up. A carrier that can be dialled again is back by then.
+	strandAfter = 5 * time.Second
+	strandLook  = 500 * time.Millisecond
+)
+
+// watchBulk lets flows out of the bulk lane when that has lost its carrier and finds no other, until ctx ends.
+func (t *Tunnel) watchBulk(ctx context.Context) {
+	for {
+		select {
+		case <-t.single:
+		case <-ctx.Done():
+			return
+		}
+		if t.awaitStranded(ctx) && t.links[fairqueue.Bulk].Strand() {
+			t.cfg.Packets.Strand()
+		}
+	}
+}
+
+// awaitStranded reports whether express has been alone for strandAfter; false means that there are both again.
+func (t *Tunnel) awaitStranded(ctx context.Context) bool {
+	look := time.NewTicker(strandLook)
+	defer look.Stop()
+	for alone := time.Duration(0); alone < strandAfter; {
+		select {
+		case <-look.C:
+		case <-ctx.Done():
+			return false
+		}
+		switch {
+		case t.links[fairqueue.Bulk].Stats().Up:
+			return false
+		case t.links[fairqueue.Express].Stats().Up:
+			alone += strandLook
+		default:
+			alone = 0
+		}
+	}
+	return true
+}
 
 // Run keeps the links alive until ctx ends, Close is called or the express link gives up, whose error it returns. Call it
 // once.
@@ -105,6 +167,7 @@ func (t *Tunnel) Run(ctx context.Context) error {
 	var bulk sync.WaitGroup
 	defer bulk.Wait()
 	defer cancel()
+	bulk.Go(func() { t.watchBulk(ctx) })
 	bulk.Go(func() {
 		// The second carrier must not delay the first.
 		select {

@@ -280,3 +280,71 @@ func TestTunnelKilledCarriers(t *testing.T) {
 		t.Error("nothing was redialled")
 	}
 }
+
+// TestTunnelLosesBulkLane takes the bulk lane's carrier away under flows that use it both ways, lets nobody have another, and
+// then does again: all go on over express meanwhile, no byte is wrong, and they move to the bulk lane again.
+func TestTunnelLosesBulkLane(t *testing.T) {
+	leaktest.Check(t)
+	tn := newTunnelled(t, [fairqueue.Lanes]error{})
+	tn.serve(t, sumPort, sum)
+	tn.serve(t, echoPort, echo)
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	var flows sync.WaitGroup
+	var done [3]atomic.Int64
+	for i, size := range []int{100, 512 << 10} {
+		flows.Go(func() {
+			if _, err := tn.calls(ctx, size, &done[i]); err != nil {
+				t.Errorf("calls of %d bytes: %v", size, err)
+			}
+		})
+	}
+	flows.Go(func() {
+		for n := uint64(0); ctx.Err() == nil; n++ {
+			if err := tn.upload(t.Context(), 2<<20, n); err != nil {
+				t.Errorf("upload: %v", err)
+				return
+			}
+			done[2].Add(1)
+		}
+	})
+	refuse := func(err error) {
+		tn.mu.Lock()
+		defer tn.mu.Unlock()
+		tn.refuse[fairqueue.Bulk] = err
+	}
+	goOn := func(what string) {
+		t.Helper()
+		for i := range done {
+			was := done[i].Load()
+			linktest.Within(t, 60*time.Second, what, func() {
+				for done[i].Load() < was+2 {
+					time.Sleep(time.Millisecond)
+				}
+			})
+		}
+	}
+	used := func(what string) {
+		t.Helper()
+		for _, end := range []*Tunnel{tn.client, tn.agent} {
+			was := end.Stats(fairqueue.Bulk).BytesOut
+			linktest.Within(t, 60*time.Second, what, func() {
+				for end.Stats(fairqueue.Bulk).BytesOut < was+(2<<20) {
+					time.Sleep(time.Millisecond)
+				}
+			})
+		}
+	}
+	used("flows moving to the bulk lane")
+	refuse(errors.New("forbidden"))
+	tn.kill(fairqueue.Bulk)
+	goOn("flows leaving the bulk lane")
+	if tn.client.Stats(fairqueue.Bulk).Up {
+		t.Error("the bulk lane has a carrier")
+	}
+	refuse(nil)
+	used("flows moving to the bulk lane again")
+	goOn("flows after that")
+	stop()
+	linktest.Within(t, 60*time.Second, "the end of all flows", flows.Wait)
+}

@@ -139,13 +139,36 @@ func calls(ctx context.Context, c *net.TCPConn, size int, moved *atomic.Int64) e
 	return nil
 }
 
+// attachOnly is a cluster that refuses port-forward: what is left carries calls alone.
+type attachOnly struct{ *Client }
+
+func (c attachOnly) Dial(ctx context.Context, t *kube.Target, a *kube.Agent, use kube.Use) (kube.Carrier, error) {
+	if use == kube.ForBulk {
+		return nil, fmt.Errorf("no second carrier: %w", kube.ErrForwardRefused)
+	}
+	return c.Client.Dial(ctx, t, a, use)
+}
+
 // TestDirect lets a session find the pod's UDP port, lose it and find it again, under flows that go on all the time: none is
-// lost, and no byte of them is wrong.
+// lost, and no byte of them is wrong. Where port-forward is refused bulk has a lane there alone.
 func TestDirect(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		connect func(*Client) session.Cluster
+		bulk    string // carrier without a path
+	}{
+		{"port-forward", func(c *Client) session.Cluster { return c }, ProtocolUnix},
+		{"attach", func(c *Client) session.Cluster { return attachOnly{c} }, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) { testDirect(t, tt.connect, tt.bulk) })
+	}
+}
+
+func testDirect(t *testing.T, connect func(*Client) session.Cluster, otherBulk string) {
 	w, dir := serve(t)
 	w.Wall(true)
 	s := borrowDirect(t, w, &session.Opener{Dir: dir, Keys: session.NewKeys(dir), Connect: func(f kube.Flags) (session.Cluster, error) {
-		return NewClient(dir, f), nil
+		return connect(NewClient(dir, f)), nil
 	}})
 	const long = time.Minute
 	ctx, stop := context.WithCancel(t.Context())
@@ -189,13 +212,13 @@ func TestDirect(t *testing.T) {
 		return st.Carrier == session.ProtocolDirect && st.BulkCarrier == session.ProtocolDirect && st.NotDirect == ""
 	}
 	carried("no path", func(st session.Status) bool {
-		return st.Carrier == ProtocolUnix && st.BulkCarrier == ProtocolUnix && strings.Contains(st.NotDirect, "no answer")
+		return st.Carrier == ProtocolUnix && st.BulkCarrier == otherBulk && strings.Contains(st.NotDirect, "no answer")
 	})
 	w.Wall(false)
 	carried("upgrade", direct)
 	w.Wall(true)
 	carried("fallback", func(st session.Status) bool {
-		return st.Carrier == ProtocolUnix && st.BulkCarrier == ProtocolUnix && strings.Contains(st.NotDirect, "path was lost")
+		return st.Carrier == ProtocolUnix && st.BulkCarrier == otherBulk && strings.Contains(st.NotDirect, "path was lost")
 	})
 	w.Wall(false)
 	carried("upgrade again", direct)

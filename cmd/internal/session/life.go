@@ -6,16 +6,21 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/borrownet/borrownet/agent/kube"
+	"github.com/borrownet/borrownet/agent/wire"
 	"github.com/borrownet/borrownet/cmd/internal/fault"
 	"github.com/borrownet/borrownet/netstack/fairqueue"
 	"github.com/borrownet/borrownet/netstack/link"
 )
 
-// dialTimeout bounds one attempt at a carrier.
-const dialTimeout = 15 * time.Second
+// dialTimeout bounds one attempt at a carrier, askTimeout the question what became of the agent if it fails.
+const (
+	dialTimeout = 15 * time.Second
+	askTimeout  = 5 * time.Second
+)
 
 // linkSays is how much later than the tunnel its link may say why it has ended.
 const linkSays = time.Second
@@ -69,20 +74,20 @@ func (c *lastCarrier) name() string {
 // refusal of the cluster is final; after it only an agent that is gone is. The
 // bulk lane can be done without.
 func (s *Session) dial(ctx context.Context, lane fairqueue.Lane) (io.ReadWriteCloser, error) {
-	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	dialling, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	dial := s.dialOnce
 	if lane == fairqueue.Express && s.carriers[lane].wasGot() {
 		dial = s.dialAgain
 	}
-	c, err := dial(ctx, lane)
+	c, err := dial(dialling, lane)
 	if err == nil {
 		s.carriers[lane].got(c.Protocol())
 		return c, nil
 	}
 	ever, since := s.carriers[lane].failed(err)
 	if lane == fairqueue.Bulk && errors.Is(err, kube.ErrForwardRefused) {
-		return nil, errors.Join(link.ErrPermanent, err) // all goes over the one attached stream
+		return s.dialBulkDirect(ctx, err)
 	}
 	if s.ctx.Err() != nil || lane == fairqueue.Bulk {
 		return nil, err
@@ -91,12 +96,39 @@ func (s *Session) dial(ctx context.Context, lane fairqueue.Lane) (io.ReadWriteCl
 		return nil, errors.Join(link.ErrPermanent, err)
 	}
 	if ever {
-		if gone := s.agentGone(ctx, since); gone != nil {
+		// Not in what is left of the dial's time: a node that is lost leaves a dial without an answer.
+		asking, cancel := context.WithTimeout(ctx, askTimeout)
+		defer cancel()
+		if gone := s.agentGone(asking, since); gone != nil {
 			return nil, errors.Join(link.ErrPermanent, gone)
 		}
 	}
 	s.log.Info("no carrier", "err", err)
 	return nil, err
+}
+
+// dialBulkDirect waits for a direct path, and dials the bulk lane's carrier there: port-forward is refused, and all goes over
+// the one attached stream else.
+func (s *Session) dialBulkDirect(ctx context.Context, refused error) (io.ReadWriteCloser, error) {
+	if !s.req.Direct || errors.Is(s.shortcut.await(ctx), errNoDirect) {
+		return nil, errors.Join(link.ErrPermanent, refused)
+	}
+	c := s.shortcut.dial(ctx, s.identity(fairqueue.Bulk))
+	if c == nil {
+		return nil, refused
+	}
+	s.carriers[fairqueue.Bulk].got(c.Protocol())
+	return c, nil
+}
+
+// identity is what a lane's carriers prove.
+func (s *Session) identity(lane fairqueue.Lane) link.Identity {
+	id := s.id
+	id.Role = link.RoleExpress
+	if lane == fairqueue.Bulk {
+		id.Role = link.RoleBulk
+	}
+	return id
 }
 
 // doubtDial is how long a dial may take before it is asked whether there still is an agent.
@@ -123,10 +155,9 @@ func (s *Session) dialAgain(ctx context.Context, lane fairqueue.Lane) (kube.Carr
 }
 
 func (s *Session) dialOnce(ctx context.Context, lane fairqueue.Lane) (kube.Carrier, error) {
-	use, id := kube.ForCalls, s.id
-	id.Role = link.RoleExpress
+	use, id := kube.ForCalls, s.identity(lane)
 	if lane == fairqueue.Bulk {
-		use, id.Role = kube.ForBulk, link.RoleBulk
+		use = kube.ForBulk
 	}
 	if c := s.shortcut.dial(ctx, id); c != nil {
 		return c, nil
@@ -213,7 +244,12 @@ func (s *Session) watch() {
 		case at.mayGoOn(cause):
 			at = at.goOn(problem, cause)
 		default:
-			at.lose(problem, errors.Is(cause, link.ErrPermanent))
+			gone, left := errors.Is(cause, link.ErrPermanent), ""
+			if !gone {
+				left = at.agentText()
+			}
+			at.leaveBehind(left)
+			at.lose(problem, gone)
 			return
 		}
 	}
@@ -297,6 +333,7 @@ func (s *Session) linkProblem(err error) *fault.Error {
 // programs get errors instead of waiting. gone says that the agent has ended.
 func (s *Session) lose(problem *fault.Error, gone bool) {
 	s.fabric.lose()
+	s.stack.RefuseDials(wire.ClientAddr, syscall.ECONNREFUSED) // only now: at another pod they would have gone on
 	if s.endHook != nil {
 		s.endHook() // resets what is relayed, refuses what is new
 	}
@@ -310,19 +347,4 @@ func (s *Session) lose(problem *fault.Error, gone bool) {
 	if err := s.key.Forget(); err != nil {
 		s.log.Debug("forget key", "err", err)
 	}
-}
-
-// StopAgent ends the agent in the pod, which knows no other client.
-func (s *Session) StopAgent(ctx context.Context) error {
-	s = s.now.Load()
-	if s.is(Lost, Reattaching) {
-		return nil
-	}
-	if err := s.control.stop(ctx); err != nil {
-		return &fault.Error{
-			Code: fault.NoDataPath, Op: "stop the agent", Object: "container " + s.agent.Container, Reason: err.Error(), Err: err,
-			Hint: fmt.Sprintf("it ends by itself %v after its last client", s.req.IdleTTL),
-		}
-	}
-	return s.key.Forget()
 }

@@ -70,6 +70,7 @@ type fakeCluster struct {
 	unready  bool         // the pod is not ready
 	stuck    bool         // a Dial has no answer
 	linger   bool         // a client does not see that the agent has closed a carrier
+	placed   func()       // called by Attach, under mu, once there is an agent; may be nil
 }
 
 // dirs are volumes of a pod: directories of this machine by path.
@@ -88,6 +89,9 @@ func (c *fakeCluster) Attach(_ context.Context, _ *kube.Target, spec kube.AgentS
 	progress("attaching")
 	if c.attach != nil {
 		return nil, c.attach
+	}
+	if c.placed != nil {
+		defer c.placed()
 	}
 	reused := c.key == spec.ClientKey
 	if !reused {
@@ -172,6 +176,9 @@ func (c *fakeCluster) Fate(ctx context.Context, _ *kube.Target) (kube.Fate, erro
 		<-ctx.Done()
 		c.mu.Lock()
 		return kube.Fate{}, ctx.Err()
+	}
+	if err := ctx.Err(); err != nil {
+		return kube.Fate{}, err
 	}
 	s := kube.AgentState{Container: "borrownet-test", State: kube.StateRunning}
 	if c.ended {

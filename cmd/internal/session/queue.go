@@ -163,6 +163,15 @@ func (q *queue) setUp(lane fairqueue.Lane, up bool) {
 	q.writable.Broadcast()
 }
 
+// strand is wg.LanePackets.Strand.
+func (q *queue) strand() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.packets.Strand()
+	q.readable[fairqueue.Express].Signal()
+	q.writable.Broadcast()
+}
+
 // arrived is wg.LanePackets.Arrived.
 func (q *queue) arrived(lane fairqueue.Lane, n uint64) {
 	q.mu.Lock()

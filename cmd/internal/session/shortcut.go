@@ -34,17 +34,43 @@ type located interface {
 
 // shortcut is the path over UDP, while there is one. The zero value has none.
 type shortcut struct {
-	mu   sync.Mutex
-	path *direct.Path // nil = there is none
-	why  string       // there is none; "" = it is looked for
+	mu    sync.Mutex
+	path  *direct.Path  // nil = there is none
+	err   error         // why there is none; nil = it is looked for
+	moved chan struct{} // closed when path or err changes; nil = nobody waits for that
 }
 
 func (c *shortcut) set(p *direct.Path, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.path, c.why = p, ""
-	if err != nil {
-		c.why = oneLine(err.Error())
+	c.path, c.err = p, err
+	if c.moved != nil {
+		close(c.moved)
+		c.moved = nil
+	}
+}
+
+// await waits for a path that is not lost. Its error is ctx's, or an errNoDirect if there will be none.
+func (c *shortcut) await(ctx context.Context) error {
+	for {
+		c.mu.Lock()
+		path, err := c.path, c.err
+		if c.moved == nil {
+			c.moved = make(chan struct{})
+		}
+		moved := c.moved
+		c.mu.Unlock()
+		switch {
+		case path != nil && path.Err() == nil:
+			return nil
+		case errors.Is(err, errNoDirect):
+			return err
+		}
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
 	}
 }
 
@@ -52,10 +78,10 @@ func (c *shortcut) set(p *direct.Path, err error) {
 func (c *shortcut) problem() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.why == "" {
+	if c.err == nil {
 		return "looking for a path"
 	}
-	return c.why
+	return oneLine(c.err.Error())
 }
 
 // dial opens and proves a carrier, or returns nil.
