@@ -63,7 +63,7 @@ func (t *tap) Places() []capture.Place {
 func (t *tap) Counters() capture.Counters { return capture.Counters{} }
 
 // segment is a TCP segment from a client's port to port 8080 of the pod.
-func segment(from uint16, payload int) capture.Packet {
+func segment(from uint16, seq uint32, payload int) capture.Packet {
 	b := make([]byte, 40+payload)
 	b[0], b[9] = 0x45, 6
 	binary.BigEndian.PutUint16(b[2:], uint16(len(b)))
@@ -71,6 +71,7 @@ func segment(from uint16, payload int) capture.Packet {
 	copy(b[16:], podIP.AsSlice())
 	binary.BigEndian.PutUint16(b[20:], from)
 	binary.BigEndian.PutUint16(b[22:], 8080)
+	binary.BigEndian.PutUint32(b[24:], seq)
 	b[32], b[33] = 5<<4, 0x10
 	return capture.Packet{Time: time.Unix(1, 2), Iface: capture.Pod, Data: b, Wire: len(b)}
 }
@@ -104,9 +105,9 @@ func startCapture(t *testing.T, client *http.Client, query string) *http.Respons
 
 func TestCaptureStream(t *testing.T) {
 	w := &tapped{World: newWorld(), feed: func(_ context.Context, push func(capture.Packet), lost func(uint64)) {
-		push(segment(4000, 100))
+		push(segment(4000, 1, 100))
 		lost(3)
-		push(segment(4001, 200))
+		push(segment(4001, 1, 200))
 	}}
 	_, c, _ := start(t, func(cfg *agent.Config) { cfg.Network = w })
 	resp := startCapture(t, captureClient(t, c), "?pod=8080&lo=9090&responses=full")
@@ -145,9 +146,9 @@ func TestCaptureOfASlowClient(t *testing.T) {
 	const flows, each = 40, 100
 	fed := make(chan struct{})
 	w := &tapped{World: newWorld(), feed: func(ctx context.Context, push func(capture.Packet), _ func(uint64)) {
-		for range each {
+		for i := range uint32(each) {
 			for f := range uint16(flows) {
-				push(segment(4000+f, 20<<10))
+				push(segment(4000+f, i*20<<10, 20<<10))
 			}
 		}
 		close(fed)

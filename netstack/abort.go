@@ -52,6 +52,9 @@ func (s *Stack) Abort(local netip.Addr) {
 	}
 }
 
+// RefuseDials ends the conns that are being opened from local, and all that will be, with err: nobody answers any more.
+func (s *Stack) RefuseDials(local netip.Addr, err error) { s.dials.refuse(local, err) }
+
 // Challenge returns a packet to the source of f, a TCP flow, that no conn expects: a
 // kernel that has the conn answers with where it is in it (RFC 5961 §4), and who does
 // not know the flow answers that with a RST which the kernel believes. So a conn whose

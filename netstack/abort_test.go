@@ -51,6 +51,28 @@ func TestAbort(t *testing.T) {
 	}
 }
 
+// TestRefuseDials: neither who is dialling nor who comes later waits for an answer.
+func TestRefuseDials(t *testing.T) {
+	c := netstacktest.New(t, clientConfig) // whose packets nobody carries
+	dial := func() error {
+		_, err := c.DialTCP(testContext(t), port(client4, 0), port(server4, 80))
+		return err
+	}
+	waiting := make(chan error, 1)
+	go func() { waiting <- dial() }()
+	if _, err := c.ReadPackets([][]byte{make([]byte, 1500)}, make([]int, 1), 0); err != nil { // the SYN
+		t.Fatal(err)
+	}
+	c.RefuseDials(client6, syscall.EHOSTUNREACH) // nobody's
+	c.RefuseDials(client4, syscall.ECONNREFUSED)
+	if err := <-waiting; !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("who is dialling gets %v, want ECONNREFUSED", err)
+	}
+	if err := dial(); !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("who comes later gets %v, want ECONNREFUSED", err)
+	}
+}
+
 // TestChallenge: the packet is whole, and goes to the source of the flow.
 func TestChallenge(t *testing.T) {
 	for _, f := range []flow.Flow{

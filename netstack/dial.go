@@ -100,8 +100,9 @@ func (s *Stack) bind(ep tcpip.Endpoint, src netip.AddrPort) error {
 // pendingDials are the dials that wait for an answer. They learn here of
 // ICMPv6 errors that gVisor ignores. The zero value is ready to use.
 type pendingDials struct {
-	mu    sync.Mutex
-	flows map[flow.Flow]chan error // buffered, never closed
+	mu      sync.Mutex
+	flows   map[flow.Flow]chan error // buffered, never closed
+	refused map[netip.Addr]error     // those from these addresses
 }
 
 // add returns a channel for the error of f.
@@ -112,6 +113,9 @@ func (d *pendingDials) add(f flow.Flow) <-chan error {
 		d.flows = make(map[flow.Flow]chan error)
 	}
 	c := make(chan error, 1)
+	if err := d.refused[f.Src.Addr()]; err != nil {
+		c <- err
+	}
 	d.flows[f] = c
 	return c
 }
@@ -120,6 +124,25 @@ func (d *pendingDials) remove(f flow.Flow) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.flows, f)
+}
+
+// refuse is Stack.RefuseDials.
+func (d *pendingDials) refuse(local netip.Addr, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.refused == nil {
+		d.refused = make(map[netip.Addr]error)
+	}
+	d.refused[local] = err
+	for f, c := range d.flows {
+		if f.Src.Addr() != local {
+			continue
+		}
+		select {
+		case c <- err:
+		default:
+		}
+	}
 }
 
 // heed fails the dial that p is about, if there is one.

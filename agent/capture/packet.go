@@ -17,13 +17,31 @@ type segment struct {
 	ends
 	fromClient bool
 	flags      uint8 // as in package flow
-	seq        uint32
+	seq, ack   uint32
 	payload    int // bytes on the wire
 }
 
 // opens reports whether s asks for a connection.
 func (s *segment) opens() bool {
 	return s.fromClient && s.flags&(flow.SYN|flow.ACK|flow.RST) == flow.SYN
+}
+
+// consents reports whether s is the server's answer to who asks for a connection.
+func (s *segment) consents() bool {
+	return !s.fromClient && s.flags&(flow.SYN|flow.ACK|flow.RST) == flow.SYN|flow.ACK
+}
+
+// from returns the sequence number of the first byte that s carries, or that would come next.
+func (s *segment) from() uint32 {
+	if s.flags&flow.SYN != 0 {
+		return s.seq + 1
+	}
+	return s.seq
+}
+
+// end returns where what the client has sent ends, by s. A reset says nothing of that: its number may be made up.
+func (s *segment) end() (at uint32, ok bool) {
+	return s.from() + uint32(s.payload), s.fromClient && s.flags&flow.RST == 0
 }
 
 // parse reads the headers of p, which may be cut behind them. server tells servers that are captured.
@@ -61,7 +79,7 @@ func parse(p Packet, server func(iface uint8, addr netip.Addr, port uint16) bool
 	}
 	from := netip.AddrPortFrom(src, binary.BigEndian.Uint16(b))
 	to := netip.AddrPortFrom(dst, binary.BigEndian.Uint16(b[2:]))
-	s = segment{flags: b[13], seq: binary.BigEndian.Uint32(b[4:]), payload: total - head}
+	s = segment{flags: b[13], seq: binary.BigEndian.Uint32(b[4:]), ack: binary.BigEndian.Uint32(b[8:]), payload: total - head}
 	switch {
 	case server(p.Iface, to.Addr(), to.Port()):
 		s.ends, s.fromClient = ends{from, to}, true

@@ -6,8 +6,6 @@ import (
 	"slices"
 	"sync"
 	"time"
-
-	"github.com/borrownet/borrownet/netstack/flow"
 )
 
 const (
@@ -29,7 +27,7 @@ const (
 type Loss struct {
 	Client, Server netip.AddrPort
 	Packets        uint64
-	Bytes          uint64 // of payload to the server, retransmissions included
+	Bytes          uint64 // that the client has sent, each once; of flows that are not known, as often as it sent them
 }
 
 // Record is what comes out of a Queue: a Packet, or a Loss if its Data is nil.
@@ -40,10 +38,10 @@ type Record struct {
 
 // QueueStats are the exact counters of a Queue.
 type QueueStats struct {
-	Packets, Bytes         uint64 // pushed; payload to servers
+	Packets, Bytes         uint64 // pushed; payload to servers, retransmissions included
 	Unreadable             uint64 // packets whose headers make no sense
 	LostFlows              uint64 // times that a flow was given up
-	LostPackets, LostBytes uint64
+	LostPackets, LostBytes uint64 // as in Loss
 }
 
 // A Queue keeps packets until they are taken, in their order, within a budget. When that is used up it gives whole flows
@@ -82,25 +80,6 @@ type item struct {
 	follows *item // the flow's next packet
 }
 
-// life is a flow from its first packet, or from the first that was seen.
-type life struct {
-	ends
-	birth       uint64
-	isn         uint32 // of the SYN; 0 = not seen
-	first, last *item  // its packets in the queue
-	place       int    // in Queue.newest; -1 = it is not there
-	seen        time.Time
-	fins        [2]bool
-	ended       bool
-
-	lost     bool
-	answered bool // since it is lost the server has sent something
-	packets  uint64
-	bytes    uint64
-	told     bool // an item that tells of packets and bytes is in the queue
-	waits    bool // it is in Queue.pending
-}
-
 // NewQueue returns a queue for what spec captures.
 func NewQueue(spec Spec, budget int) *Queue {
 	return &Queue{
@@ -132,9 +111,9 @@ func (q *Queue) Push(p Packet) {
 	if seg.fromClient {
 		q.stats.Bytes += uint64(seg.payload)
 	}
-	f := q.flow(&seg, p.Time)
-	if f.lost && (f == q.unknown || !q.resume(f, &seg)) {
-		q.lose(f, &seg)
+	f, next := q.flow(&seg, p.Time)
+	if f.lost && (f == q.unknown || !q.resume(f, &seg, next)) {
+		q.lose(f)
 		return
 	}
 	cost := len(p.Data) + overhead
@@ -142,7 +121,7 @@ func (q *Queue) Push(p Packet) {
 		victim := q.victim(f)
 		q.giveUp(victim)
 		if victim == f {
-			q.lose(f, &seg)
+			q.lose(f)
 			return
 		}
 	}
@@ -179,6 +158,7 @@ func (q *Queue) Pop() (Record, bool) {
 			continue
 		}
 		f := it.flow
+		f.took(&it.seg)
 		f.first = it.follows
 		if f.first == nil {
 			f.last = nil
@@ -228,11 +208,11 @@ func (q *Queue) add(it *item) {
 	}
 }
 
-// flow returns the life that a segment belongs to, and notes what it says of the flow's state. Where there is no room for
-// another one it is Queue.unknown.
-func (q *Queue) flow(s *segment, now time.Time) *life {
-	f := q.flows[s.ends]
-	if f != nil && s.opens() && (f.isn != s.seq || f.ended) {
+// flow returns the life that a segment belongs to, and notes what it says of the flow's state: next as life.note. Where
+// there is no room for another one it is Queue.unknown.
+func (q *Queue) flow(s *segment, now time.Time) (f *life, next bool) {
+	f = q.flows[s.ends]
+	if f != nil && f.isAnother(s) {
 		q.retire(f)
 		f = nil
 	}
@@ -241,41 +221,29 @@ func (q *Queue) flow(s *segment, now time.Time) *life {
 			if s.opens() {
 				q.stats.LostFlows++
 			}
-			return q.unknown
+			if s.fromClient {
+				q.unknown.high += uint32(s.payload)
+			}
+			return q.unknown, false
 		}
 		q.births++
 		f = &life{ends: s.ends, birth: q.births, place: -1}
-		if s.opens() {
-			f.isn = s.seq
-		}
 		q.flows[s.ends] = f
 	}
-	f.seen = now
-	if s.flags&flow.FIN != 0 {
-		f.fins[side(s)] = true
-	}
-	if s.flags&flow.RST != 0 || f.fins[0] && f.fins[1] {
-		f.ended = true
-	}
-	return f
+	return f, f.note(s, now)
 }
 
-func side(s *segment) int {
-	if s.fromClient {
-		return 0
-	}
-	return 1
-}
-
-// resume reports whether a lost flow is to go on with s.
-func (q *Queue) resume(f *life, s *segment) bool {
+// resume reports whether a lost flow is to go on with s, which is next or not.
+func (q *Queue) resume(f *life, s *segment, next bool) bool {
 	switch {
 	case s.payload == 0:
 		return false
 	case !s.fromClient:
 		f.answered = true
 		return false
-	case !f.answered || q.bytes > q.budget/4:
+	case f.high == f.out:
+		return false // sent again
+	case !next || !f.answered || q.bytes > q.budget/4:
 		f.answered = false // s is a part of a request that is lost
 		return false
 	}
@@ -306,12 +274,14 @@ func (q *Queue) victim(f *life) *life {
 func (q *Queue) giveUp(f *life) {
 	q.stats.LostFlows++
 	f.lost, f.answered = true, false
+	packets := uint64(0)
 	for it := f.first; it != nil; it = it.follows {
 		q.bytes -= it.cost
 		q.dead++
 		it.packet.Data = nil
-		q.count(f, &it.seg)
+		packets++
 	}
+	q.count(f, packets)
 	f.first, f.last = nil, nil
 	if f.place >= 0 {
 		heap.Remove(&q.newest, f.place)
@@ -320,21 +290,21 @@ func (q *Queue) giveUp(f *life) {
 }
 
 // lose counts a packet of a lost flow.
-func (q *Queue) lose(f *life, s *segment) {
-	q.count(f, s)
+func (q *Queue) lose(f *life) {
+	q.count(f, 1)
 	if !f.told && !f.waits {
 		f.waits = true
 		q.pending = append(q.pending, f)
 	}
 }
 
-func (q *Queue) count(f *life, s *segment) {
-	q.stats.LostPackets++
-	f.packets++
-	if s.fromClient {
-		q.stats.LostBytes += uint64(s.payload)
-		f.bytes += uint64(s.payload)
-	}
+// count counts packets of f as lost, and the bytes that nobody gets for that.
+func (q *Queue) count(f *life, packets uint64) {
+	bytes := f.miss()
+	f.packets += packets
+	f.bytes += bytes
+	q.stats.LostPackets += packets
+	q.stats.LostBytes += bytes
 }
 
 // tellOf queues the place of f's loss, unless one waits to be taken.
@@ -355,13 +325,6 @@ func (q *Queue) tellOf(f *life) {
 	f.told = true
 	q.losses++
 	q.add(&item{loss: true, flow: f})
-}
-
-// tell returns what was lost since it was told last.
-func (f *life) tell() Loss {
-	l := Loss{Client: f.client, Server: f.server, Packets: f.packets, Bytes: f.bytes}
-	f.packets, f.bytes, f.told = 0, 0, false
-	return l
 }
 
 // retire forgets a flow, whose packets in the queue stay.

@@ -1,6 +1,7 @@
 package capture
 
 import (
+	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
@@ -14,7 +15,7 @@ import (
 type feeder struct {
 	q   *Queue
 	now time.Time
-	seq map[uint16]uint32
+	seq map[uint16]uint32 // of what a port sends next
 }
 
 func newFeeder(budget int) *feeder {
@@ -32,8 +33,18 @@ func (f *feeder) server(to uint16, flags uint8, payload int) {
 }
 
 func (f *feeder) push(src, dst netip.AddrPort, flags uint8, payload int) {
-	f.seq[src.Port()]++
-	b := packet(src, dst, flags, f.seq[src.Port()], payload)
+	f.put(src, dst, segment{flags: flags, seq: f.seq[src.Port()], payload: payload})
+	f.seq[src.Port()] += uint32(payload)
+	if flags&(flow.SYN|flow.FIN) != 0 {
+		f.seq[src.Port()]++
+	}
+}
+
+// put pushes s.
+func (f *feeder) put(src, dst netip.AddrPort, s segment) {
+	b := packet(src, dst, s.flags, s.seq, s.payload)
+	tcp := b[len(b)-20-s.payload:]
+	binary.BigEndian.PutUint32(tcp[8:], s.ack)
 	p := Packet{Time: f.now, Iface: Pod, Data: b, Wire: len(b)}
 	if src.Port() == 9090 {
 		p.Data = b[:min(len(b), headers)]

@@ -45,7 +45,7 @@ type CaptureStats struct {
 
 	LostFlows   uint64 `json:"lostFlows"`   // times that a flow was given up
 	LostPackets uint64 `json:"lostPackets"` // packets of such flows
-	LostBytes   uint64 `json:"lostBytes"`   // payload bytes to the server in them
+	LostBytes   uint64 `json:"lostBytes"`   // that clients have sent of them and nobody got, each once
 }
 
 // CapturedPort says where a port is captured.

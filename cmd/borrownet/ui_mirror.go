@@ -70,6 +70,9 @@ func replayRows(s replay.Stats) [][2]string {
 	for _, speaks := range slices.Sorted(maps.Keys(s.Waiting)) {
 		rows = append(rows, [2]string{"", fmt.Sprintf("%d connections of %s cannot be read %s", s.Waiting[speaks], speaks, untilWhen(speaks))})
 	}
+	if s.Before > 0 {
+		rows = append(rows, [2]string{"", fmt.Sprintf("%d connections without their beginning: bytes before their first captured packet are not counted", s.Before)})
+	}
 	for _, why := range slices.Sorted(maps.Keys(s.Gaps)) {
 		rows = append(rows, [2]string{"", fmt.Sprintf("%d gaps of %d bytes: %s", s.Gaps[why], s.GapBytes[why], why)})
 	}

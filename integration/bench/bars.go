@@ -100,7 +100,7 @@ var bars = []bar{
 	{"mirror.upload.rate", "MB/s", "", nil},
 	{"mirror.upload.delivered", "%", "", nil},
 	{"mirror.upload.wrong", "requests", "none", none},
-	{"mirror.upload.silent", "requests", "", nil}, // not held yet, docs/proof.md
+	{"mirror.upload.silent", "requests", "", nil}, // to be measured, docs/proof.md
 	{"mirror.upload.failed", "requests", "none", none},
 	{"mirror.live.p50", "%", "within ± 10", nil},
 	{"mirror.live.p99", "%", "within ± 25", nil},

@@ -26,6 +26,8 @@ const (
 	// What is uploaded to it: 100 MB each second.
 	uploadRate = "5"
 	uploadSize = 20e6
+	// largest is the most that one captured packet carries.
+	largest = 64 << 10
 )
 
 // mirrorNamespace admits agents that mirror. The Service is that of the pod that is mirrored.
@@ -168,6 +170,7 @@ type mirrorCounters struct {
 		RequestBytes uint64            `json:"requestBytes"`
 		Skipped      uint64            `json:"skippedBytes"`
 		LostBytes    uint64            `json:"lostBytes"`
+		Before       uint64            `json:"before"`
 		GapBytes     map[string]uint64 `json:"gapBytes"`
 		Requests     struct {
 			Seen, Delivered, Refused, Broken, Slow, Cut uint64
@@ -192,8 +195,9 @@ func mirrorNow() (mirrorCounters, error) {
 // unexplained returns how many of the requests that were sent, each of so many bytes, are
 // missing while the counters do not say so, exactly: each request that was seen has one
 // outcome, those that were delivered have come, and each byte that was sent is one of a
-// request, or one that is counted as missing. Only if the kernel has dropped packets of
-// flows that were given up as well nobody knows how many bytes were in those.
+// request, or one that is counted as missing. Only if the kernel has dropped the beginning
+// of a connection nobody knows how long it was, but that it was in the packets that the
+// kernel has counted.
 func (m mirrorCounters) unexplained(sent, came int, length uint64) float64 {
 	r := m.Replay.Requests
 	apart := func(a, b uint64) uint64 { return max(a, b) - min(a, b) }
@@ -206,7 +210,7 @@ func (m mirrorCounters) unexplained(sent, came int, length uint64) float64 {
 		bytes += missing
 	}
 	all := uint64(sent) * length
-	if bytes < all && m.Capture.Dropped > 0 && m.Capture.LostFlows > 0 {
+	if m.Replay.Before+m.Capture.LostFlows > 0 && bytes < all && all-bytes <= m.Capture.Dropped*largest {
 		return float64(n)
 	}
 	return float64(n) + float64(apart(bytes, all))/float64(length)

@@ -24,7 +24,7 @@ type Lost struct {
 	// zero Flow stands for packets that the kernel dropped, or that came when
 	// there were too many flows to count apart: whoever replays finds the holes.
 	Flow           flow.Flow
-	Packets, Bytes uint64
+	Packets, Bytes uint64 // bytes that the client has sent, each once
 }
 
 // A Source is where packets come from: both directions of each mirrored flow,

@@ -34,6 +34,13 @@ func (o *outlet) expectOn(stream uint32, x *exchange) {
 	}
 }
 
+// forget says that the client has given up a stream of HTTP/2, whose answer it did not wait for.
+func (o *outlet) forget(stream uint32) {
+	if o.many != nil && o.many.asked[stream] != nil {
+		o.many.settle(stream, &Answer{Missing: "given up by its client"})
+	}
+}
+
 // manyAnswers says that the connection speaks HTTP/2.
 func (o *outlet) manyAnswers() {
 	if o.many == nil {

@@ -152,6 +152,7 @@ func (in *inlet) http(b []byte) {
 		if err != nil {
 			in.cut()
 			in.wait(http1.HTTP1)
+			in.r.counts.skipped.Add(uint64(len(b) - n))
 			return
 		}
 		if done {

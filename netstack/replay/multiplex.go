@@ -106,8 +106,11 @@ func (m *multiplex) Data(stream uint32, b []byte, end bool) {
 	}
 }
 
-// Reset implements http2.Events.
+// Reset implements http2.Events. A server says nothing more on such a stream.
 func (m *multiplex) Reset(stream uint32) {
+	if m.in.live != nil {
+		m.in.live.forget(stream)
+	}
 	switch d := m.open[stream]; {
 	case d == nil:
 	case d.ended:

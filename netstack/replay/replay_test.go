@@ -192,6 +192,7 @@ const (
 	post    = "POST /c HTTP/1.1\r\nHost: example.org\r\nContent-Length: 4\r\n\r\nbody"
 	chunked = "PUT /d HTTP/1.1\r\nHost: example.org\r\nTransfer-Encoding: chunked\r\n\r\n4;x=1\r\nbody\r\n00a\r\n0123456789\r\n0\r\nSum: 14\r\n\r\n"
 	upgrade = "GET /e HTTP/1.1\r\nHost: example.org\r\nConnection: keep-alive, Upgrade\r\nUpgrade: echo\r\n\r\n"
+	unclear = "PUT /f HTTP/1.1\r\nHost: example.org\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\nno size\r\nbody"
 	health  = "GET /healthz HTTP/1.1\r\nHost: example.org\r\nUser-Agent: kube-probe/1.34\r\n\r\n"
 )
 
@@ -716,7 +717,7 @@ func TestBytesAddUp(t *testing.T) {
 		c := mirrortest.New(client, server, capture)
 		c.Open()
 		for range 30 {
-			text := []string{get, head, post, chunked}[random.IntN(4)]
+			text := []string{get, head, post, chunked, unclear}[random.IntN(5)]
 			for len(text) > 0 {
 				n := 1 + random.IntN(len(text))
 				missing = misses()

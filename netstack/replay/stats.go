@@ -85,7 +85,8 @@ func (o *outcomes) load() Outcomes {
 type Stats struct {
 	reassembly.Stats
 	// Opened are flows whose beginning was captured, Before those that were open
-	// before, or whose beginning is missing.
+	// before, or whose beginning is missing: what they carried before the first packet
+	// that was captured is in no other count, unless the capture has given them up.
 	Opened uint64 `json:"opened"`
 	Before uint64 `json:"before,omitempty"`
 	// Joined counts how often an HTTP/1 flow was entered, or entered again, at the
@@ -97,7 +98,8 @@ type Stats struct {
 	// Skipped counts the bytes of such flows, and those of HTTP/1 that are no whole head.
 	Skipped uint64 `json:"skippedBytes,omitempty"`
 	// RequestBytes are those of HTTP/1 requests, whatever became of these. With Skipped,
-	// GapBytes and LostBytes they are all that clients of HTTP/1 have sent.
+	// GapBytes and LostBytes they are all that clients of HTTP/1 have sent, each byte
+	// once, from the first packet of each flow that was captured.
 	RequestBytes uint64 `json:"requestBytes"`
 	// TLS counts flows that nobody can read.
 	TLS uint64 `json:"tls,omitempty"`
@@ -116,8 +118,9 @@ type Stats struct {
 	// Gaps and GapBytes count what is missing in flows, by reason.
 	Gaps     map[string]uint64 `json:"gaps,omitempty"`
 	GapBytes map[string]uint64 `json:"gapBytes,omitempty"`
-	// LostPackets and LostBytes are of flows that the capture has given up,
-	// KernelDrops packets of no known flow, which the kernel dropped as a rule.
+	// LostPackets and LostBytes are of flows that the capture has given up, bytes that
+	// were sent again counted once; KernelDrops are packets of no known flow, which the
+	// kernel dropped as a rule.
 	LostPackets uint64 `json:"lostPackets,omitempty"`
 	LostBytes   uint64 `json:"lostBytes,omitempty"`
 	KernelDrops uint64 `json:"kernelDrops,omitempty"`

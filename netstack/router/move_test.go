@@ -13,10 +13,17 @@ import (
 // of what was open before.
 func TestMove(t *testing.T) {
 	r := newTestRouter()
-	const next = "192.0.2.99:61001"
+	const (
+		next = "192.0.2.99:61001"
+		near = "203.0.113.200:5432"
+	)
 	out := tcpPacket(app, svc, syn)
 	if v := r.FromSession(out); v != ToTunnel {
 		t.Fatalf("open: %v", v)
+	}
+	// A container's flow with the laptop's own network has its other side.
+	if v := r.FromContainer(tcpPacket(inside, near, syn)); v != ToStack {
+		t.Fatalf("open to the laptop's network: %v", v)
 	}
 	open := r.Forget()
 	want := []flow.Flow{{Proto: flow.TCP, Src: netip.MustParseAddrPort(app), Dst: netip.MustParseAddrPort(svc)}}
@@ -26,7 +33,10 @@ func TestMove(t *testing.T) {
 	if v := r.FromTunnel(tcpPacket(svc, app, synAck)); v != Drop {
 		t.Errorf("an answer to a forgotten flow: %v", v)
 	}
-	if n := r.Stats().Flows; n != 0 {
+	if v := r.FromStack(tcpPacket(near, inside, ack)); v != ToContainer {
+		t.Errorf("a packet of the flow that goes on: %v", v)
+	}
+	if n := r.Stats().Flows; n != 1 {
 		t.Errorf("%d flows are left", n)
 	}
 	r.SetSession([]netip.Addr{netip.MustParseAddrPort(next).Addr()})

@@ -126,7 +126,7 @@ func (r *Router) SetSession(addrs []netip.Addr) {
 	r.session.Store(&addrs)
 }
 
-// Forget drops every flow, as when there is no other side any more, and returns the TCP flows that programs had opened, as
+// Forget drops every flow with the tunnel, as when there is no other side any more, and returns the TCP flows that programs had opened, as
 // seen from the laptop.
 func (r *Router) Forget() []flow.Flow { return r.table.clear() }
 

@@ -290,12 +290,15 @@ func (t *table) evictLocked() bool {
 	return true
 }
 
-// clear removes every flow and returns those of TCP that programs have opened.
+// clear removes every flow with the tunnel and returns those of TCP that programs have opened.
 func (t *table) clear() []flow.Flow {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var out []flow.Flow
 	for k, e := range t.flows {
+		if e.owner == stackward || e.owner == aside {
+			continue
+		}
 		if (e.owner == session || e.owner == container) && flow.Proto(k.proto) == flow.TCP {
 			out = append(out, k.flow())
 		}

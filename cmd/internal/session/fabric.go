@@ -113,15 +113,18 @@ func (f *fabric) fromStack(b *[]byte) *[]byte { return f.fromStackBy(f.queue.pus
 
 // fromStackBy forwards what the stack sends, to the tunnel by push.
 func (f *fabric) fromStackBy(push func(*[]byte) *[]byte, b *[]byte) *[]byte {
-	if f.lost.Load() && !fromClient(*b) {
-		// The router lets the stack speak in nobody's name; refusals come in
-		// the name of those who cannot be reached any more. Who has no such flow
-		// ignores them.
+	// The router lets the stack speak in nobody's name; refusals come in the name of those who cannot be reached any more.
+	refuses := f.lost.Load() && !fromClient(*b)
+	if refuses && f.container.Load() == nil {
 		f.into(&f.namespace, [][]byte{*b}, 0)
-		f.into(&f.container, [][]byte{*b}, 0)
 		return b
 	}
 	switch f.router.FromStack(*b) {
+	case router.Drop:
+		if refuses { // whose flow it is, is forgotten; who has no such flow ignores that
+			f.into(&f.namespace, [][]byte{*b}, 0)
+			f.into(&f.container, [][]byte{*b}, 0)
+		}
 	case router.ToTunnel:
 		return push(b)
 	case router.ToSession:

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -32,6 +33,7 @@ type ground struct {
 	redirects *redirects
 	watchers  watchers // of mirrored requests
 
+	addrs    []netip.Addr   // of programs; only Start's goroutine uses it, and then watch's
 	watching sync.WaitGroup // who waits for the loss of a pod and looks for the next
 	tasks    sync.WaitGroup // what else runs until life ends
 

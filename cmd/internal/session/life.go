@@ -6,16 +6,21 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/borrownet/borrownet/agent/kube"
+	"github.com/borrownet/borrownet/agent/wire"
 	"github.com/borrownet/borrownet/cmd/internal/fault"
 	"github.com/borrownet/borrownet/netstack/fairqueue"
 	"github.com/borrownet/borrownet/netstack/link"
 )
 
-// dialTimeout bounds one attempt at a carrier.
-const dialTimeout = 15 * time.Second
+// dialTimeout bounds one attempt at a carrier, askTimeout the question what became of the agent if it fails.
+const (
+	dialTimeout = 15 * time.Second
+	askTimeout  = 5 * time.Second
+)
 
 // linkSays is how much later than the tunnel its link may say why it has ended.
 const linkSays = time.Second
@@ -69,13 +74,13 @@ func (c *lastCarrier) name() string {
 // refusal of the cluster is final; after it only an agent that is gone is. The
 // bulk lane can be done without.
 func (s *Session) dial(ctx context.Context, lane fairqueue.Lane) (io.ReadWriteCloser, error) {
-	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	dialling, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	dial := s.dialOnce
 	if lane == fairqueue.Express && s.carriers[lane].wasGot() {
 		dial = s.dialAgain
 	}
-	c, err := dial(ctx, lane)
+	c, err := dial(dialling, lane)
 	if err == nil {
 		s.carriers[lane].got(c.Protocol())
 		return c, nil
@@ -91,7 +96,10 @@ func (s *Session) dial(ctx context.Context, lane fairqueue.Lane) (io.ReadWriteCl
 		return nil, errors.Join(link.ErrPermanent, err)
 	}
 	if ever {
-		if gone := s.agentGone(ctx, since); gone != nil {
+		// Not in what is left of the dial's time: a node that is lost leaves a dial without an answer.
+		asking, cancel := context.WithTimeout(ctx, askTimeout)
+		defer cancel()
+		if gone := s.agentGone(asking, since); gone != nil {
 			return nil, errors.Join(link.ErrPermanent, gone)
 		}
 	}
@@ -320,6 +328,7 @@ func (s *Session) linkProblem(err error) *fault.Error {
 // programs get errors instead of waiting. gone says that the agent has ended.
 func (s *Session) lose(problem *fault.Error, gone bool) {
 	s.fabric.lose()
+	s.stack.RefuseDials(wire.ClientAddr, syscall.ECONNREFUSED) // only now: at another pod they would have gone on
 	if s.endHook != nil {
 		s.endHook() // resets what is relayed, refuses what is new
 	}

@@ -173,6 +173,9 @@ func (c *fakeCluster) Fate(ctx context.Context, _ *kube.Target) (kube.Fate, erro
 		c.mu.Lock()
 		return kube.Fate{}, ctx.Err()
 	}
+	if err := ctx.Err(); err != nil {
+		return kube.Fate{}, err
+	}
 	s := kube.AgentState{Container: "borrownet-test", State: kube.StateRunning}
 	if c.ended {
 		s.State, s.Reason = kube.StateTerminated, "Completed"

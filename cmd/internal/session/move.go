@@ -179,17 +179,18 @@ func (s *Session) moveTo(ctx context.Context, target *kube.Target, why string) (
 
 // readdress gives the session the addresses of its pod.
 func (s *Session) readdress(ctx context.Context) error {
-	before := s.now.Load().target.PodIPs
-	if slices.Equal(before, s.target.PodIPs) {
+	if slices.Equal(s.addrs, s.target.PodIPs) {
 		return nil
 	}
-	s.fabric.router.SetSession(slices.Concat(before, s.target.PodIPs))
+	s.addrs = slices.Concat(s.addrs, s.target.PodIPs)
+	s.fabric.router.SetSession(s.addrs)
 	if s.helper != nil {
 		if err := s.helper.Readdress(ctx, onePerFamily(s.target.PodIPs)); err != nil {
 			return &fault.Error{Code: fault.Hook, Op: "change the addresses of the session's network namespace", Reason: err.Error(), Err: err}
 		}
 	}
-	s.fabric.router.SetSession(s.target.PodIPs)
+	s.addrs = s.target.PodIPs
+	s.fabric.router.SetSession(s.addrs)
 	return nil
 }
 

@@ -2,18 +2,22 @@ package session
 
 import (
 	"errors"
+	"log/slog"
 	"net"
 	"net/netip"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/borrownet/borrownet/agent/kube"
 	"github.com/borrownet/borrownet/cmd/internal/fault"
+	"github.com/borrownet/borrownet/netstack/fairqueue"
+	"github.com/borrownet/borrownet/netstack/link"
 )
 
 var (
@@ -373,6 +377,45 @@ func TestLostNode(t *testing.T) {
 		})
 	}
 	set(false, nil)
+}
+
+// TestLostNodeWhileDialling: a node that is lost answers no dial at all, so what became of the pod is asked when the time
+// for that is over.
+func TestLostNodeWhileDialling(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := slog.New(slog.DiscardHandler)
+		g := newGround(&Opening{cluster: &fakeCluster{t: t, stuck: true, unready: true, next: successor()}, opener: &Opener{}}, "api", Observer{})
+		defer g.end()
+		s := g.at(&kube.Target{Namespace: "shop", Pod: "api-1", UID: "u1", Workload: "deploy/api"}, log)
+		s.agent = &kube.Agent{Container: "borrownet-test"}
+		s.carriers[fairqueue.Express].got(kube.ProtocolSPDY)
+		if _, err := s.dial(t.Context(), fairqueue.Express); err == nil || errors.Is(err, link.ErrPermanent) {
+			t.Errorf("the first dial: %v", err)
+		}
+		if _, err := s.dial(t.Context(), fairqueue.Express); !errors.Is(err, link.ErrPermanent) || !errors.Is(err, errPodGone) {
+			t.Errorf("the second dial: %v, want that the pod is given up", err)
+		}
+	})
+}
+
+// TestReaddressBack: a session that did not get on at one pod and goes on at the one it came from has its addresses.
+func TestReaddressBack(t *testing.T) {
+	l := newLab(t)
+	s := l.start()
+	p := newProgram(t, s)
+	for _, target := range []*kube.Target{successor(), s.target} {
+		if err := s.at(target, s.log).readdress(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f, err := p.connect(orders, unix.SOCK_STREAM)
+	if err != nil {
+		t.Fatal(err)
+	}
+	echo(t, f, "again")
+	if got := localOf(t, f.Fd()); got != podIP {
+		t.Errorf("a new flow comes from %v, want %v", got, podIP)
+	}
 }
 
 // TestMayGoOn: an agent that has ended is replaced, unless it has not lived for long or was to end.

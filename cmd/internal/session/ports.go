@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -251,9 +252,12 @@ func (p *ports) closeGone(tcp, udp map[uint16]bool) {
 	}
 }
 
-// note remembers why a port could not be published, and says it once.
+// note remembers why a port could not be published, and says it once, until it is.
 func (p *ports) note(f netns.Port, err error) {
 	if err == nil {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		maps.DeleteFunc(p.failed, func(was PublishedPort, _ bool) bool { return was.Proto == f.Proto.String() && was.Port == f.At.Port() })
 		return
 	}
 	host := p.policy.host(f.At.Port())

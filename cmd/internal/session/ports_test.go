@@ -355,6 +355,38 @@ func TestPrivilegedPort(t *testing.T) {
 	})
 }
 
+// TestPortIsFreeAgain: why a port was not published is not said any more once it is.
+func TestPortIsFreeAgain(t *testing.T) {
+	taken, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	host := netip.MustParseAddrPort(taken.LocalAddr().String()).Port()
+	ctx, cancel := context.WithCancel(t.Context())
+	p := newPorts(ctx, Publish{As: map[uint16]uint16{53: host}}, listening{Proto: flow.UDP, At: netip.MustParseAddrPort("0.0.0.0:53")}, slog.New(slog.DiscardHandler))
+	defer p.wg.Wait()
+	defer p.closeAll()
+	defer cancel()
+	want := PublishedPort{Proto: "udp", Port: 53, Host: host, Problem: fmt.Sprintf("port %d of this machine: address already in use", host)}
+	for range 2 {
+		p.scan()
+		if got := p.list(); len(got) != 1 || got[0] != want {
+			t.Errorf("got %+v, want %+v", got, want)
+		}
+		taken.Close()
+		want.Problem = ""
+	}
+}
+
+// listening is a namespace in which one program listens.
+type listening netns.Port
+
+func (l listening) Ports() ([]netns.Port, error) { return []netns.Port{netns.Port(l)}, nil }
+func (listening) DialTCP(context.Context, netip.AddrPort) (*net.TCPConn, error) {
+	return nil, syscall.ECONNREFUSED
+}
+
 // TestPublishPolicy publishes a port under another number, and none.
 func TestPublishPolicy(t *testing.T) {
 	for _, none := range []bool{false, true} {
@@ -557,6 +589,42 @@ func TestRemoteLocalhost(t *testing.T) {
 	if s, err := o.Start(t.Context(), "api", l.observer()); err == nil {
 		s.Close()
 		t.Error("the relay rung promises what it cannot do")
+	}
+}
+
+// TestRemoteLocalhostOfALostPod: who connects to the pod's localhost does not wait for a pod that is lost, neither if that
+// happens meanwhile nor afterwards.
+func TestRemoteLocalhostOfALostPod(t *testing.T) {
+	admin := netip.MustParseAddrPort("127.0.0.1:9901")
+	l := newLab(t)
+	o := l.opening()
+	o.req.RemoteLocalhost = []uint16{admin.Port()}
+	s, err := o.Start(t.Context(), "api", l.observer())
+	if err != nil {
+		if errors.Is(err, errors.ErrUnsupported) {
+			hooktest.Unavailable(t, "netns", err)
+		}
+		t.Fatal(err)
+	}
+	defer s.Close()
+	l.await(Ready)
+	p := newProgram(t, s)
+	l.cluster.breakCarriers(errors.New("connection refused"))
+	l.await(Reconnecting)
+	waits := p.socket(admin, unix.SOCK_STREAM|unix.SOCK_NONBLOCK)
+	defer unix.Close(waits)
+	if err := unix.Connect(waits, sockaddr(admin)); err != unix.EINPROGRESS {
+		t.Fatalf("connect: %v", err)
+	}
+	l.cluster.mu.Lock()
+	l.cluster.ended = true
+	l.cluster.mu.Unlock()
+	l.await(Lost)
+	if err := connected(waits, unix.EINTR); !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("connect before the loss: %v, want ECONNREFUSED", err)
+	}
+	if _, err := p.connect(admin, unix.SOCK_STREAM); !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("connect after the loss: %v, want ECONNREFUSED", err)
 	}
 }
 

@@ -198,8 +198,8 @@ func (e *exchange) exchange(ctx context.Context, c *net.UDPConn, dst netip.AddrP
 				e.replies(pod, c)
 			}()
 		}
-		if _, err := pod.Write(buf[:n]); errors.Is(err, syscall.ECONNREFUSED) {
-			_, _ = pod.Write(buf[:n]) // the error was about an earlier one
+		if _, err := pod.Write(buf[:n]); isLate(err) {
+			_, _ = pod.Write(buf[:n])
 		}
 	}
 	if pod != nil {
@@ -216,7 +216,7 @@ func (e *exchange) replies(pod net.Conn, c *net.UDPConn) {
 		switch {
 		case errors.Is(err, net.ErrClosed):
 			return
-		case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
+		case isLate(err):
 			continue // a socket cannot be told without a packet that only root may send
 		case err != nil:
 			return

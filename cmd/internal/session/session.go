@@ -208,7 +208,7 @@ func (s *Session) raiseStack(context.Context) error {
 	}
 	s.names = newNameservers(resolvConf, s.log)
 	local := slices.Concat(s.req.Local, s.redirects.nets())
-	s.stack = stack
+	s.stack, s.addrs = stack, s.target.PodIPs
 	s.fabric = newFabric(router.New(router.Config{
 		Session: s.target.PodIPs, Client: wire.ClientAddr, Agent: wire.AgentAddr, Remote: wire.LoopbackAddr, Resolver: guestResolver,
 		Nameservers: s.names.addrs(), Local: local, Terminate: s.req.ReadOnly || len(s.req.Deny) > 0, Logger: s.log,
@@ -223,7 +223,7 @@ func (s *Session) raiseStack(context.Context) error {
 	})
 	s.locals = &locals{
 		ctx: s.life, stack: stack, sendUDP: s.fabric.sendUDP, dns: presentNames{s.ground}, nameservers: s.names, local: local, remote: s.req.RemoteLocalhost,
-		redirects: s.redirects, udp: newUDPTable(stack, s.hasUDPPort, s.redirects),
+		lost: &s.fabric.lost, redirects: s.redirects, udp: newUDPTable(stack, s.hasUDPPort, s.redirects),
 	}
 	s.fabric.answer = s.locals.answer
 	return nil

@@ -40,6 +40,7 @@ type locals struct {
 	udp         *udpTable
 	ports       atomic.Pointer[ports] // nil until the session has a namespace
 	guard       *guarded              // nil: what goes to the pod is not looked into
+	lost        *atomic.Bool          // there is no pod
 }
 
 // dnsServer is what locals needs of the DNS proxy.
@@ -131,6 +132,9 @@ func (l *locals) dialLoopback(dst netip.AddrPort) (relay.Conn, error) {
 
 // dialRemote connects to the pod's loopback.
 func (l *locals) dialRemote(port uint16) (relay.Conn, error) {
+	if l.lost.Load() {
+		return nil, syscall.ECONNREFUSED
+	}
 	ctx, cancel := context.WithTimeout(l.ctx, dialLimit)
 	defer cancel()
 	c, err := l.stack.DialTCP(ctx, netip.AddrPortFrom(wire.ClientAddr, 0), netip.AddrPortFrom(wire.LoopbackAddr, port))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -17,6 +18,7 @@ const (
 	maxUDPFlows = 512 // UDP flows to the laptop at a time
 	udpBacklog  = 32  // datagrams of a flow that wait for its goroutine
 	udpIdle     = 120 * time.Second
+	decidePause = time.Second // how long a flow that is refused stays where it is
 )
 
 // forwardUDP takes one datagram of a program of the session. It does not block.
@@ -114,18 +116,47 @@ func (t *udpTable) serve(ctx context.Context, f flow.Flow, in <-chan []byte) {
 		wg   sync.WaitGroup
 		last clock
 	)
-	wg.Go(func() { t.inbound(c, f, &last) })
+	ctx, end := context.WithCancel(ctx)
+	defer end()
+	refused := t.refuser(f, end)
+	wg.Go(func() { t.inbound(c, f, &last, refused) })
 	outbound(ctx, in, &last, func(payload []byte) error {
 		_, err := c.Write(payload)
-		if errors.Is(err, syscall.ECONNREFUSED) {
-			// What an earlier datagram met; this one was not sent.
-			_ = t.stack.SendUnreachable(f, err)
+		if isLate(err) {
+			refused(err)
 			_, err = c.Write(payload)
 		}
 		return err
 	})
 	c.Close()
 	wg.Wait()
+}
+
+// refuser returns what tells f's program that a datagram did not arrive. It ends a flow that nobody listens for, but for
+// the first moment: by then the port may be that of a program of the session, which the next datagram finds out.
+func (t *udpTable) refuser(f flow.Flow, end func()) func(error) {
+	begun := time.Now()
+	return func(err error) {
+		if errors.Is(err, syscall.EMSGSIZE) {
+			return // the next ones are sent in pieces
+		}
+		_ = t.stack.SendUnreachable(f, err)
+		if errors.Is(err, syscall.ECONNREFUSED) && time.Since(begun) > decidePause {
+			end()
+		}
+	}
+}
+
+// isLate reports whether an error of a datagram socket is what an ICMP error said about an earlier datagram: this one was
+// not sent, or none has come, and the socket works.
+func isLate(err error) bool {
+	errno, _ := errors.AsType[syscall.Errno](err)
+	switch errno {
+	case syscall.ECONNREFUSED, syscall.EHOSTUNREACH, syscall.ENETUNREACH, syscall.EHOSTDOWN, syscall.EPROTO, syscall.ENOPROTOOPT,
+		syscall.EOPNOTSUPP, syscall.EACCES, syscall.EMSGSIZE:
+		return true
+	}
+	return false
 }
 
 // outbound sends datagrams until the flow was idle for udpIdle or ctx ends.
@@ -152,16 +183,21 @@ func outbound(ctx context.Context, in <-chan []byte, last *clock, send func([]by
 	}
 }
 
+// datagramReader is what inbound needs of a *net.UDPConn.
+type datagramReader interface {
+	ReadFromUDPAddrPort(b []byte) (int, netip.AddrPort, error)
+}
+
 // inbound passes replies and refusals back until c is closed.
-func (t *udpTable) inbound(c *net.UDPConn, f flow.Flow, last *clock) {
+func (t *udpTable) inbound(c datagramReader, f flow.Flow, last *clock, refused func(error)) {
 	buf := make([]byte, maxPacket)
 	for {
 		n, _, err := c.ReadFromUDPAddrPort(buf)
 		switch {
 		case errors.Is(err, net.ErrClosed):
 			return
-		case errors.Is(err, syscall.ECONNREFUSED):
-			_ = t.stack.SendUnreachable(f, err)
+		case isLate(err):
+			refused(err)
 		case err != nil:
 			return
 		default:
