@@ -24,12 +24,10 @@ func (s samples) collectDirect(o options) (err error) {
 	if _, err := borrownet("up", "-d", "-n", "shop", "--pod", "api", "--direct"); err != nil {
 		return err
 	}
-	if err := awaitDirect(); err != nil {
-		return err
-	}
-	for round := range o.rounds {
+	lost := 0
+	for round := 0; round < o.rounds; {
 		fmt.Fprintf(os.Stderr, "round %d of %d\n", round+1, o.rounds)
-		before, err := directRedials()
+		before, err := awaitDirect()
 		if err != nil {
 			return err
 		}
@@ -37,26 +35,30 @@ func (s samples) collectDirect(o options) (err error) {
 		if err != nil {
 			return err
 		}
-		after, err := directRedials()
-		if err != nil {
-			return err
-		}
-		if after != before {
-			return fmt.Errorf("the direct path was lost while it was measured: %d redials", after-before)
+		if after, err := directRedials(); err != nil || after != before {
+			if lost++; lost > directLosses {
+				return errors.Join(fmt.Errorf("the direct path was lost in %d rounds", lost), err)
+			}
+			fmt.Fprintln(os.Stderr, "the direct path was lost: once more")
+			continue
 		}
 		for subject, m := range got {
 			s.addLink("direct", subject, m)
 		}
+		round++
 	}
 	return nil
 }
 
-// awaitDirect waits until the session has found the path, for a minute.
-func awaitDirect() error {
+// directLosses is how many rounds may have to be measured again, because the path was lost: the machine stood still.
+const directLosses = 3
+
+// awaitDirect waits until the session has found the path, for a minute. It returns directRedials.
+func awaitDirect() (redials uint64, err error) {
 	for end := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
-		_, err := directRedials()
+		redials, err = directRedials()
 		if err == nil || time.Now().After(end) {
-			return err
+			return redials, err
 		}
 	}
 }
