@@ -40,7 +40,7 @@ func (a *Agent) files(root, have string) (wire.Files, error) {
 		return wire.Files{}, err
 	}
 	defer dir.Close()
-	out, err := readVolume(dir)
+	out, err := readWhole(dir)
 	if err != nil {
 		return wire.Files{}, fmt.Errorf("read %s: %w", root, err)
 	}
@@ -48,6 +48,29 @@ func (a *Agent) files(root, have string) (wire.Files, error) {
 		out.Files = nil
 	}
 	return out, nil
+}
+
+const (
+	// inForce is the link in a kubelet's volume to the version of its files that is in force.
+	inForce = "..data"
+	// readTries is how often a volume is read that changes meanwhile.
+	readTries = 5
+)
+
+// errChanging says that a volume does not keep still. The client keeps what it has.
+var errChanging = errors.New("it changes faster than it can be read")
+
+// readWhole is readVolume without files of two versions: the kubelet may replace a volume
+// between two of them, and removes those of before.
+func readWhole(dir *os.Root) (wire.Files, error) {
+	for range readTries {
+		before, _ := dir.Readlink(inForce) // a volume that is not the kubelet's has none
+		out, err := readVolume(dir)
+		if after, _ := dir.Readlink(inForce); after == before {
+			return out, err
+		}
+	}
+	return wire.Files{}, errChanging
 }
 
 // readVolume reads all files beneath dir. The kubelet replaces them all at once

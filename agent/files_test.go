@@ -1,9 +1,12 @@
 package agent
 
 import (
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -69,6 +72,93 @@ func TestReadVolume(t *testing.T) {
 	if _, err := readVolume(root); err == nil || !strings.Contains(err.Error(), "more than") {
 		t.Errorf("a huge volume: %v", err)
 	}
+}
+
+// rotate replaces a volume's files as the kubelet's atomic writer does (kubernetes
+// pkg/volume/util/atomic_writer.go): a directory of the next version, a link to it that is
+// renamed over the one in force, and the version before goes.
+func rotate(dir string, version int, files map[string]string) error {
+	name := fmt.Sprintf("..2026_11_28.%d", version)
+	if err := os.Mkdir(filepath.Join(dir, name), 0o755); err != nil {
+		return err
+	}
+	for file, text := range files {
+		if err := os.WriteFile(filepath.Join(dir, name, file), []byte(text), 0o644); err != nil {
+			return err
+		}
+	}
+	before, err := os.Readlink(filepath.Join(dir, inForce))
+	if err == nil {
+		defer os.RemoveAll(filepath.Join(dir, before))
+	} else {
+		for file := range files {
+			if err := os.Symlink(filepath.Join(inForce, file), filepath.Join(dir, file)); err != nil {
+				return err
+			}
+		}
+	}
+	temp := filepath.Join(dir, "..data_tmp")
+	return errors.Join(os.Symlink(name, temp), os.Rename(temp, filepath.Join(dir, inForce)))
+}
+
+// TestReadWhole: what is read while the kubelet rotates a token, again and again, is of one
+// version, with nothing missing.
+func TestReadWhole(t *testing.T) {
+	dir := t.TempDir()
+	next := func(version int) error {
+		files := map[string]string{}
+		for i := range 20 {
+			files[fmt.Sprintf("file-%d", i)] = strconv.Itoa(version)
+		}
+		return rotate(dir, version, files)
+	}
+	if err := next(0); err != nil {
+		t.Fatal(err)
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	const rotations = 50
+	rotated := make(chan error, 1)
+	go func() { // ends by itself
+		for version := 1; version <= rotations; version++ {
+			if err := next(version); err != nil {
+				rotated <- err
+				return
+			}
+		}
+		rotated <- nil
+	}()
+	reads, over := 0, false
+	for !over {
+		select {
+		case err := <-rotated:
+			if err != nil {
+				t.Fatal(err)
+			}
+			over = true // one more read, of what has stayed
+		default:
+		}
+		got, err := readWhole(root)
+		if errors.Is(err, errChanging) && !over {
+			continue
+		}
+		if err != nil || len(got.Files) != 20 || len(got.Skipped) != 0 {
+			t.Fatalf("%d files, skipped %q, %v", len(got.Files), got.Skipped, err)
+		}
+		for _, f := range got.Files {
+			if string(f.Data) != string(got.Files[0].Data) {
+				t.Fatalf("%s is of version %s, %s of %s", f.Name, f.Data, got.Files[0].Name, got.Files[0].Data)
+			}
+		}
+		if over && string(got.Files[0].Data) != strconv.Itoa(rotations) {
+			t.Errorf("the last version is %s, want %d", got.Files[0].Data, rotations)
+		}
+		reads++
+	}
+	t.Logf("%d reads, %d rotations", reads, rotations)
 }
 
 func TestVolumes(t *testing.T) {

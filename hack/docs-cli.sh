@@ -20,10 +20,11 @@ mapfile -t commands < <(printf '%s\n' "${commands[@]}" | sort)
 for c in "${commands[@]}"; do page "borrownet-${c// /-}" $c --help; done
 page exit-codes help exit-codes
 page errors help errors
+page variables help variables
 page borrownet --help
 {
   printf '# Commands\n\nWritten by `make docs` from what the program says.\n\n'
   printf -- '- [borrownet](borrownet.md)\n'
   for c in "${commands[@]}"; do printf -- '- [borrownet %s](borrownet-%s.md)\n' "$c" "${c// /-}"; done
-  printf -- '- [exit codes](exit-codes.md), [errors](errors.md)\n'
+  printf -- '- [exit codes](exit-codes.md), [errors](errors.md), [variables](variables.md)\n'
 } >docs/cli/README.md

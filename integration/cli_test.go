@@ -25,7 +25,7 @@ func TestCommandPages(t *testing.T) {
 		}
 		page = strings.TrimSuffix(page, ".md")
 		args := []string{"--help"}
-		if page == "exit-codes" || page == "errors" {
+		if page == "exit-codes" || page == "errors" || page == "variables" {
 			args = []string{"help", page}
 		} else if verb, ok := strings.CutPrefix(page, "borrownet-"); ok {
 			args = append(strings.Split(verb, "-"), "--help")

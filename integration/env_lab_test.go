@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode"
 )
 
 // TestEnvironmentOfThePod resolves what the container declares, ConfigMaps, Secrets and
@@ -30,6 +31,7 @@ spec:
   terminationGracePeriodSeconds: 1
   serviceAccountName: api
   securityContext: {runAsNonRoot: true, runAsUser: 10001, seccompProfile: {type: RuntimeDefault}}
+  volumes: [{name: colour, configMap: {name: envy}}]
   containers:
   - name: app
     image: lab.local/api:1
@@ -41,6 +43,9 @@ spec:
     - {name: NODE_NAME, valueFrom: {fieldRef: {fieldPath: spec.nodeName}}}
     - {name: MEMORY, valueFrom: {resourceFieldRef: {resource: limits.memory}}}
     - {name: GREETING, value: "hello $(NODE_NAME)"}
+    - {name: AWS_WEB_IDENTITY_TOKEN_FILE, value: /nowhere}
+    - {name: AWS_ROLE_ARN, value: "arn:\e[2J\x9b31mrole"}
+    volumeMounts: [{name: colour, mountPath: "/config/\e]0;owned\a"}]
     envFrom:
     - {configMapRef: {name: envy}}
     - {prefix: S_, secretRef: {name: envy}}
@@ -51,6 +56,7 @@ spec:
 	})
 	kubectl(t, "-n", "shop", "wait", "--for=condition=Ready", "pod/envy", "--timeout=60s")
 	up(t, "envy")
+	t.Run("terminal", podsDoNotDriveTheTerminal)
 
 	laptop := []string{"AWS_PROFILE=me", "HTTPS_PROXY=http://laptop.example.org"}
 	run := func(args ...string) result {
@@ -91,4 +97,23 @@ spec:
 	}
 	noLeaks(t)
 	noLeaksInPod(t, "envy")
+}
+
+// podsDoNotDriveTheTerminal: a role and a path of the pod of session envy, as its spec calls
+// them, would clear a terminal and rename its window. The files at that path are nowhere.
+func podsDoNotDriveTheTerminal(t *testing.T) {
+	t.Cleanup(func() { borrownet(t, "down", "again") })
+	for _, args := range [][]string{
+		{"up", "-d", "-n", "shop", "--pod", "envy", "--session", "again"}, {"up", "--dry-run", "-n", "shop", "--pod", "envy"}, {"status", "envy"},
+		{"status", "envy", "-o", "json"}, {"status", "envy", "-o", "yaml"}, {"explain", "envy"}, {"ls", "-n", "shop", "-o", "wide"},
+	} {
+		r := mustBorrownet(t, args...)
+		said := r.stdout + r.stderr
+		if strings.ContainsFunc(said, func(c rune) bool { return c != '\n' && c != '\t' && unicode.IsControl(c) }) {
+			t.Errorf("borrownet %q would drive a terminal: %q", args, said)
+		}
+		if args[0] == "status" && len(args) == 2 && (!strings.Contains(said, "arn:?[2J?31mrole") || !strings.Contains(said, "/config/?]0;owned? (configmap envy), missing: it is no clean absolute path")) {
+			t.Errorf("the pod's words are not there, so nothing is shown by this: %q", said)
+		}
+	}
 }

@@ -60,7 +60,7 @@ metadata: {name: kinds}
 apiVersion: v1
 kind: Secret
 metadata: {name: keys, namespace: kinds}
-stringData: {keys: open to all}
+stringData: {keys: `+planted+`}
 `+pods.String()))
 	t.Cleanup(func() { kubectl(t, "delete", "namespace", namespace, "--wait=false") })
 	kubectl(t, "apply", "-f", writeFile(t, mustBorrownet(t, "rbac", "-n", namespace, "--subject", "user:dev").stdout))
@@ -78,9 +78,10 @@ stringData: {keys: open to all}
 				cat /run/borrownet.test/open/keys && echo
 				test -e /run/borrownet.test/keys/keys && echo keys
 				test -s /var/run/secrets/kubernetes.io/serviceaccount/token && echo token; true`)
-			if token := strings.HasSuffix(r.stdout, "\ntoken\n"); !strings.HasPrefix(r.stdout, "network\nopen to all\n") || k.token && !token || strings.Contains(r.stdout, "keys") {
+			if token := strings.HasSuffix(r.stdout, "\ntoken\n"); !strings.HasPrefix(r.stdout, "network\n"+planted+"\n") || k.token && !token || strings.Contains(r.stdout, "keys") {
 				t.Errorf("it has %q; %v", r.stdout, r)
 			}
+			noLeaks(t)
 		})
 	}
 }

@@ -119,7 +119,7 @@ var layers = map[string]layer{
 		why: "composes packages; libraries stay behind their packages",
 	},
 	"cmd/internal/compose": {
-		ours: []string{"cmd/internal/container", "cmd/internal/fault", "hook/netns", "hook/view"}, third: []string{yamlNodes},
+		ours: []string{"cmd/internal/container", "cmd/internal/fault", "hook/netns", "hook/view"}, third: []string{yamlNodes}, tests: []string{"cmd/internal/printable/..."},
 		why: "the only importer of a YAML library that keeps what it does not know",
 	},
 	"cmd/internal/pcapng": {why: "a format of files; gopacket is what its tests compare with"},

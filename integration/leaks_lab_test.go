@@ -3,11 +3,15 @@
 package integration
 
 import (
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -18,8 +22,35 @@ import (
 const planted = "planted-secret-4711"
 
 // secrets are texts that leak if they are anywhere else: what was planted, and the
-// beginning of every token of a ServiceAccount.
+// beginning of every token of a ServiceAccount. The private keys of sessions are too.
 var secrets = []string{planted, "eyJhbGciOi"}
+
+// sessionKeys are the private keys of sessions, in the forms that keys are written in. Only
+// the files that hold them may have them.
+func sessionKeys(t *testing.T) []string {
+	t.Helper()
+	var keys []string
+	for _, dir := range append(memoryDirs(t), runtimeDir()) {
+		paths, err := filepath.Glob(filepath.Join(dir, "*.key"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, path := range paths {
+			text, err := os.ReadFile(path)
+			if errors.Is(err, fs.ErrNotExist) {
+				continue // its agent has gone
+			}
+			var file struct {
+				Private []byte `json:"private"`
+			}
+			if err := errors.Join(err, json.Unmarshal(text, &file)); err != nil || len(file.Private) != 32 {
+				t.Fatalf("%s: %d bytes of a key, %v", path, len(file.Private), err)
+			}
+			keys = append(keys, base64.StdEncoding.EncodeToString(file.Private), hex.EncodeToString(file.Private))
+		}
+	}
+	return keys
+}
 
 // noLeaks looks for secrets on the laptop while a session is up: in what borrownet
 // prints, in the command lines of all processes and in files. Every scenario that uses up
@@ -43,11 +74,16 @@ func noLeaks(t *testing.T) {
 	for _, dir := range append(memoryDirs(t), runtimeDir(), os.Getenv("HOME"), os.TempDir()) {
 		files(t, dir, places)
 	}
+	leaks(t, places)
+}
+
+// leaks fails the test if a secret is in one of the texts, by where they are.
+func leaks(t *testing.T, places map[string]string) {
+	t.Helper()
+	all := append(sessionKeys(t), secrets...)
 	for where, text := range places {
-		for _, secret := range secrets {
-			if strings.Contains(text, secret) {
-				t.Errorf("a secret is in %s", where)
-			}
+		if slices.ContainsFunc(all, func(secret string) bool { return strings.Contains(text, secret) }) {
+			t.Errorf("a secret is in %s", where)
 		}
 	}
 }
@@ -64,10 +100,10 @@ func memoryDirs(t *testing.T) []string {
 }
 
 // keepsSecrets reports whether path is what holds the pod's files or environment for
-// programs and containers, and is in memory, as it must be.
+// programs and containers, or a session's key, and is in memory, as it must be.
 func keepsSecrets(path string) bool {
 	name := filepath.Base(path)
-	if !strings.HasPrefix(name, "files-") && !strings.HasPrefix(name, "docker-") ||
+	if !strings.HasPrefix(name, "files-") && !strings.HasPrefix(name, "docker-") && !strings.HasSuffix(name, ".key") ||
 		filepath.Dir(path) != runtimeDir() && !strings.HasPrefix(path, "/dev/shm/borrownet-") {
 		return false
 	}
@@ -122,18 +158,15 @@ func noLeaksInPod(t *testing.T, pod string) {
 	if unpacked.code != 0 || !strings.Contains(unpacked.stdout, pod) {
 		t.Fatalf("the bundle does not speak of %s: %v", pod, unpacked)
 	}
-	for where, text := range map[string]string{
-		"the bundle":   unpacked.stdout,
-		"the pod":      kubectl(t, "-n", "shop", "get", "pod", pod, "-o", "yaml"),
-		"the pod logs": kubectl(t, "-n", "shop", "logs", pod, "--all-containers"),
-		"events":       kubectl(t, "-n", "shop", "get", "events", "-o", "yaml"),
-	} {
-		for _, secret := range secrets {
-			if strings.Contains(text, secret) {
-				t.Errorf("a secret is in %s of %s", where, pod)
-			}
-		}
+	if len(sessionKeys(t)) == 0 {
+		t.Error("no session has a key: nothing is looked for")
 	}
+	leaks(t, map[string]string{
+		"the bundle":             unpacked.stdout,
+		"the pod " + pod:         kubectl(t, "-n", "shop", "get", "pod", pod, "-o", "json"), // kubectl writes no YAML of control characters
+		"the logs of pod " + pod: kubectl(t, "-n", "shop", "logs", pod, "--all-containers"),
+		"events":                 kubectl(t, "-n", "shop", "get", "events", "-o", "json"),
+	})
 }
 
 // leftInCluster looks for secrets in what the cluster keeps after all scenarios.
@@ -141,7 +174,7 @@ func leftInCluster() []string {
 	var found []string
 	admin := []string{"--kubeconfig", os.Getenv("LAB_ADMIN_KUBECONFIG"), "-n", "shop"}
 	for _, args := range [][]string{
-		{"get", "pods", "-o", "yaml"}, {"get", "events", "-o", "yaml"},
+		{"get", "pods", "-o", "json"}, {"get", "events", "-o", "json"},
 		{"logs", "-l", "app=api", "--all-containers", "--tail=-1", "--prefix"}, {"logs", "-l", "app=web", "--all-containers", "--tail=-1", "--prefix"},
 	} {
 		text, err := exec.Command("kubectl", append(admin, args...)...).Output()

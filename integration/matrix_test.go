@@ -125,8 +125,7 @@ func (m *matrixRun) run(argv ...string) {
 }
 
 // clashed reports whether a listener was not reached: one that asks for any port may get
-// one that is another session's on the laptop, two that run at a time know nothing of
-// each other's.
+// one that another session got within the same half second.
 func (m *matrixRun) clashed(r *matrixRuntime) bool {
 	for check, result := range m.results {
 		if strings.HasPrefix(check, "listen/") && result != "hello" && limitOf(m.rung, r.name, check) == nil {

@@ -102,7 +102,7 @@ func (p *plan) ask(ctx context.Context, c *Client, pod *api.Pod) {
 
 func (p *plan) text() ([]byte, error) {
 	var b strings.Builder
-	comment := func(format string, args ...any) { fmt.Fprintf(&b, "# "+format+"\n", args...) }
+	comment := func(format string, args ...any) { b.WriteString("# " + oneLine(fmt.Sprintf(format, args...)) + "\n") }
 	switch {
 	case p.reuses != "":
 		comment("pod %s/%s: nothing would change: the agent %s is there and fits", p.target.Namespace, p.target.Pod, p.reuses)
@@ -117,7 +117,7 @@ func (p *plan) text() ([]byte, error) {
 		comment("then the agent's program is sent through pods/attach and checked in the container before it is executed")
 	}
 	for _, note := range p.notes {
-		comment("%s", oneLine(note))
+		comment("%s", note)
 	}
 	if p.answers == nil {
 		comment("rights: the API server did not say what you may do")

@@ -2,6 +2,7 @@ package kube
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -123,9 +124,26 @@ func parseSubject(text string) (api.Subject, error) {
 	return api.Subject{}, wrong
 }
 
+// escapeControls escapes the control characters that JSON may have in its strings as they
+// are, and YAML may not.
+func escapeControls(b []byte) []byte {
+	var out bytes.Buffer
+	for _, r := range string(b) {
+		if unicode.IsControl(r) {
+			fmt.Fprintf(&out, `\u%04x`, r)
+		} else {
+			out.WriteRune(r)
+		}
+	}
+	return out.Bytes()
+}
+
 // document encodes an object for kubectl.
 func document(v any) ([]byte, error) {
-	b, err := yaml.Marshal(v)
+	b, err := json.Marshal(v)
+	if err == nil {
+		b, err = yaml.JSONToYAML(escapeControls(b))
+	}
 	if err != nil {
 		return nil, fmt.Errorf("encode YAML: %w", err)
 	}

@@ -115,7 +115,7 @@ func (a *app) root() *cobra.Command {
 	root.SetHelpTemplate(helpTemplate)
 	root.SetHelpCommand(a.help(root))
 	root.AddCommand(
-		a.up(), a.run(), a.shell(), a.env(), a.forward(), a.status(), a.ls(), a.down(), a.rbac(), a.policy(), a.compose(), a.doctor(), a.gather(), a.explain(), a.demo(), a.versionCommand(), a.completion(), exitCodes(), errorNames(), a.tree(),
+		a.up(), a.run(), a.shell(), a.env(), a.forward(), a.status(), a.ls(), a.down(), a.rbac(), a.policy(), a.compose(), a.doctor(), a.gather(), a.explain(), a.demo(), a.versionCommand(), a.completion(), exitCodes(), errorNames(), variables(), a.tree(),
 		a.record(), a.replay(), a.tail(), a.cp(),
 	)
 	return root
@@ -128,7 +128,7 @@ func (a *app) client() (*daemon.Client, *rundir.Dir, error) {
 		return nil, nil, err
 	}
 	return daemon.NewClient(daemon.ClientConfig{
-		Dir: dir, Version: a.version,
+		Dir: dir, Version: a.version, Keep: keptFile,
 		Spawn: func(ctx context.Context) error { return spawn(ctx, dir) },
 	}), dir, nil
 }

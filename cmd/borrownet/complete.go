@@ -29,9 +29,13 @@ func complete(cmd *cobra.Command, flag string, f cobra.CompletionFunc) {
 // nameList are completions that are no files. An error leaves the person without.
 func nameList(list []string, err error) ([]string, cobra.ShellCompDirective) {
 	if err != nil {
-		list = nil
+		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
-	return list, cobra.ShellCompDirectiveNoFileComp
+	out := make([]string, 0, len(list))
+	for _, text := range list {
+		out = append(out, plain(text))
+	}
+	return out, cobra.ShellCompDirectiveNoFileComp
 }
 
 // completeSessions lets the shell complete --session.

@@ -112,7 +112,7 @@ func (c *composeRun) start(args []string, name string) (err error) {
 		return err
 	}
 	if args[0] == "config" && len(args) == 1 {
-		return c.ui.print(string(text))
+		return c.ui.raw(string(text))
 	}
 	stop() // from now on signals are the tool's
 	code, err := c.use(text, args)

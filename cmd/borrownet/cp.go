@@ -53,7 +53,7 @@ func (a *app) copyFile(ctx context.Context, client *daemon.Client, session, from
 	case err != nil:
 		return err
 	case to == stdout:
-		return a.ui.print(string(data))
+		return a.ui.raw(string(data))
 	}
 	if err := replace(to, data); err != nil {
 		return &fault.Error{Code: fault.Laptop, Op: "write", Object: to, Reason: cause(err), Err: err,

@@ -52,7 +52,10 @@ func serveDaemon(ctx context.Context, version string, log *slog.Logger, report f
 	}
 	keys := session.NewKeys(dir)
 	keys.Sweep()
-	defer keys.Sweep()
+	defer func() {
+		keys.Sweep()
+		dir.Remove() // the last of them may have been what kept it
+	}()
 	return daemon.Run(ctx, daemon.Config{
 		Dir: dir, Version: version, Logger: log, Keep: keptFile, Ready: func() { report(nil) },
 		Opener: daemon.Sessions(&session.Opener{

@@ -200,7 +200,7 @@ func (st *stage) strike() error {
 func (st *stage) strikeOnce() error {
 	ctx, cancel := context.WithTimeout(context.Background(), leaveTimeout)
 	defer cancel()
-	client := daemon.NewClient(daemon.ClientConfig{Dir: st.dir})
+	client := daemon.NewClient(daemon.ClientConfig{Dir: st.dir, Keep: keptFile})
 	errs := []error{endSessions(ctx, client)}
 	if st.server != nil {
 		errs = append(errs, st.server.Close())

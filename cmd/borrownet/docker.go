@@ -15,6 +15,7 @@ import (
 	"github.com/borrownet/borrownet/cmd/internal/fault"
 	"github.com/borrownet/borrownet/cmd/internal/launch"
 	"github.com/borrownet/borrownet/cmd/internal/session"
+	"github.com/borrownet/borrownet/hook/view"
 )
 
 // defaultContainer stands for --docker without a name.
@@ -110,10 +111,24 @@ func (a *app) printDockerArgs(name string) error {
 		return err
 	}
 	words := []string{"--network", "container:" + st.Container.Name, "--env-file", file}
-	for _, f := range place.Files {
+	return a.ui.print(strings.Join(append(words, a.volumeWords(place.Files)...), " ") + "\n")
+}
+
+// oneWord is a path that every shell leaves whole in the output of a command, and docker in
+// a volume. What a pod's spec calls a path may be meant to be more.
+var oneWord = regexp.MustCompile(`^/[A-Za-z0-9/_.@%+,-]*$`)
+
+// volumeWords are arguments of docker run for the pod's files.
+func (a *app) volumeWords(files []view.Bind) []string {
+	var words []string
+	for _, f := range files {
+		if !oneWord.MatchString(f.Target) {
+			a.ui.warn("files of the pod at "+f.Target+" are left out: a shell would take the path apart", "")
+			continue
+		}
 		words = append(words, "--volume", f.Source+":"+f.Target+":ro")
 	}
-	return a.ui.print(strings.Join(words, " ") + "\n")
+	return words
 }
 
 // writeDockerEnv writes a file for docker's --env-file, which knows no quotes.

@@ -73,7 +73,7 @@ func (a *app) checkMachine(ctx context.Context) ([]doctor.Check, *daemon.Client)
 	m.RunDir, m.NoRunDir, m.Kept = dir, err, keptFile
 	var up *daemon.Client
 	if err == nil {
-		c := daemon.NewClient(daemon.ClientConfig{Dir: dir, Version: a.version})
+		c := daemon.NewClient(daemon.ClientConfig{Dir: dir, Version: a.version, Keep: keptFile})
 		if _, err := c.Hello(ctx); !errors.Is(err, daemon.ErrNotRunning) {
 			m.Daemon, up = true, c
 		}

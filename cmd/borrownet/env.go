@@ -82,7 +82,7 @@ func (a *app) printEnv(e envCommand) error {
 		}
 	}
 	dialect := launch.DialectOf(e.shell)
-	return a.ui.print(dialect.Change(a.found, to))
+	return a.ui.raw(dialect.Change(a.found, to))
 }
 
 // noneUp reports whether err only says that there is no session.
@@ -151,7 +151,7 @@ func (a *app) printFollow(shell string) error {
 	if text = launch.Follow(shell, dir.String(), a.argv[0]); text == "" {
 		return usage("--follow: "+shell+" has nothing that runs before each prompt", "bash, zsh and fish do")
 	}
-	return a.ui.print(text)
+	return a.ui.raw(text)
 }
 
 // callingShell is the shell that this process was started by, as far as that shows.

@@ -65,21 +65,21 @@ func (u *ui) explain(list []session.Status) error {
 			b.WriteByte('\n')
 		}
 		fmt.Fprintf(&b, "session %s is %s: programs started in it are pod %s/%s of context %s, the rest of this machine is not\n\n",
-			st.Session, st.State, st.Target.Namespace, st.Target.Pod, st.Target.Context)
+			line(st.Session), st.State, line(st.Target.Namespace), line(st.Target.Pod), line(st.Target.Context))
 		fmt.Fprintf(&b, "hook %s\n", hookReason(st))
 		w := tabwriter.NewWriter(&b, 0, 0, 3, ' ', 0)
 		fmt.Fprintln(w, "\nto\tgoes")
 		for _, r := range routes(st) {
-			fmt.Fprintf(w, "%s\t%s\n", r[0], r[1])
+			fmt.Fprintf(w, "%s\t%s\n", cell(r[0]), cell(r[1]))
 		}
 		if err := w.Flush(); err != nil {
 			return err
 		}
 		if ports := portsText(st); ports != "" {
-			fmt.Fprintf(&b, "\nports of its programs on this machine's loopback: %s\n", ports)
+			fmt.Fprintf(&b, "\nports of its programs on this machine's loopback: %s\n", line(ports))
 		}
 	}
-	return u.print(plain(b.String()))
+	return u.print(b.String())
 }
 
 // rungTexts say what the rungs do.

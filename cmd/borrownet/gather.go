@@ -116,11 +116,7 @@ func (a *app) parts(ctx context.Context, r *gather.Redactor, environment string,
 
 // knowKeys makes the private keys of sessions known.
 func knowKeys(r *gather.Redactor, dir *rundir.Dir) {
-	for _, path := range session.NewKeys(dir).Files() {
-		if text, err := os.ReadFile(path); err == nil {
-			r.Know(string(text))
-		}
-	}
+	r.Know(session.NewKeys(dir).Secrets()...)
 }
 
 // agentLog is the log of a session's agent, if its cluster gives it.

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -13,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"github.com/borrownet/borrownet/cmd/internal/encode"
 	"github.com/borrownet/borrownet/cmd/internal/fault"
 	"github.com/borrownet/borrownet/cmd/internal/session"
 )
@@ -74,7 +74,9 @@ func (u *ui) emit(e event) bool {
 		return false
 	}
 	e.Time = time.Now().UTC()
-	_ = json.NewEncoder(u.err).Encode(e) // a reader that is gone
+	if text, err := encode.Line(e); err == nil { // it always is
+		_, _ = u.err.Write(text) // a reader that is gone
+	}
 	return true
 }
 

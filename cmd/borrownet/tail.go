@@ -1,13 +1,13 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
 
 	"github.com/borrownet/borrownet/cmd/internal/daemon"
+	"github.com/borrownet/borrownet/cmd/internal/encode"
 	"github.com/borrownet/borrownet/cmd/internal/session"
 )
 
@@ -46,7 +46,9 @@ func (a *app) tail() *cobra.Command {
 // mirrored prints what became of a mirrored request.
 func (u *ui) mirrored(q session.MirroredRequest, output string) {
 	if output == "json" {
-		_ = json.NewEncoder(u.out).Encode(q) // a pipe that is closed ends the program
+		if text, err := encode.Line(q); err == nil { // it always is
+			_, _ = u.out.Write(text) // a pipe that is closed ends the program
+		}
 		return
 	}
 	if q.Missed > 0 {

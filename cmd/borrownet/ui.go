@@ -16,6 +16,7 @@ import (
 	"github.com/borrownet/borrownet/cmd/internal/doctor"
 	"github.com/borrownet/borrownet/cmd/internal/encode"
 	"github.com/borrownet/borrownet/cmd/internal/fault"
+	"github.com/borrownet/borrownet/cmd/internal/printable"
 	"github.com/borrownet/borrownet/cmd/internal/session"
 	"github.com/borrownet/borrownet/dnsproxy"
 	"github.com/borrownet/borrownet/hook"
@@ -29,11 +30,15 @@ import (
 // ui prints.
 type ui struct {
 	out, err io.Writer
+	screen   bool // out is a terminal
 	verbose  bool
 	progress progressMode
 }
 
-func newUI(out, err io.Writer) *ui { return &ui{out: out, err: err, progress: progressAuto} }
+func newUI(out, err io.Writer) *ui {
+	f, ok := out.(*os.File)
+	return &ui{out: out, err: err, screen: ok && term.IsTerminal(int(f.Fd())), progress: progressAuto}
+}
 
 // interactive reports whether a person sits at standard input and output.
 func interactive() bool {
@@ -55,11 +60,11 @@ func mark(id string) string {
 	if id == "" {
 		return ""
 	}
-	return " [" + id + "]"
+	return " [" + line(id) + "]"
 }
 
 // line is text as one line.
-func line(text string) string { return strings.ReplaceAll(plain(strings.TrimSpace(text)), "\n", " ") }
+func line(text string) string { return printable.Line(text) }
 
 func (u *ui) hint(text string) {
 	for i, line := range strings.Split(strings.TrimSpace(text), "\n") {
@@ -98,21 +103,24 @@ func (u *ui) detail(format string, args ...any) {
 	}
 }
 
-// print prints what was asked for.
+// print prints what a person asked for.
 func (u *ui) print(text string) error {
+	_, err := io.WriteString(u.out, plain(text))
+	return err
+}
+
+// raw prints what was asked for to the byte, for a program or a file. A terminal gets it
+// as from print.
+func (u *ui) raw(text string) error {
+	if u.screen {
+		return u.print(text)
+	}
 	_, err := io.WriteString(u.out, text)
 	return err
 }
 
 // plain replaces what could drive the terminal: texts of clusters are foreign.
-func plain(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r < 0x20 && r != '\t' && r != '\n' || r == 0x7f || r >= 0x80 && r < 0xa0 {
-			return '?'
-		}
-		return r
-	}, s)
-}
+func plain(s string) string { return printable.Text(s) }
 
 // identity prints the line that says who one is now.
 func (u *ui) identity(st session.Status) {
@@ -224,12 +232,12 @@ func (u *ui) status(list []session.Status) error {
 		w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 		for _, row := range statusRows(st) {
 			if row[1] != "" {
-				fmt.Fprintf(w, "%s\t%s\n", row[0], row[1])
+				fmt.Fprintf(w, "%s\t%s\n", row[0], cell(row[1]))
 			}
 		}
 		w.Flush()
 	}
-	return u.print(plain(b.String()))
+	return u.print(b.String())
 }
 
 // carrierText says what carries calls, and what bulk.
@@ -433,7 +441,7 @@ func (u *ui) checks(list []doctor.Check) error {
 		}
 	}
 	fmt.Fprintf(&b, "%d ok, %d warnings, %d failures\n", counts[doctor.OK], counts[doctor.Warn], counts[doctor.Fail])
-	return u.print(plain(b.String()))
+	return u.print(b.String())
 }
 
 // encode prints v for another program.
@@ -442,7 +450,7 @@ func (u *ui) encode(format string, v any) error {
 	if err != nil {
 		return err
 	}
-	return u.print(string(text))
+	return u.raw(string(text))
 }
 
 // downed prints that a session has ended.

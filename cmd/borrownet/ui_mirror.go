@@ -37,7 +37,7 @@ func cell(text string) string {
 	if text == "" {
 		return "-"
 	}
-	return strings.ReplaceAll(line(text), "\t", " ")
+	return line(text)
 }
 
 // replayed sums up a replay.

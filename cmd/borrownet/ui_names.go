@@ -46,7 +46,7 @@ func (u *ui) explainName(e dnsproxy.Explanation) error {
 	for _, rr := range e.Answer {
 		fmt.Fprintf(&b, "  %s\n", strings.Join(strings.Fields(rr), " "))
 	}
-	return u.print(plain(b.String()))
+	return u.print(b.String())
 }
 
 // stepFrom says where an answer without a question came from.

@@ -15,15 +15,13 @@ func (u *ui) table(head []string, rows [][]string) error {
 	var b strings.Builder
 	w := tabwriter.NewWriter(&b, 0, 0, 3, ' ', 0)
 	for _, row := range append([][]string{head}, rows...) {
-		for i, cell := range row {
-			if cell == "" {
-				row[i] = "-"
-			}
+		for i, text := range row {
+			row[i] = cell(text)
 		}
 		fmt.Fprintln(w, strings.Join(row, "\t"))
 	}
 	w.Flush()
-	return u.print(plain(b.String()))
+	return u.print(b.String())
 }
 
 // sessionTable prints a line per session.
@@ -49,7 +47,7 @@ func (u *ui) sessionTable(list []session.Status) error {
 
 // offers prints what can be borrowed, and where that is.
 func (u *ui) offers(list *kube.Offers, namespaces, wide bool) error {
-	u.say("context %s, %s", list.Context, surroundingsText(list.Namespaces))
+	u.say("context %s, %s", line(list.Context), line(surroundingsText(list.Namespaces)))
 	head := []string{"TARGET", "READY", "MESH", "UP", "BORROWED BY"}
 	if namespaces {
 		head = append([]string{"NAMESPACE"}, head...)
@@ -61,7 +59,7 @@ func (u *ui) offers(list *kube.Offers, namespaces, wide bool) error {
 	for _, o := range list.Targets {
 		works := "yes"
 		if o.Problem != "" {
-			works = "no: " + line(o.Problem)
+			works = "no: " + o.Problem
 		}
 		row := []string{o.Ref, fmt.Sprintf("%d/%d", o.Ready, o.Pods), o.Mesh, works, borrowersText(o.Borrowers)}
 		if namespaces {

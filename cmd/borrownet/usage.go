@@ -83,9 +83,9 @@ pod's network; loopback stays this machine's, and what it listens on can be reac
 there ("borrownet status" lists the ports).
 
 It has the environment that the container declares, without what describes a machine
-or a language's runtime (PATH, HOME, JAVA_HOME, ...), what makes a program run code of
-who set it (LD_*, BASH_ENV, NODE_OPTIONS, PYTHON*, GIT_*, ...) and proxies; --pod-env
-takes one of these all the same. Over it come --env-file, then --env. Of this machine
+or a language's runtime (PATH, HOME, JAVA_*, ...), what makes a program run code of
+who set it (LD_*, BASH_ENV, NODE_OPTIONS, PYTHON*, GIT_*, ...) and proxies ("borrownet
+help variables" lists them all); --pod-env takes one of these all the same. Over it come --env-file, then --env. Of this machine
 its own proxies and cloud identity (AWS_PROFILE, ~/.aws, GOOGLE_APPLICATION_CREDENTIALS,
 AZURE_*, ~/.config/gcloud for pods of GKE) are hidden; -v says all names. --env-out
 writes the pod's environment to a file.
@@ -390,7 +390,7 @@ func errorNames() *cobra.Command {
 func (a *app) help(root *cobra.Command) *cobra.Command {
 	return &cobra.Command{
 		Use:   "help [COMMAND]",
-		Short: "help about a command, or about exit-codes and errors",
+		Short: "help about a command, or about exit-codes, errors and variables",
 		RunE: func(_ *cobra.Command, args []string) error {
 			cmd, rest, err := root.Find(args)
 			if err != nil || len(rest) > 0 {

@@ -97,6 +97,12 @@ func (*Client) DialTCP(context.Context, netip.AddrPort) (*net.TCPConn, error) {
 // Ports returns an *UnsupportedError.
 func (*Client) Ports() ([]Port, error) { return nil, unsupported() }
 
+// Avoid returns an *UnsupportedError.
+func (*Client) Avoid([]uint16) error { return unsupported() }
+
+// Taken returns an *UnsupportedError.
+func Taken() ([]uint16, error) { return nil, unsupported() }
+
 // Close has nothing to do.
 func (*Client) Close() error { return nil }
 

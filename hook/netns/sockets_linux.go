@@ -207,6 +207,8 @@ func makeSocket(domain, typ, proto int) (int, error) {
 	case domain == unix.AF_NETLINK && (proto == unix.NETLINK_ROUTE || proto == unix.NETLINK_SOCK_DIAG):
 	case domain == domainNamespace:
 		return openNamespace(typ)
+	case domain == domainReserved:
+		return unix.Open(reservedPorts, unix.O_WRONLY|unix.O_CLOEXEC, 0)
 	default:
 		return -1, unix.EAFNOSUPPORT
 	}

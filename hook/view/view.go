@@ -11,6 +11,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"unicode"
 )
 
 // View is what is different. The zero View differs in nothing.
@@ -47,7 +48,7 @@ var kernels = []string{"/proc", "/sys", "/dev"}
 // person wants all the same: below directories of the machine, but not in their place.
 func Refuses(target string, asked []string) string {
 	switch {
-	case !path.IsAbs(target) || path.Clean(target) != target || strings.ContainsRune(target, 0):
+	case !path.IsAbs(target) || path.Clean(target) != target || strings.ContainsFunc(target, unicode.IsControl):
 		return "it is no clean absolute path"
 	case target == "/":
 		return "it would hide this machine's whole file system"

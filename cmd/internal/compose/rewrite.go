@@ -290,7 +290,8 @@ func (b Borrowed) addFiles(s *yaml.Node) {
 	for _, f := range b.Files {
 		taken := slices.ContainsFunc(volumes.Content, func(v *yaml.Node) bool { return target(v) == f.Target })
 		if !taken {
-			volumes.Content = append(volumes.Content, bind(f.Source, f.Target))
+			// The path is the pod's, and none of this machine's variables is in it.
+			volumes.Content = append(volumes.Content, bind(f.Source, strings.ReplaceAll(f.Target, "$", "$$")))
 		}
 	}
 	if len(volumes.Content) > 0 {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/borrownet/borrownet/cmd/internal/printable/printabletest"
 	"github.com/borrownet/borrownet/hook/view"
 )
 
@@ -83,6 +84,24 @@ func TestRewriteWarns(t *testing.T) {
 	if err != nil || len(warnings) != 1 || !strings.Contains(warnings[0], "dns of service web") {
 		t.Errorf("%q, %v", warnings, err)
 	}
+}
+
+// TestPodTextsStayTexts: what a pod's spec calls a path or a value is not interpolated, and
+// drives no terminal that the file is shown on.
+func TestPodTextsStayTexts(t *testing.T) {
+	b := web()
+	b.Env = []string{"A=${HOME}x\x1b[2J\u009b31m\x7f\r\a\nforged: yes"}
+	b.Files = []view.Bind{{Source: "/run/x/0", Target: "/x${HOME}\x1b[2J"}}
+	got, _, err := Rewrite([]byte("services:\n  web: {image: x}\n"), []Borrowed{b})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{`A: "$${HOME}x\e[2J`, `target: "/x$${HOME}\e[2J"`} {
+		if !strings.Contains(string(got), want) {
+			t.Errorf("no %s in\n%s", want, got)
+		}
+	}
+	printabletest.Inert(t, "the file", string(got))
 }
 
 func TestProjectName(t *testing.T) {

@@ -26,6 +26,7 @@ type Client struct {
 	dir     *rundir.Dir
 	version string
 	spawn   func(context.Context) error
+	keep    func(name string) bool
 	http    *http.Client
 }
 
@@ -36,6 +37,9 @@ type ClientConfig struct {
 	// Spawn starts a daemon and returns once it takes requests; Up calls it
 	// when there is none.
 	Spawn func(ctx context.Context) error
+	// Keep reports the files that a daemon that was killed has left for others, as
+	// Config.Keep; nil reports none.
+	Keep func(name string) bool
 }
 
 // ErrNotRunning reports that there is no daemon, and so no session.
@@ -53,8 +57,11 @@ const endTimeout = 30 * time.Second
 // NewClient returns a client. It does no I/O.
 func NewClient(cfg ClientConfig) *Client {
 	socket := cfg.Dir.Path(rundir.SocketName)
+	if cfg.Keep == nil {
+		cfg.Keep = func(string) bool { return false }
+	}
 	return &Client{
-		dir: cfg.Dir, version: cfg.Version, spawn: cfg.Spawn,
+		dir: cfg.Dir, version: cfg.Version, spawn: cfg.Spawn, keep: cfg.Keep,
 		http: &http.Client{Transport: &http.Transport{
 			DisableKeepAlives: true,
 			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -273,7 +280,7 @@ func (c *Client) tidy() {
 		return
 	}
 	defer lock.Release()
-	_ = c.dir.Sweep(session.IsKey) // the next daemon tries again
+	_ = c.dir.Sweep(c.keep) // the next daemon tries again
 }
 
 func broken(err error) error {

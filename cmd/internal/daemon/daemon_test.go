@@ -30,10 +30,11 @@ type fakeOpener struct {
 	sessions map[string]*fakeSession // by target
 	aborted  chan string             // targets whose start was aborted
 	undoing  chan struct{}           // an aborted start takes until this is closed, if not nil
+	hold     chan struct{}           // the start of "late" takes until this is closed
 }
 
 func newFakeOpener() *fakeOpener {
-	return &fakeOpener{sessions: map[string]*fakeSession{}, aborted: make(chan string, 8)}
+	return &fakeOpener{sessions: map[string]*fakeSession{}, aborted: make(chan string, 8), hold: make(chan struct{})}
 }
 
 var errPolicy = &fault.Error{Code: fault.Agent, Op: "attach agent to", Object: "pod shop/api", Reason: "policy says no", Hint: "ask them"}
@@ -59,6 +60,8 @@ func (o *fakeOpening) Start(ctx context.Context, name string, obs session.Observ
 	switch o.ref {
 	case "refused":
 		return nil, fmt.Errorf("start: %w", errPolicy)
+	case "late":
+		<-o.opener.hold
 	case "slow":
 		<-ctx.Done()
 		o.opener.aborted <- name
@@ -199,7 +202,7 @@ func newHouse(t *testing.T) *house {
 }
 
 func (h *house) newClient(version string) *Client {
-	return NewClient(ClientConfig{Dir: h.dir, Version: version, Spawn: h.spawn})
+	return NewClient(ClientConfig{Dir: h.dir, Version: version, Spawn: h.spawn, Keep: session.IsKey})
 }
 
 func (h *house) spawn(ctx context.Context) error {
@@ -504,7 +507,7 @@ func TestStartIsAborted(t *testing.T) {
 			result <- err
 		}()
 		<-attaching
-		if _, err := h.client.Down(t.Context(), "slow", true); err != nil {
+		if _, err := h.client.Down(t.Context(), "slow", false); err != nil {
 			t.Fatal(err)
 		}
 		var f *fault.Error
@@ -538,6 +541,43 @@ func TestDownWarnsWhenTheAgentStays(t *testing.T) {
 	d, err := h.client.Down(t.Context(), "stubborn", true)
 	if err != nil || d.Warning == nil || d.Warning.Reason != "no answer" {
 		t.Errorf("got %+v, %v", d, err)
+	}
+}
+
+// TestDownStopsTheAgentOfAStart: the agent of a session that only starts can be told to
+// end once it is there; that it could not be is said.
+func TestDownStopsTheAgentOfAStart(t *testing.T) {
+	for _, tt := range []struct {
+		ref     string
+		stopped bool
+		warning string
+	}{
+		{"late", true, ""},
+		{"slow", false, "stop the agent that session slow may be placing: it cannot be told yet"},
+	} {
+		t.Run(tt.ref, func(t *testing.T) {
+			h := newHouse(t)
+			attaching := make(chan struct{})
+			go h.client.Up(t.Context(), UpRequest{Request: session.Request{Ref: tt.ref}}, func(s string) { // ends with down
+				if s == "attach" {
+					close(attaching)
+				}
+			})
+			<-attaching
+			time.AfterFunc(100*time.Millisecond, func() { close(h.opener.hold) }) // down waits by then, or comes later: both are right
+			d, err := h.client.Down(t.Context(), tt.ref, true)
+			got := ""
+			if d.Warning != nil {
+				got = d.Warning.Error()
+			}
+			if err != nil || got != tt.warning {
+				t.Errorf("warning %q, %v; want %q", got, err, tt.warning)
+			}
+			if s := h.opener.session(tt.ref); tt.stopped && (s == nil || !s.stopped.Load() || !s.closed.Load()) {
+				t.Errorf("session %+v, want its agent stopped", s)
+			}
+			h.await()
+		})
 	}
 }
 

@@ -29,6 +29,7 @@ type entry struct {
 	name   string
 	cancel context.CancelCauseFunc // aborts the start, ends the owner's stream
 	ctx    context.Context         // done once somebody wants the session to end
+	begun  chan struct{}           // closed when there is a session
 	gone   chan struct{}           // closed when the name is free again
 
 	mu       sync.Mutex
@@ -111,7 +112,7 @@ func (r *registry) reserve(ctx context.Context, name string) (fresh, taken *entr
 	if old := r.entries[name]; old != nil {
 		return nil, old
 	}
-	e := &entry{name: name, gone: make(chan struct{}), state: session.Connecting, watchers: map[chan StateEvent]bool{}}
+	e := &entry{name: name, begun: make(chan struct{}), gone: make(chan struct{}), state: session.Connecting, watchers: map[chan StateEvent]bool{}}
 	e.ctx, e.cancel = context.WithCancelCause(ctx)
 	r.entries[name] = e
 	return e, nil
@@ -148,6 +149,20 @@ func (e *entry) started(s Session) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.session = s
+	close(e.begun)
+}
+
+// stopAgent ends the agent of the session, once there is one.
+func (e *entry) stopAgent(ctx context.Context) error {
+	select {
+	case <-e.begun:
+		return e.current().StopAgent(ctx)
+	case <-e.gone:
+		return nil // who wanted it hears why
+	case <-ctx.Done():
+	}
+	return &fault.Error{Code: fault.NoDataPath, Op: "stop", Object: "the agent that session " + e.name + " may be placing", Reason: "it cannot be told yet",
+		Hint: "it ends by itself 15m0s after it has started, or when up --idle-ttl says"}
 }
 
 // current returns the session, nil while it starts.

@@ -222,12 +222,10 @@ func (s *server) down(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	out := Downed{Session: e.name}
-	if sess := e.current(); sess != nil && r.FormValue("stop-agent") != "" {
+	if r.FormValue("stop-agent") != "" {
 		ctx, cancel := context.WithTimeout(r.Context(), stopTimeout)
 		defer cancel()
-		if err := sess.StopAgent(ctx); err != nil {
-			out.Warning = fault.From(err)
-		}
+		out.Warning = fault.From(e.stopAgent(ctx))
 	}
 	e.cancel(errDowned)
 	select {

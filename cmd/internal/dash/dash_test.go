@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"github.com/charmbracelet/x/ansi"
 
 	"github.com/borrownet/borrownet/cmd/internal/fault"
+	"github.com/borrownet/borrownet/cmd/internal/printable/printabletest"
 	"github.com/borrownet/borrownet/cmd/internal/session"
 )
 
@@ -111,6 +113,29 @@ func TestOverview(t *testing.T) {
 	}
 }
 
+// styles are what the dashboard itself tells a terminal between its words.
+var styles = regexp.MustCompile("\x1b\\[[0-9;]*m")
+
+// TestPodsDoNotDriveTheDashboard: nothing that a cluster says does.
+func TestPodsDoNotDriveTheDashboard(t *testing.T) {
+	m := newTestModel(t)
+	m.cfg.Rows = func(session.Status) [][2]string { return [][2]string{{"row", printabletest.Hostile}} }
+	m.Update(tea.WindowSizeMsg{Width: 400, Height: 100})
+	pictures := func(where string) {
+		t.Helper()
+		printabletest.Inert(t, where, styles.ReplaceAllString(m.draw(), ""))
+	}
+	var st session.Status
+	printabletest.Poison(&st)
+	m.Update(answer{at: time.Unix(1700000000, 0), list: []session.Status{st}})
+	pictures("overview")
+	press(m, "enter")
+	pictures("details")
+	m.Update(answer{at: time.Unix(1700000001, 0), err: errors.New(printabletest.Hostile)})
+	press(m, "esc")
+	pictures("error")
+}
+
 func TestKeys(t *testing.T) {
 	m := newTestModel(t)
 	press(m, "enter", "down", "up") // nothing is there yet
@@ -156,7 +181,7 @@ func TestErrors(t *testing.T) {
 	m := newTestModel(t)
 	answers(m)
 	m.Update(answer{err: &fault.Error{Op: "talk to the daemon", Reason: "it does not answer\n"}})
-	wants(t, text(t, m), "talk to the daemon: it does not answer?", "▸ api")
+	wants(t, text(t, m), "talk to the daemon: it does not answer", "▸ api")
 	_, cmd := m.Update(answer{err: errOver})
 	if cmd == nil || cmd() != tea.Quit() || !errors.Is(m.over, errOver) {
 		t.Errorf("no session is left, and it goes on: %v", m.over)

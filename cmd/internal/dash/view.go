@@ -10,6 +10,7 @@ import (
 	"github.com/charmbracelet/x/ansi"
 
 	"github.com/borrownet/borrownet/cmd/internal/fault"
+	"github.com/borrownet/borrownet/cmd/internal/printable"
 	"github.com/borrownet/borrownet/cmd/internal/session"
 )
 
@@ -78,7 +79,7 @@ func (m *model) title() string {
 		return text + "asking the daemon"
 	case m.err != nil:
 		f := fault.From(m.err)
-		return text + bad.Styled(clean(f.Error()))
+		return text + bad.Styled(printable.Line(f.Error()))
 	}
 	ready := 0
 	for _, st := range m.list {
@@ -144,7 +145,7 @@ func (m *model) overview() []string {
 	for i, st := range m.list {
 		var cells []string
 		for _, c := range show {
-			text := fit(clean(c.cell(st, m.past[st.Session])), c.width, c.right)
+			text := fit(printable.Line(c.cell(st, m.past[st.Session])), c.width, c.right)
 			if c.style != nil && i != m.chosen {
 				text = c.style(st).Styled(text)
 			}
@@ -169,7 +170,7 @@ func (m *model) details() []string {
 	h := m.past[st.Session]
 	least, mean, most, silent := h.extremes()
 	lines := []string{
-		strong.Styled(clean(st.Session)) + "  " + ofState[st.State].Styled(string(st.State)), "",
+		strong.Styled(printable.Line(st.Session)) + "  " + ofState[st.State].Styled(printable.Line(string(st.State))), "",
 		faint.Styled(fit("last "+strconv.Itoa(len(h.trips))+" s", 12, false)) + " " + sparks(h.trips, max(m.width-14, 8)),
 		faint.Styled(fit("", 12, false)) + fmt.Sprintf(" least %s, mean %s, most %s, %d without an answer", trip(least), trip(mean), trip(most), silent),
 		faint.Styled(fit("now", 12, false)) + fmt.Sprintf(" %s/s in, %s/s out, %.0f names/s", amount(h.in), amount(h.out), h.asked), "",
@@ -178,7 +179,7 @@ func (m *model) details() []string {
 		if row[1] == "" {
 			continue
 		}
-		for i, part := range strings.Split(ansi.Wrap(clean(row[1]), max(m.width-14, 10), ""), "\n") {
+		for i, part := range strings.Split(ansi.Wrap(printable.Line(row[1]), max(m.width-14, 10), ""), "\n") {
 			name := row[0]
 			if i > 0 {
 				name = ""
@@ -235,14 +236,4 @@ func amount(n float64) string {
 		n /= 1000
 	}
 	return fmt.Sprintf("%.3g GB", n)
-}
-
-// clean takes out what could drive the terminal: texts of clusters are foreign.
-func clean(text string) string {
-	return strings.Map(func(r rune) rune {
-		if r < 0x20 || r == 0x7f || r >= 0x80 && r < 0xa0 {
-			return '?'
-		}
-		return r
-	}, text)
 }

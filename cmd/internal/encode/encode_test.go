@@ -1,6 +1,13 @@
 package encode
 
-import "testing"
+import (
+	"encoding/json"
+	"testing"
+
+	"sigs.k8s.io/yaml"
+
+	"github.com/borrownet/borrownet/cmd/internal/printable/printabletest"
+)
 
 func TestText(t *testing.T) {
 	v := struct {
@@ -21,5 +28,37 @@ func TestText(t *testing.T) {
 	}
 	if _, err := Text("xml", v); err == nil {
 		t.Error("xml: no error")
+	}
+}
+
+// TestForeignTexts: what is for programs is shown on terminals too. It drives none, and
+// means the same to a program.
+func TestForeignTexts(t *testing.T) {
+	const text = "x\x1b[2J\u009b31m\x7f\r\n\u202e\u2028<é✓>"
+	v := map[string]string{text: text}
+	line, err := Line(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole, err := Text("json", v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for where, got := range map[string][]byte{"line": line, "text": whole} {
+		printabletest.Inert(t, where, string(got))
+		var back map[string]string
+		if err := json.Unmarshal(got, &back); err != nil || back[text] != text {
+			t.Errorf("%s: %q, %v", where, back, err)
+		}
+	}
+	const obeyed = "x\x1b[2J\u009b31m\x7f\r\n"
+	got, err := Text("yaml", map[string]string{obeyed: obeyed})
+	if err != nil {
+		t.Fatal(err)
+	}
+	printabletest.Inert(t, "yaml", string(got))
+	var back map[string]string
+	if err := yaml.Unmarshal(got, &back); err != nil || back[obeyed] != obeyed {
+		t.Errorf("yaml: %q, %v", back, err)
 	}
 }

@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/borrownet/borrownet/cmd/internal/printable"
 )
 
 // A Part is a file of the bundle.
@@ -42,7 +44,7 @@ func Write(ctx context.Context, w io.Writer, now time.Time, r *Redactor, parts [
 	zip := gzip.NewWriter(w)
 	out := tar.NewWriter(zip)
 	add := func(name, text string) error {
-		text = r.Text(text)
+		text = printable.Text(r.Text(text)) // people show it on terminals
 		if err := out.WriteHeader(&tar.Header{Name: path.Join(folder, name), Mode: 0o600, Size: int64(len(text)), ModTime: now, Format: tar.FormatPAX}); err != nil {
 			return err
 		}

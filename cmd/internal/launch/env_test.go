@@ -59,6 +59,34 @@ func TestCompose(t *testing.T) {
 	}
 }
 
+// TestExcluded: the names that break what runs here, and those by which a pod would run
+// code here.
+func TestExcluded(t *testing.T) {
+	for _, name := range []string{
+		"PATH", "HOME", "JAVA_HOME", "JAVA_TOOL_OPTIONS", "JAVA_ANYTHING", "LD_PRELOAD", "LD_AUDIT", "BASH_ENV", "BASH_FUNC_x", "NODE_OPTIONS", "PYTHONSTARTUP", "PYTHONPATH",
+		"GIT_SSH_COMMAND", "HTTP_PROXY", "all_proxy", "npm_config_script_shell", "NPM_CONFIG_NODE_OPTIONS", "PERL5OPT", "RUBYOPT", "LUA_INIT", "MAVEN_OPTS", "PROMPT_COMMAND",
+	} {
+		if !excluded(name) {
+			t.Errorf("%s is taken from pods", name)
+		}
+	}
+	for _, name := range []string{"DATABASE_URL", "PATHS", "HOMEPAGE", "JAVA", "GITHUB_TOKEN", "AWS_ROLE_ARN", "KUBERNETES_SERVICE_HOST", "PROXY"} {
+		if excluded(name) {
+			t.Errorf("%s is not taken from pods", name)
+		}
+	}
+	// What is told of them is all there is.
+	list := Excluded()
+	if !slices.IsSorted(list) || len(slices.Compact(slices.Clone(list))) != len(list) {
+		t.Errorf("not sorted, or some twice: %q", list)
+	}
+	for _, name := range list {
+		if real := strings.Trim(name, "*"); !excluded(strings.ReplaceAll(name, "*", "X")) && real != own {
+			t.Errorf("%s is taken from pods", name)
+		}
+	}
+}
+
 // The AWS libraries find nothing of the person's in files either.
 func TestComposeHidesFiles(t *testing.T) {
 	home := t.TempDir()

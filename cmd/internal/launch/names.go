@@ -16,8 +16,8 @@ var laptops = []string{
 // runtimes are variables that say where a language's runtime has its files, or
 // how it starts: the pod's are for those of its image.
 var runtimes = []string{
-	"JAVA_HOME", "JRE_HOME", "JAVA_OPTS", "JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS", "CLASSPATH",
-	"NODE_OPTIONS", "NODE_PATH", "NODE_EXTRA_CA_CERTS", "VIRTUAL_ENV", "GEM_HOME", "GEM_PATH", "RUBYOPT", "RUBYLIB", "BUNDLE_PATH", "BUNDLE_GEMFILE",
+	"JRE_HOME", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS", "CLASSPATH", "MAVEN_OPTS", "MAVEN_ARGS", "GRADLE_OPTS", "SBT_OPTS",
+	"NODE_OPTIONS", "NODE_PATH", "NODE_EXTRA_CA_CERTS", "NODE_REPL_EXTERNAL_MODULE", "VIRTUAL_ENV", "GEM_HOME", "GEM_PATH", "RUBYOPT", "RUBYLIB", "BUNDLE_PATH", "BUNDLE_GEMFILE",
 	"GOROOT", "GOPATH", "GOBIN", "GOCACHE", "GOMODCACHE", "GOFLAGS", "GOENV", "GOTOOLCHAIN", "CARGO_HOME", "RUSTUP_HOME", "PHPRC", "PHP_INI_SCAN_DIR",
 	"SSL_CERT_FILE", "SSL_CERT_DIR", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE",
 }
@@ -32,7 +32,19 @@ var dangerous = []string{
 
 // keptPrefixes are families of variables of all these kinds.
 var keptPrefixes = []string{
-	"XDG_", "LC_", "LD_", "BASH_FUNC_", "GIT_", "SSH_", "PYTHON", "PERL", "CONDA_", "NIX_", "NPM_CONFIG_", "DOTNET_", "CORECLR_", "COR_", "DYLD_",
+	"XDG_", "LC_", "LD_", "BASH_FUNC_", "GIT_", "SSH_", "JAVA_", "PYTHON", "PERL", "LUA_", "CONDA_", "NIX_", "NPM_CONFIG_", "npm_config_",
+	"DOTNET_", "CORECLR_", "COR_", "DYLD_",
+}
+
+// Excluded are the names of what is not taken from a pod, sorted, * standing for any end
+// and, with a proxy, any beginning.
+func Excluded() []string {
+	names := slices.Concat(laptops, runtimes, dangerous, []string{"*_PROXY", "*_proxy"})
+	for _, p := range append(slices.Clone(keptPrefixes), own) {
+		names = append(names, p+"*")
+	}
+	slices.Sort(names)
+	return names
 }
 
 // own begins the variables of borrownet itself, which no pod sets.

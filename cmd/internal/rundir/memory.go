@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
+	"time"
 
 	"github.com/borrownet/borrownet/cmd/internal/fault"
 )
@@ -44,9 +46,50 @@ func (d *Dir) memoryPath() string {
 		// One for each runtime directory: whoever has the locks there has this too. The
 		// user's id is not in the name, because a session's helper has another one.
 		sum := sha256.Sum256([]byte(d.path))
-		return filepath.Join(d.memory, "borrownet-"+hex.EncodeToString(sum[:8]))
+		return filepath.Join(d.memory, memoryPrefix+hex.EncodeToString(sum[:memorySum]))
 	}
 	return ""
+}
+
+// The name of a directory beside one that is on a disk: this, and so many bytes in hex.
+const (
+	memoryPrefix = "borrownet-"
+	memorySum    = 8
+)
+
+// Abandoned is how long nothing has changed in a place in memory that somebody else may
+// remove, if it is empty: who has just made it is about to put something there.
+const Abandoned = time.Hour
+
+// Others returns the places in memory that this user's other runtime directories have
+// beside them, or had: they may be gone for good.
+func (d *Dir) Others() []*Dir {
+	if !InMemory(d.memory) {
+		return nil
+	}
+	entries, err := os.ReadDir(d.memory)
+	if err != nil {
+		return nil
+	}
+	var out []*Dir
+	for _, e := range entries {
+		path := filepath.Join(d.memory, e.Name())
+		sum, ours := strings.CutPrefix(e.Name(), memoryPrefix)
+		if raw, err := hex.DecodeString(sum); !ours || err != nil || len(raw) != memorySum || path == d.path {
+			continue
+		}
+		if info, err := os.Lstat(path); err == nil && check(path, info) == nil {
+			out = append(out, &Dir{path: path, memory: d.memory})
+		}
+	}
+	return out
+}
+
+// RemoveAbandoned removes one of Others if it is.
+func (d *Dir) RemoveAbandoned() {
+	if info, err := os.Lstat(d.path); err == nil && time.Since(info.ModTime()) > Abandoned {
+		_ = os.Remove(d.path) // fails unless it is empty
+	}
 }
 
 // memoryName is what a message calls the place.

@@ -23,6 +23,7 @@ func appMain(args []string) int {
 	apps := map[string]func([]string) error{
 		"get": appGet, "errno": appErrno, "datagrams": appDatagrams, "many": appMany, "bulk": appBulk, "listen": appListen,
 		"freeport": appFreePort, "greet": appGreet, "talk": appTalk, "read": appRead, "shout": appShout, "lost": appLost, "churn": appChurn, "cost": appCost,
+		"crowd": appCrowd,
 	}
 	if err := apps[args[0]](args[1:]); err != nil {
 		fmt.Println("error:", err)

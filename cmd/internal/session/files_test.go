@@ -94,7 +94,13 @@ func TestFiles(t *testing.T) {
 	t.Setenv("TMPDIR", "/dev/shm") // where runtime directories are in memory, as they are
 	l := newLab(t)
 	from := t.TempDir()
-	if err := os.WriteFile(filepath.Join(from, "token"), []byte("old"), 0o600); err != nil {
+	// As the kubelet rotates a token: the files are those that one link leads to.
+	rotate := func(text string) error {
+		version := filepath.Join(from, "..of-"+text)
+		return errors.Join(os.Mkdir(version, 0o700), os.WriteFile(filepath.Join(version, "token"), []byte(text), 0o600),
+			os.Symlink("..of-"+text, filepath.Join(from, "..data_tmp")), os.Rename(filepath.Join(from, "..data_tmp"), filepath.Join(from, "..data")))
+	}
+	if err := errors.Join(rotate("old"), os.Symlink("..data/token", filepath.Join(from, "token"))); err != nil {
 		t.Fatal(err)
 	}
 	l.cluster.volumes = dirs{"/run/borrownet.test/one": from}
@@ -121,7 +127,7 @@ func TestFiles(t *testing.T) {
 	if text, err := os.ReadFile(copied); err != nil || string(text) != "old" {
 		t.Errorf("%q, %v", text, err)
 	}
-	if err := os.WriteFile(filepath.Join(from, "token"), []byte("new"), 0o600); err != nil {
+	if err := errors.Join(rotate("new"), os.RemoveAll(filepath.Join(from, "..of-old"))); err != nil {
 		t.Fatal(err)
 	}
 	tick := time.NewTicker(20 * time.Millisecond)

@@ -35,6 +35,8 @@ type ground struct {
 
 	addrs    []netip.Addr   // of programs; only Start's goroutine uses it, and then watch's
 	watching sync.WaitGroup // who waits for the loss of a pod and looks for the next
+	stopOnce sync.Once
+	stopping chan struct{}  // closed once no agent is wanted any more: only Close may follow
 	tasks    sync.WaitGroup // what else runs until life ends
 
 	// Set by the steps of the start, in this order; immutable from then on.
@@ -57,6 +59,8 @@ type ground struct {
 	state   State
 	problem *fault.Error   // guarded by mu: why it is not ready
 	moved   *Move          // guarded by mu: the last one
+	search  chan struct{}  // guarded by mu: closed when the way to another pod is over; nil if it is on none
+	left    string         // guarded by mu: an agent that may run and has not been told to end, "" = none but that of now
 	past    tally          // guarded by mu: of the tunnels that have ended
 	closed  bool           // guarded by mu
 	above   []func() error // guarded by mu: how to undo the steps that stand on the tunnel, in their order
@@ -67,7 +71,7 @@ type ground struct {
 type tally struct{ bytesIn, bytesOut, redials uint64 }
 
 func newGround(o *Opening, name string, obs Observer) *ground {
-	g := &ground{name: name, req: o.req, cluster: o.cluster, obs: obs, opener: o.opener, since: time.Now(), state: Connecting, redirects: newRedirects(o.req.Redirects)}
+	g := &ground{name: name, req: o.req, cluster: o.cluster, obs: obs, opener: o.opener, since: time.Now(), state: Connecting, redirects: newRedirects(o.req.Redirects), stopping: make(chan struct{})}
 	g.life, g.end = context.WithCancel(context.Background())
 	return g
 }

@@ -244,7 +244,12 @@ func (s *Session) watch() {
 		case at.mayGoOn(cause):
 			at = at.goOn(problem, cause)
 		default:
-			at.lose(problem, errors.Is(cause, link.ErrPermanent))
+			gone, left := errors.Is(cause, link.ErrPermanent), ""
+			if !gone {
+				left = at.agentText()
+			}
+			at.leaveBehind(left)
+			at.lose(problem, gone)
 			return
 		}
 	}
@@ -342,19 +347,4 @@ func (s *Session) lose(problem *fault.Error, gone bool) {
 	if err := s.key.Forget(); err != nil {
 		s.log.Debug("forget key", "err", err)
 	}
-}
-
-// StopAgent ends the agent in the pod, which knows no other client.
-func (s *Session) StopAgent(ctx context.Context) error {
-	s = s.now.Load()
-	if s.is(Lost, Reattaching) {
-		return nil
-	}
-	if err := s.control.stop(ctx); err != nil {
-		return &fault.Error{
-			Code: fault.NoDataPath, Op: "stop the agent", Object: "container " + s.agent.Container, Reason: err.Error(), Err: err,
-			Hint: fmt.Sprintf("it ends by itself %v after its last client", s.req.IdleTTL),
-		}
-	}
-	return s.key.Forget()
 }

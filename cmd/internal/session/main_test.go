@@ -70,6 +70,7 @@ type fakeCluster struct {
 	unready  bool         // the pod is not ready
 	stuck    bool         // a Dial has no answer
 	linger   bool         // a client does not see that the agent has closed a carrier
+	placed   func()       // called by Attach, under mu, once there is an agent; may be nil
 }
 
 // dirs are volumes of a pod: directories of this machine by path.
@@ -88,6 +89,9 @@ func (c *fakeCluster) Attach(_ context.Context, _ *kube.Target, spec kube.AgentS
 	progress("attaching")
 	if c.attach != nil {
 		return nil, c.attach
+	}
+	if c.placed != nil {
+		defer c.placed()
 	}
 	reused := c.key == spec.ClientKey
 	if !reused {

@@ -65,10 +65,14 @@ func (s *Session) stays() bool { return s.req.Stay || s.req.Docker != nil }
 // closed or lost meanwhile.
 func (s *Session) goOn(problem *fault.Error, cause error) *Session {
 	why := problem.Reason
+	defer s.beginSearch()()
+	if !agentIsGone(cause) {
+		s.leaveBehind(s.agentText())
+	}
 	s.become(Reattaching, s.reattaching(why))
 	s.fabric.lose()
 	s.count()
-	if errors.Is(cause, errPodGone) || errors.Is(cause, errAgentEnded) {
+	if agentIsGone(cause) {
 		if err := s.key.Forget(); err != nil {
 			s.log.Debug("forget key", "err", err)
 		}
@@ -77,6 +81,11 @@ func (s *Session) goOn(problem *fault.Error, cause error) *Session {
 		s.log.Debug("leave pod", "err", err)
 	}
 	return s.seek(why)
+}
+
+// agentIsGone reports whether a session lost its agent by cause because that is no more.
+func agentIsGone(cause error) bool {
+	return errors.Is(cause, errPodGone) || errors.Is(cause, errAgentEnded)
 }
 
 // count adds what went through the tunnel to what went through earlier ones.
@@ -106,7 +115,7 @@ func (s *Session) seek(why string) *Session {
 	for {
 		next, err := s.try(why, begun)
 		switch {
-		case s.life.Err() != nil:
+		case s.life.Err() != nil || errors.Is(err, errStopped):
 			return nil // Close undoes what there is
 		case err == nil:
 			return next
@@ -121,6 +130,8 @@ func (s *Session) seek(why string) *Session {
 		s.become(Reattaching, s.reattaching(why+"; "+fault.From(Explain(err)).Error()))
 		select {
 		case <-s.life.Done():
+			return nil
+		case <-s.stopping:
 			return nil
 		case <-time.After(lookPause(time.Since(begun))):
 		}
@@ -161,13 +172,17 @@ func (s *Session) try(why string, begun time.Time) (*Session, error) {
 	case !target.Ready && time.Since(begun) < readyPatience:
 		return nil, fmt.Errorf("pod %s is not ready yet", target.Pod)
 	}
+	if target.UID != s.target.UID {
+		s.leaveBehind("") // what was in the old pod is gone with it
+	}
 	return s.moveTo(ctx, target, why)
 }
 
 // moveTo borrows target for the session and returns it as it is there.
 func (s *Session) moveTo(ctx context.Context, target *kube.Target, why string) (*Session, error) {
 	n := s.ground.at(target, s.opener.logger().With("target", target.Namespace+"/"+target.Pod))
-	for _, step := range []func(context.Context) error{n.attach, n.raiseLink, n.meetAgent, n.resolveNames, n.readdress, n.borrowFiles, n.openMirror} {
+	steps := []func(context.Context) error{n.mayPlace, n.attach, n.raiseLink, n.meetAgent, n.mayStay, n.resolveNames, n.readdress, n.borrowFiles, n.openMirror, n.mayStay}
+	for _, step := range steps {
 		if err := step(ctx); err != nil {
 			n.fabric.queue.close()
 			return nil, errors.Join(err, n.retire(), n.leave())
@@ -198,6 +213,7 @@ func (s *Session) readdress(ctx context.Context) error {
 func (s *Session) settle(ctx context.Context, before *Session, why string) {
 	move := &Move{From: before.target.Pod, To: s.target.Pod, Why: why, At: time.Now(), Env: changedNames(before.environment(), s.environment())}
 	s.now.Store(s)
+	s.leaveBehind("")
 	s.fabric.regain()
 	s.log.Info("session goes on", "pod", move.To, "reason", why)
 	s.mu.Lock()

@@ -26,7 +26,8 @@ const (
 	// youth is how long a published port may wait for its program to listen: it
 	// asks just before it does.
 	youth = 2 * time.Second
-	// maxPorts bounds the ports that are published, of each protocol.
+	// maxPorts bounds the ports that are published, of each protocol; those of TCP by both
+	// families.
 	maxPorts = 256
 	// maxPublishedConns bounds the connections from the laptop to programs.
 	maxPublishedConns = 1024
@@ -58,6 +59,7 @@ type PublishedPort struct {
 // insider sees and reaches programs from inside their namespace.
 type insider interface {
 	Ports() ([]netns.Port, error)
+	Avoid(ports []uint16) error
 	DialTCP(ctx context.Context, dst netip.AddrPort) (*net.TCPConn, error)
 }
 
@@ -77,9 +79,12 @@ type ports struct {
 
 	ctx context.Context // done when everything closes
 
+	scanning sync.Mutex // held by a scan, before mu: an earlier one must not undo what a later one has found
+	avoided  []uint16   // what the session's kernel was told last; guarded by scanning
+
 	mu     sync.Mutex
 	runs   int // programs that run
-	tcp    map[uint16]*openTCP
+	tcp    map[door]*openTCP
 	udp    map[uint16]*openUDP
 	failed map[PublishedPort]bool // with Problem: what could not be published
 }
@@ -87,7 +92,7 @@ type ports struct {
 func newPorts(ctx context.Context, policy Publish, inside insider, log *slog.Logger) *ports {
 	return &ports{
 		ctx: ctx, policy: policy, inside: inside, log: log, conns: make(chan struct{}, maxPublishedConns), rescan: make(chan struct{}, 1),
-		tcp: map[uint16]*openTCP{}, udp: map[uint16]*openUDP{}, failed: map[PublishedPort]bool{},
+		tcp: map[door]*openTCP{}, udp: map[uint16]*openUDP{}, failed: map[PublishedPort]bool{},
 	}
 }
 
@@ -159,15 +164,15 @@ func (p *ports) publish(at netip.AddrPort, v6only bool) error {
 		return nil
 	}
 	want := netns.Port{Proto: flow.TCP, At: at, IPv6: at.Addr().Is6(), V6Only: v6only}
-	if p.isOpen(at.Port()) {
+	if p.isOpen(want) {
 		// For a program that is gone, perhaps: the next look would close it.
 		p.scan()
 	}
-	err := p.openTCP(want)
+	err := p.openTCP(want, false)
 	if errors.Is(err, syscall.EADDRINUSE) {
 		// By a program of this session that is gone, perhaps.
 		p.scan()
-		err = p.openTCP(want)
+		err = p.openTCP(want, false)
 	}
 	if errors.Is(err, syscall.EADDRINUSE) && !at.Addr().IsUnspecified() {
 		// Beside a listener on the pod's address there may be another one on
@@ -183,6 +188,9 @@ func (p *ports) publish(at netip.AddrPort, v6only bool) error {
 
 // scan compares what is open with what programs listen on.
 func (p *ports) scan() {
+	p.scanning.Lock()
+	defer p.scanning.Unlock()
+	p.avoid()
 	found, err := p.inside.Ports()
 	if err != nil {
 		p.log.Debug("ports of the session are not known", "err", err)
@@ -191,11 +199,15 @@ func (p *ports) scan() {
 		}
 		return
 	}
-	tcp, udp := map[uint16]bool{}, map[uint16]bool{}
+	tcp, udp := map[door]netns.Port{}, map[uint16]bool{}
 	for _, f := range found {
 		switch {
 		case f.Proto == flow.TCP:
-			tcp[f.At.Port()] = true
+			for _, d := range doorsOf(f) {
+				if other, ok := tcp[d]; !ok || nearer(f, other) {
+					tcp[d] = f
+				}
+			}
 		case p.worthPublishing(f):
 			udp[f.At.Port()] = true
 		}
@@ -208,13 +220,30 @@ func (p *ports) scan() {
 		var err error
 		switch {
 		case f.Proto == flow.TCP:
-			err = p.openTCP(f)
+			err = p.openTCP(f, true)
 		case udp[f.At.Port()]:
 			err = p.openUDP(f)
 		default:
 			continue
 		}
 		p.note(f, err)
+	}
+}
+
+// avoid keeps the session's kernel from choosing ports that somebody on the laptop has,
+// other sessions among them, which all choose out of the same.
+func (p *ports) avoid() {
+	taken, err := netns.Taken()
+	if err == nil && slices.Equal(taken, p.avoided) {
+		return
+	}
+	if err == nil {
+		err = p.inside.Avoid(taken)
+	}
+	if err == nil {
+		p.avoided = taken
+	} else {
+		p.log.Debug("ports of the laptop are not avoided", "err", err)
 	}
 }
 
@@ -226,17 +255,18 @@ func (p *ports) worthPublishing(f netns.Port) bool {
 	return !auto && !f.V6Only && (a.IsUnspecified() || a.Is4() && a.IsLoopback())
 }
 
-// closeGone closes what no program listens on any more.
-func (p *ports) closeGone(tcp, udp map[uint16]bool) {
+// closeGone closes what no program listens on any more, and leads the rest to who does.
+func (p *ports) closeGone(tcp map[door]netns.Port, udp map[uint16]bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for port, o := range p.tcp {
+	for d, o := range p.tcp {
+		at, listens := tcp[d]
 		switch {
-		case tcp[port]:
-			o.seen = true
+		case listens:
+			o.at, o.seen = at, true
 		case o.seen || p.runs == 0 || time.Since(o.since) > youth:
-			o.close()
-			delete(p.tcp, port)
+			o.listener.Close()
+			delete(p.tcp, d)
 		}
 	}
 	for port, o := range p.udp {
@@ -246,7 +276,13 @@ func (p *ports) closeGone(tcp, udp map[uint16]bool) {
 		}
 	}
 	for f := range p.failed {
-		if f.Proto == flow.TCP.String() && !tcp[f.Port] || f.Proto == flow.UDP.String() && !udp[f.Port] {
+		listens := udp[f.Port]
+		if f.Proto == flow.TCP.String() {
+			_, by4 := tcp[door{port: f.Port}]
+			_, by6 := tcp[door{f.Port, true}]
+			listens = by4 || by6
+		}
+		if !listens {
 			delete(p.failed, f)
 		}
 	}
@@ -286,9 +322,9 @@ func errnoText(err error) error {
 func (p *ports) closeAll() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for port, o := range p.tcp {
-		o.close()
-		delete(p.tcp, port)
+	for d, o := range p.tcp {
+		o.listener.Close()
+		delete(p.tcp, d)
 	}
 	for port, o := range p.udp {
 		o.close()
@@ -308,8 +344,12 @@ func (p *ports) owns(proto flow.Proto, port uint16) bool {
 		o := p.udp[port]
 		return o != nil && o.host == port
 	}
-	o := p.tcp[port]
-	return o != nil && o.host == port
+	for _, d := range []door{{port: port}, {port, true}} {
+		if o := p.tcp[d]; o != nil && o.host == port {
+			return true
+		}
+	}
+	return false
 }
 
 // list is what status shows.
@@ -320,8 +360,11 @@ func (p *ports) list() []PublishedPort {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var out []PublishedPort
-	for port, o := range p.tcp {
-		out = append(out, PublishedPort{Proto: flow.TCP.String(), Port: port, Host: o.host})
+	for d, o := range p.tcp {
+		if d.v6 && p.tcp[door{port: d.port}] != nil {
+			continue // one line for both
+		}
+		out = append(out, PublishedPort{Proto: flow.TCP.String(), Port: d.port, Host: o.host})
 	}
 	for port, o := range p.udp {
 		out = append(out, PublishedPort{Proto: flow.UDP.String(), Port: port, Host: o.host})

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
-	"strconv"
+	"slices"
 	"syscall"
 	"time"
 
@@ -13,84 +13,103 @@ import (
 	"github.com/borrownet/borrownet/netstack/relay"
 )
 
-// openTCP is a TCP port of the laptop that leads to a program.
-type openTCP struct {
-	at        netns.Port // the program's listener; guarded by ports.mu
-	host      uint16
-	since     time.Time
-	seen      bool // guarded by ports.mu: the program has listened
-	listeners []net.Listener
+// door names a TCP port of the laptop's loopback, by the program's number: 127.0.0.1 and
+// ::1 may lead to different listeners.
+type door struct {
+	port uint16
+	v6   bool
 }
 
-func (o *openTCP) close() {
-	for _, ln := range o.listeners {
-		ln.Close()
+// doorsOf returns those that the listener f is to be reached by.
+func doorsOf(f netns.Port) []door {
+	port, a := f.At.Port(), f.At.Addr()
+	switch {
+	case !a.Is6():
+		return []door{{port: port}}
+	case a.IsUnspecified() && !f.V6Only:
+		return []door{{port: port}, {port, true}}
 	}
+	return []door{{port, true}}
 }
 
-// isOpen reports whether the port is open for a program that has listened.
-func (p *ports) isOpen(port uint16) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	o := p.tcp[port]
-	return o != nil && o.seen
-}
-
-// openTCP opens the port of the listener f if it is not open yet.
-func (p *ports) openTCP(f netns.Port) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	port := f.At.Port()
-	if o := p.tcp[port]; o != nil {
-		if f.At.Addr().IsUnspecified() {
-			o.at = f // the wider one
+// nearer reports whether a connection from the laptop's loopback is f's rather than
+// other's, by the same door: the loopback's own listener comes before that of all
+// addresses, and those before one of the pod's address.
+func nearer(f, other netns.Port) bool {
+	distance := func(f netns.Port) int {
+		switch a := f.At.Addr(); {
+		case a == localhost, a == netip.IPv6Loopback():
+			return 0
+		case a.IsUnspecified():
+			return 1
 		}
-		return nil
+		return 2
 	}
-	if len(p.tcp) >= maxPorts || p.ctx.Err() != nil {
-		return syscall.ENOBUFS
-	}
-	o := &openTCP{at: f, host: p.policy.host(port), since: time.Now()}
-	var err error
-	if o.listeners, err = listenLoopback(o.host, f); err != nil {
+	return distance(f) < distance(other)
+}
+
+// openTCP is an open door.
+type openTCP struct {
+	at       netns.Port // the program's listener; guarded by ports.mu
+	host     uint16
+	since    time.Time
+	seen     bool // guarded by ports.mu: the program has listened
+	listener net.Listener
+}
+
+// isOpen reports whether a door of f is open for a program that has listened.
+func (p *ports) isOpen(f netns.Port) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.ContainsFunc(doorsOf(f), func(d door) bool { return p.tcp[d] != nil && p.tcp[d].seen })
+}
+
+// openTCP opens the doors of the listener f that are not open yet, all or none. listens
+// is false of one that is about to.
+func (p *ports) openTCP(f netns.Port, listens bool) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	doors := doorsOf(f)
+	var opened []door
+	for _, d := range doors {
+		if o := p.tcp[d]; o != nil {
+			if nearer(f, o.at) {
+				o.at = f
+			}
+			continue
+		}
+		err := p.openDoorLocked(d, &openTCP{at: f, host: p.policy.host(d.port), since: time.Now(), seen: listens})
+		if err == nil {
+			opened = append(opened, d)
+			continue
+		}
+		if len(doors) > 1 && noIPv6(err) {
+			continue
+		}
+		for _, d := range opened {
+			p.tcp[d].listener.Close()
+			delete(p.tcp, d)
+		}
 		return err
-	}
-	p.tcp[port] = o
-	for _, ln := range o.listeners {
-		p.wg.Go(func() { p.accept(ln, o) }) // ends with ln
 	}
 	return nil
 }
 
-// listenLoopback listens on the laptop's loopback addresses of the families that
-// the program listens on, all or none.
-func listenLoopback(port uint16, f netns.Port) ([]net.Listener, error) {
-	dual := f.IPv6 && f.At.Addr().IsUnspecified() && !f.V6Only
-	var out []net.Listener
-	for _, l := range []struct {
-		network, host string
-		wanted        bool
-	}{
-		{"tcp4", "127.0.0.1", dual || !f.At.Addr().Is6()},
-		{"tcp6", "::1", f.At.Addr().Is6()},
-	} {
-		if !l.wanted {
-			continue
-		}
-		ln, err := net.Listen(l.network, net.JoinHostPort(l.host, strconv.Itoa(int(port))))
-		if err == nil {
-			out = append(out, ln)
-			continue
-		}
-		if dual && noIPv6(err) {
-			continue
-		}
-		for _, ln := range out {
-			ln.Close()
-		}
-		return nil, err
+func (p *ports) openDoorLocked(d door, o *openTCP) error {
+	if len(p.tcp) >= 2*maxPorts || p.ctx.Err() != nil {
+		return syscall.ENOBUFS
 	}
-	return out, nil
+	network, host := "tcp4", localhost
+	if d.v6 {
+		network, host = "tcp6", netip.IPv6Loopback()
+	}
+	var err error
+	if o.listener, err = net.Listen(network, netip.AddrPortFrom(host, o.host).String()); err != nil {
+		return err
+	}
+	p.tcp[d] = o
+	p.wg.Go(func() { p.accept(o) }) // ends with the listener
+	return nil
 }
 
 // noIPv6 reports whether the laptop has no IPv6 to listen on.
@@ -98,10 +117,10 @@ func noIPv6(err error) bool {
 	return errors.Is(err, syscall.EADDRNOTAVAIL) || errors.Is(err, syscall.EAFNOSUPPORT) || errors.Is(err, syscall.EPROTONOSUPPORT)
 }
 
-// accept serves one listener until it is closed.
-func (p *ports) accept(ln net.Listener, o *openTCP) {
+// accept serves one door until it is closed.
+func (p *ports) accept(o *openTCP) {
 	for {
-		c, err := ln.Accept()
+		c, err := o.listener.Accept()
 		if errors.Is(err, net.ErrClosed) || p.ctx.Err() != nil {
 			return
 		}
@@ -158,7 +177,7 @@ func (p *ports) dialProgram(at netns.Port) (relay.Conn, error) {
 	a, port := at.At.Addr(), at.At.Port()
 	switch {
 	case a.IsUnspecified() && !at.V6Only:
-		return p.dial(ctx, netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), port))
+		return p.dial(ctx, netip.AddrPortFrom(localhost, port))
 	case a.Is4() && a.IsLoopback():
 		return p.dial(ctx, at.At)
 	case a.IsUnspecified():

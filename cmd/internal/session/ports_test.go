@@ -13,6 +13,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -27,6 +28,7 @@ import (
 	"github.com/borrownet/borrownet/hook/supervisor"
 	"github.com/borrownet/borrownet/hook/switchboard"
 	"github.com/borrownet/borrownet/netstack/flow"
+	"github.com/borrownet/borrownet/netstack/relay"
 )
 
 // hookMain is a small borrownet run in a session with a namespace: the place as
@@ -237,12 +239,24 @@ func TestListenersAreReachable(t *testing.T) {
 	}
 }
 
-// insideOf is a namespace whose programs listen on what it lists.
-type insideOf struct{ list []netns.Port }
+// insideOf is a namespace whose programs listen on what it lists, and never answer.
+type insideOf struct {
+	list    []netns.Port
+	avoided []uint16
+	dialed  chan netip.AddrPort // where to; nil: nobody looks
+}
 
 func (i *insideOf) Ports() ([]netns.Port, error) { return i.list, nil }
 
-func (i *insideOf) DialTCP(context.Context, netip.AddrPort) (*net.TCPConn, error) {
+func (i *insideOf) Avoid(ports []uint16) error {
+	i.avoided = ports
+	return nil
+}
+
+func (i *insideOf) DialTCP(_ context.Context, dst netip.AddrPort) (*net.TCPConn, error) {
+	if i.dialed != nil {
+		i.dialed <- dst
+	}
 	return nil, syscall.ECONNREFUSED
 }
 
@@ -280,6 +294,104 @@ func TestPortOfTheNextProgram(t *testing.T) {
 	if err := p.publish(netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), at.Port()), false); err != nil || len(p.list()) != 0 {
 		t.Errorf("%v, still open: %+v", err, p.list())
 	}
+}
+
+// TestDoorsFollowListeners: 127.0.0.1 and ::1 of the laptop lead each to the listener that
+// has the port there now, whoever had it at the last look and whoever has it elsewhere.
+func TestDoorsFollowListeners(t *testing.T) {
+	if !laptopHas6() {
+		t.Skip("needs ::1 on this machine")
+	}
+	port := freePort(t)
+	at := func(addr string) netns.Port {
+		a, v6only := addr, false
+		if addr == "v6only" {
+			a, v6only = "::", true
+		}
+		ip := netip.MustParseAddr(a)
+		return netns.Port{Proto: flow.TCP, At: netip.AddrPortFrom(ip, port), IPv6: ip.Is6(), V6Only: v6only}
+	}
+	inside := &insideOf{dialed: make(chan netip.AddrPort, 1)}
+	p := newPorts(t.Context(), Publish{}, inside, logger(t))
+	p.dial = func(ctx context.Context, dst netip.AddrPort) (relay.Conn, error) {
+		_, err := inside.DialTCP(ctx, dst)
+		return nil, err
+	}
+	p.runs = 1
+	defer p.closeAll()
+	for _, tt := range []struct {
+		listen   []string
+		by4, by6 string // which is dialled from 127.0.0.1 and ::1 of the laptop; "" = the door is closed
+	}{
+		{[]string{"v6only"}, "", "::1"},
+		{[]string{"127.0.0.1"}, "127.0.0.1", ""},
+		{[]string{"v6only"}, "", "::1"},
+		{[]string{"::"}, "127.0.0.1", "127.0.0.1"},
+		{[]string{podIP.String()}, podIP.String(), ""},
+		{[]string{podIP.String(), podIP6.String(), "127.0.0.1"}, "127.0.0.1", podIP6.String()},
+		{[]string{podIP.String()}, podIP.String(), ""},
+		{[]string{"127.0.0.1", "::1", podIP.String()}, "127.0.0.1", "::1"},
+		{[]string{"0.0.0.0", "v6only"}, "127.0.0.1", "::1"},
+		{nil, "", ""},
+	} {
+		inside.list = nil
+		for _, addr := range tt.listen {
+			inside.list = append(inside.list, at(addr))
+		}
+		p.scan()
+		for host, want := range map[string]string{"127.0.0.1": tt.by4, "::1": tt.by6} {
+			door := net.JoinHostPort(host, strconv.Itoa(int(port)))
+			if want == "" {
+				if !refused(door) {
+					t.Errorf("%s listen: %s is open", tt.listen, host)
+				}
+				continue
+			}
+			c, err := net.Dial("tcp", door)
+			if err == nil {
+				c.Close()
+			} else if !errors.Is(err, syscall.ECONNRESET) { // nobody answers in there
+				t.Errorf("%s listen: %v", tt.listen, err)
+				continue
+			}
+			select {
+			case got := <-inside.dialed:
+				if got != netip.AddrPortFrom(netip.MustParseAddr(want), port) {
+					t.Errorf("%s listen: %s leads to %v, want %s", tt.listen, host, got, want)
+				}
+			case <-time.After(30 * time.Second):
+				t.Fatalf("%s listen: %s leads nowhere", tt.listen, host)
+			}
+		}
+		ports := 1
+		if tt.listen == nil {
+			ports = 0
+		}
+		if got := p.list(); len(got) != ports {
+			t.Errorf("%s listen: status shows %+v", tt.listen, got)
+		}
+	}
+}
+
+// TestPortsOfOthersAreAvoided: the session's kernel is told which of the ports that it
+// gives to who asks for any somebody on the laptop has, and which no more.
+func TestPortsOfOthersAreAvoided(t *testing.T) {
+	inside := &insideOf{}
+	p := newPorts(t.Context(), Publish{}, inside, logger(t))
+	var ln net.Listener
+	for port := netns.FirstAutoPort; ln == nil; port++ {
+		var err error
+		if ln, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err != nil && port == 65535 {
+			t.Fatal(err)
+		}
+	}
+	defer ln.Close()
+	port := uint16(ln.Addr().(*net.TCPAddr).Port)
+	if p.scan(); !slices.Contains(inside.avoided, port) {
+		t.Errorf("avoided: %v, want %d too", inside.avoided, port)
+	}
+	ln.Close()
+	eventually(t, "the port to be free again", func() bool { p.scan(); return !slices.Contains(inside.avoided, port) })
 }
 
 // TestPortsAsAUser runs these tests as an ordinary user, who may open neither the
@@ -330,6 +442,20 @@ func TestPortIsTaken(t *testing.T) {
 	}
 }
 
+// TestBusyListener: a program that is slow to accept is waited for. That its kernel says
+// nothing is no reason to refuse, nor to try the laptop's own port.
+func TestBusyListener(t *testing.T) {
+	l := newLab(t)
+	s := l.start()
+	port := strconv.Itoa(int(freePort(t)))
+	h := startHooked(t, s, hooktest.Self, "__app", "crowd", port)
+	for range crowd {
+		if got, want := h.line(), "ok peer 127.0.0.1:"+port; got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}
+
 // TestPrivilegedPort: nobody needs root to listen on :80 in a session.
 func TestPrivilegedPort(t *testing.T) {
 	l := newLab(t)
@@ -364,7 +490,7 @@ func TestPortIsFreeAgain(t *testing.T) {
 	defer taken.Close()
 	host := netip.MustParseAddrPort(taken.LocalAddr().String()).Port()
 	ctx, cancel := context.WithCancel(t.Context())
-	p := newPorts(ctx, Publish{As: map[uint16]uint16{53: host}}, listening{Proto: flow.UDP, At: netip.MustParseAddrPort("0.0.0.0:53")}, slog.New(slog.DiscardHandler))
+	p := newPorts(ctx, Publish{As: map[uint16]uint16{53: host}}, &insideOf{list: []netns.Port{{Proto: flow.UDP, At: netip.MustParseAddrPort("0.0.0.0:53")}}}, slog.New(slog.DiscardHandler))
 	defer p.wg.Wait()
 	defer p.closeAll()
 	defer cancel()
@@ -377,14 +503,6 @@ func TestPortIsFreeAgain(t *testing.T) {
 		taken.Close()
 		want.Problem = ""
 	}
-}
-
-// listening is a namespace in which one program listens.
-type listening netns.Port
-
-func (l listening) Ports() ([]netns.Port, error) { return []netns.Port{netns.Port(l)}, nil }
-func (listening) DialTCP(context.Context, netip.AddrPort) (*net.TCPConn, error) {
-	return nil, syscall.ECONNREFUSED
 }
 
 // TestPublishPolicy publishes a port under another number, and none.
@@ -742,6 +860,58 @@ func greetOne(fd, typ int) error {
 		return nil // this one has gone, others may come
 	}
 	_, _ = unix.Write(c, []byte(string(buf[:n])+" "+addrOf(from).Addr().String()))
+	return nil
+}
+
+// crowd is how many connect at once in appCrowd.
+const crowd = 4
+
+// appCrowd listens on a port with room for one connection, which it takes late, and says
+// how those fare that connect meanwhile.
+func appCrowd(args []string) error {
+	port, err := strconv.Atoi(args[0])
+	if err != nil {
+		return err
+	}
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	if err := unix.Bind(fd, &unix.SockaddrInet4{Port: port}); err != nil {
+		return err
+	}
+	if err := unix.Listen(fd, 0); err != nil {
+		return err
+	}
+	dst := netip.AddrPortFrom(localhost, uint16(port))
+	results := make(chan string, crowd)
+	results <- connectOnce(dst, 50*time.Second)
+	for waits := uint32(0); waits == 0; { // until it is in the queue, which is full then
+		info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+		if err != nil {
+			return err
+		}
+		waits = info.Unacked
+		time.Sleep(time.Millisecond)
+	}
+	for range crowd - 1 {
+		go func() { results <- connectOnce(dst, 50*time.Second) }()
+	}
+	// Longer than a question to the session's kernel goes unanswered before it comes again.
+	time.Sleep(1500 * time.Millisecond)
+	go func() { // ends with the program
+		for {
+			c, _, err := unix.Accept4(fd, unix.SOCK_CLOEXEC)
+			if err == nil {
+				unix.Close(c)
+			} else if err != unix.EINTR {
+				return
+			}
+		}
+	}()
+	for range crowd {
+		fmt.Println(<-results)
+	}
 	return nil
 }
 

@@ -161,18 +161,22 @@ func (s *Session) attach(ctx context.Context) error {
 	defer cancel()
 	key, err := keys.Take(keyOwner(s.target), s.req.HardTTL)
 	if err != nil {
-		return &fault.Error{Code: fault.Laptop, Op: "keep a key for", Object: "pod " + s.target.Pod, Reason: err.Error(), Err: err,
-			Hint: "is there room in " + keys.dir.String() + "? df -h " + keys.dir.String()}
+		return &fault.Error{Code: fault.Laptop, Op: "keep a key for", Object: "pod " + s.target.Pod, Reason: err.Error(), Err: err, Hint: keys.hint(err)}
 	}
 	s.key = key
 	s.onClose(func() error { key.Release(); return nil })
 	s.agent, err = s.place(ctx, s.req.Spec(s.target, key.Private.Public().String()))
-	if err != nil {
-		if key.Fresh() && !errors.Is(err, kube.ErrPlaced) {
+	switch {
+	case errors.Is(err, kube.ErrPlaced):
+		s.leaveBehind("the agent in pod " + s.target.Namespace + "/" + s.target.Pod)
+		return err
+	case err != nil:
+		if key.Fresh() {
 			err = errors.Join(err, key.Forget()) // no agent got it
 		}
 		return err
 	}
+	s.leaveBehind(s.agentText())
 	if !s.agent.Reused {
 		if err := key.Keep(s.req.HardTTL); err != nil {
 			s.log.Warn("the agent cannot be taken again later", "err", err)

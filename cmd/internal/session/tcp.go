@@ -19,9 +19,10 @@ import (
 const (
 	// maxDialing bounds the loopback connections that are being set up.
 	maxDialing = 256
-	// inwardTimeout bounds the question whether a program of the session
-	// listens: its kernel answers at once.
-	inwardTimeout = time.Second
+	// inwardTimeout bounds the question whether a program of the session listens. Its
+	// kernel answers at once, unless the listener's queue is full, a packet was lost or
+	// the machine is busy: so it is asked three times, after 0, 1 and 3 s.
+	inwardTimeout = 4 * time.Second
 	// laptopTimeout bounds a dial on the laptop's loopback.
 	laptopTimeout = 10 * time.Second
 )
@@ -106,8 +107,6 @@ func (l *locals) relay(r *netstack.TCPRequest, dst netip.AddrPort) {
 
 // dialProgram connects to a program of the session on a loopback address.
 func (l *locals) dialProgram(ctx context.Context, dst netip.AddrPort) (relay.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, inwardTimeout)
-	defer cancel()
 	c, err := l.stack.DialTCP(ctx, netip.AddrPortFrom(dst.Addr(), 0), dst)
 	if err != nil {
 		return nil, err // not c: a nil *TCPConn is no nil relay.Conn
@@ -116,15 +115,23 @@ func (l *locals) dialProgram(ctx context.Context, dst netip.AddrPort) (relay.Con
 }
 
 // dialLoopback connects to a loopback address: to a program of the session that
-// listens there, else to one of the laptop.
+// listens there, else to one of the laptop. Silence is no answer: the connect goes on
+// waiting, and comes again.
 func (l *locals) dialLoopback(dst netip.AddrPort) (relay.Conn, error) {
 	if slices.Contains(l.remote, dst.Port()) {
 		return l.dialRemote(dst.Port())
 	}
-	if c, err := l.dialProgram(l.ctx, dst); err == nil {
-		return c, nil
+	ports := l.ports.Load()
+	if ports == nil {
+		return l.dialLaptop(dst) // there is no namespace that could answer
 	}
-	if l.ports.Load().owns(flow.TCP, dst.Port()) {
+	ctx, cancel := context.WithTimeout(l.ctx, inwardTimeout)
+	defer cancel()
+	c, err := l.dialProgram(ctx, dst)
+	switch {
+	case err == nil, errors.Is(err, context.DeadlineExceeded):
+		return c, err
+	case ports.owns(flow.TCP, dst.Port()):
 		return nil, syscall.ECONNREFUSED // the laptop's port is the one that just refused
 	}
 	return l.dialLaptop(dst)

@@ -17,11 +17,15 @@ using asio::ip::udp;
 static const char *const pod = "192.0.2.10", *const ledger = "198.51.100.22", *const gone = "203.0.113.2";
 static asio::io_context io;
 
-// finish() - runs what was begun, for so long
-static void finish()
+// finish() - runs what was begun, for so long; give_up has to end what is left, whose handlers may not outlive the caller
+static void finish(const std::function<void()> &give_up)
 {
 	io.restart();
 	io.run_for(std::chrono::seconds(30));
+	if (io.stopped())
+		return;
+	give_up();
+	io.run();
 }
 
 static std::string error(const boost::system::error_code &e)
@@ -72,6 +76,12 @@ struct Call {
 		});
 	}
 
+	void give_up()
+	{
+		boost::system::error_code ignored;
+		socket.close(ignored);
+	}
+
 	std::string result()
 	{
 		if (failed)
@@ -86,7 +96,7 @@ static std::string call(const tcp::endpoint &to)
 {
 	Call c;
 	c.begin(to);
-	finish();
+	finish([&] { c.give_up(); });
 	return c.result();
 }
 
@@ -100,7 +110,10 @@ static std::string parallel()
 		calls.back()->text = "number " + std::to_string(i);
 		calls.back()->begin(found.begin()->endpoint());
 	}
-	finish();
+	finish([&] {
+		for (auto &c : calls)
+			c->give_up();
+	});
 	for (auto &c : calls)
 		good += c->result() == c->text;
 	return std::to_string(good) + " of 50";
@@ -110,8 +123,11 @@ static std::string reply(udp::socket &s)
 {
 	char room[100];
 	std::string said = "nothing";
-	s.async_receive(asio::buffer(room), [&](auto e, auto n) { said = e ? error(e) : std::string(room, n); });
-	finish();
+	s.async_receive(asio::buffer(room), [&](auto e, auto n) {
+		if (e != asio::error::operation_aborted)
+			said = e ? error(e) : std::string(room, n);
+	});
+	finish([&] { s.cancel(); });
 	return said;
 }
 
@@ -149,6 +165,8 @@ static std::string listen(const std::string &check, const tcp::endpoint &where, 
 	l.open(where.protocol());
 	if (where.address().is_v6())
 		l.set_option(asio::ip::v6_only(v6only));
+	if (where.port()) /* as servers do: connections of the last minute are remembered at a port that is asked for again */
+		l.set_option(tcp::acceptor::reuse_address(true));
 	l.bind(where);
 	tcp::socket c(io);
 	Call own;
@@ -157,14 +175,19 @@ static std::string listen(const std::string &check, const tcp::endpoint &where, 
 	l.async_accept(c, [&](auto e) {
 		if (!e)
 			asio::write(c, asio::buffer("hello", 5), e);
-		result = e ? error(e) : "greeted";
+		if (e != asio::error::operation_aborted)
+			result = e ? error(e) : "greeted";
 		c.close();
 	});
 	if (check.empty())
 		own.begin(l.local_endpoint());
 	else
 		std::cout << check << ": at " << l.local_endpoint().port() << std::endl;
-	finish();
+	finish([&] {
+		l.close();
+		c.close();
+		own.give_up();
+	});
 	return check.empty() ? own.result() : result;
 }
 
@@ -198,7 +221,7 @@ int main(int argc, char **argv)
 		Call c;
 		c.text = "ok";
 		c.begin(at(ledger, 7));
-		finish();
+		finish([&] { c.give_up(); });
 		return c.result();
 	});
 	attempt("epoll/listen", [] { return listen("", at("127.0.0.1", 0)) == "hello" ? std::string("ok") : "not greeted"; });

@@ -340,10 +340,12 @@ static int port_of(int fd)
 static int listener(const char *check, const char *at, int port, int v6only)
 {
 	struct sockaddr_storage ss;
-	int len = fill(&ss, *at ? at : POD, port), fd = socket(ss.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int len = fill(&ss, *at ? at : POD, port), fd = socket(ss.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0), on = 1;
 
 	if (ss.ss_family == AF_INET6)
 		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &v6only, sizeof(v6only));
+	if (port) /* as servers do: connections of the last minute are remembered at a port that is asked for again */
+		setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
 	if ((*at && bind(fd, (void *)&ss, len) < 0) || listen(fd, 5) < 0) {
 		say(check, "%s", error(errno));
 		close(fd);

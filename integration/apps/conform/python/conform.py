@@ -115,6 +115,8 @@ def listener(host, port=0, v6only=0):
     s.settimeout(PATIENCE)
     if ":" in host:
         s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, v6only)
+    if 0 < port < 1024:  # as servers do: connections of the last minute are remembered at a port that is asked for again
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if host:
         s.bind((host, port))
     s.listen()
