@@ -89,14 +89,17 @@ func start(t *testing.T, change func(*agent.Config)) (*agenttest.Agent, *agentte
 	return a, agenttest.Connect(t, a, key, podIP, podIP6), key
 }
 
+// patience is how long what takes milliseconds may take on a machine that is busy.
+const patience = time.Minute
+
 func dial(t *testing.T, c *agenttest.Client, src netip.Addr, dst netip.AddrPort) net.Conn {
 	t.Helper()
-	conn, err := dialErr(c, src, dst, 10*time.Second)
+	conn, err := dialErr(c, src, dst, patience)
 	if err != nil {
 		t.Fatalf("dial %s: %v", dst, err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	conn.SetDeadline(time.Now().Add(30 * time.Second))
+	conn.SetDeadline(time.Now().Add(patience))
 	return conn
 }
 
@@ -165,7 +168,11 @@ func TestTCPErrnos(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			conn, err := dialErr(c, podIP, tt.dst, 2*time.Second)
+			limit := patience
+			if tt.want == context.DeadlineExceeded {
+				limit = 2 * time.Second
+			}
+			conn, err := dialErr(c, podIP, tt.dst, limit)
 			if err == nil {
 				conn.Close()
 			}
@@ -182,7 +189,7 @@ func Test500ConcurrentConnections(t *testing.T) {
 	errs := make(chan error, 500)
 	for i := range 500 {
 		wg.Go(func() {
-			conn, err := dialErr(c, podIP, at(server, 7), 60*time.Second)
+			conn, err := dialErr(c, podIP, at(server, 7), patience)
 			if err != nil {
 				errs <- err
 				return
@@ -207,11 +214,12 @@ func TestFlowLimitRefuses(t *testing.T) {
 	_, c, _ := start(t, func(cfg *agent.Config) { cfg.MaxFlows = 2 })
 	dial(t, c, podIP, at(server, 7))
 	dial(t, c, podIP, at(server, 7))
-	if _, err := dialErr(c, podIP, at(server, 7), 5*time.Second); !errors.Is(err, syscall.ECONNREFUSED) {
+	if _, err := dialErr(c, podIP, at(server, 7), patience); !errors.Is(err, syscall.ECONNREFUSED) {
 		t.Fatalf("third flow: %v, want ECONNREFUSED", err)
 	}
-	if got := stats(t, c).Dropped["too many TCP flows"]; got != 1 {
-		t.Errorf("dropped = %d, want 1", got)
+	// A SYN that is sent again, after a second without an answer, is refused again.
+	if got := stats(t, c).Dropped["too many TCP flows"]; got == 0 {
+		t.Error("not counted")
 	}
 }
 
@@ -228,7 +236,7 @@ func TestUDP(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer conn.Close()
-			conn.SetDeadline(time.Now().Add(10 * time.Second))
+			conn.SetDeadline(time.Now().Add(patience))
 			fmt.Fprint(conn, "ping")
 			got := make([]byte, 16)
 			n, err := conn.Read(got)
@@ -249,7 +257,7 @@ func TestUDPRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(10 * time.Second))
+	conn.SetDeadline(time.Now().Add(patience))
 	fmt.Fprint(conn, "ping")
 	if _, err := conn.Read(make([]byte, 16)); !errors.Is(err, syscall.ECONNREFUSED) {
 		t.Fatalf("read error = %v, want ECONNREFUSED", err)
@@ -321,7 +329,7 @@ func TestStrangerGetsNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 		io.WriteString(conn, first)
-		conn.(net.Conn).SetDeadline(time.Now().Add(10 * time.Second))
+		conn.(net.Conn).SetDeadline(time.Now().Add(patience))
 		got, err := io.ReadAll(conn)
 		conn.Close()
 		if len(got) != 0 || errors.Is(err, context.DeadlineExceeded) {
@@ -332,16 +340,12 @@ func TestStrangerGetsNothing(t *testing.T) {
 
 func TestNewSessionResetsOldFlows(t *testing.T) {
 	a, c, key := start(t, nil)
-	conn := dial(t, c, podIP, at(server, 7))
+	dial(t, c, podIP, at(server, 7))
+	c.Tunnel.Close() // else it dials again, and the two replace each other
 	next := agenttest.Connect(t, a, key, podIP)
 	dial(t, next, podIP, at(server, 7))
-	_ = conn
 	// The old session ends while the new one is there already.
-	for limit := time.Now().Add(10 * time.Second); stats(t, next).TCPFlows != 1; {
-		if time.Now().After(limit) {
-			t.Fatalf("open flows = %d, want only the new session's", stats(t, next).TCPFlows)
-		}
-	}
+	waitUntil(t, "only the new session's flow is open", func() bool { return stats(t, next).TCPFlows == 1 })
 }
 
 // crowdedListener has no descriptor left for the first connections.
@@ -372,7 +376,7 @@ func TestNoRoomForACarrierIsNoEnd(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() { ended <- a.Run(ctx) }()
 	// At -1 it waits for the next carrier.
-	for limit := time.Now().Add(5 * time.Second); crowded.left.Load() != -1; time.Sleep(10 * time.Millisecond) {
+	for limit := time.Now().Add(patience); crowded.left.Load() != -1; time.Sleep(10 * time.Millisecond) {
 		select {
 		case err := <-ended:
 			t.Fatalf("the agent has ended: %v", err)
@@ -392,7 +396,7 @@ func TestEndings(t *testing.T) {
 	t.Run("idle", func(t *testing.T) {
 		key := wg.NewPrivateKey()
 		a := agenttest.Start(t, agent.Config{ClientKey: key.Public(), Network: newWorld(), IdleTTL: 50 * time.Millisecond})
-		if err := a.Wait(20 * time.Second); err != nil {
+		if err := a.Wait(patience); err != nil {
 			t.Fatal(err)
 		}
 	})
@@ -401,7 +405,7 @@ func TestEndings(t *testing.T) {
 		if _, err := dialErr(c, podIP, at(server, 7), 2*time.Second); err != nil {
 			t.Logf("its time was over before it had a flow: %v", err)
 		}
-		if err := a.Wait(20 * time.Second); err != nil {
+		if err := a.Wait(patience); err != nil {
 			t.Fatal(err)
 		}
 	})
@@ -412,7 +416,7 @@ func TestEndings(t *testing.T) {
 			t.Fatal(err)
 		}
 		resp.Body.Close()
-		if err := a.Wait(20 * time.Second); err != nil {
+		if err := a.Wait(patience); err != nil {
 			t.Fatal(err)
 		}
 	})
@@ -435,7 +439,11 @@ func TestLocalhost(t *testing.T) {
 		{"not_allowed", wire.ClientAddr, 9902, false},
 		{"program", podIP, 9901, false},
 	} {
-		conn, err := dialErr(c, tt.src, at(wire.LoopbackAddr, tt.port), time.Second)
+		limit := patience
+		if !tt.ok { // a program hears nothing
+			limit = time.Second
+		}
+		conn, err := dialErr(c, tt.src, at(wire.LoopbackAddr, tt.port), limit)
 		if err == nil {
 			conn.Close()
 		}
@@ -455,12 +463,12 @@ func TestMetadata(t *testing.T) {
 			cfg.Network.(*agenttest.World).TCP[at(a, 80)] = func(conn net.Conn) { conn.Close() }
 		}
 	})
-	conn, err := dialErr(c, podIP, at(allowed, 80), 10*time.Second)
+	conn, err := dialErr(c, podIP, at(allowed, 80), patience)
 	if err != nil {
 		t.Fatal(err)
 	}
 	conn.Close()
-	if conn, err := dialErr(c, podIP, at(other, 80), 10*time.Second); !errors.Is(err, syscall.EHOSTUNREACH) {
+	if conn, err := dialErr(c, podIP, at(other, 80), patience); !errors.Is(err, syscall.EHOSTUNREACH) {
 		if err == nil {
 			conn.Close()
 		}
@@ -513,7 +521,7 @@ func TestMeshIsAnswered(t *testing.T) {
 // waitUntil waits for ok.
 func waitUntil(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(patience); !ok(); time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("not in time: %s", what)
 		}

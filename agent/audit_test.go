@@ -9,7 +9,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/borrownet/borrownet/agent"
 	"github.com/borrownet/borrownet/agent/agenttest"
@@ -52,12 +51,12 @@ func TestLogSaysWhoAndWhat(t *testing.T) {
 	a, c, key := start(t, func(cfg *agent.Config) { cfg.Logger = slog.New(slog.NewJSONHandler(&log, nil)) })
 	peer := key.Public().String()
 	metadata := netip.MustParseAddr("169.254.169.254")
+	dial(t, c, podIP, at(server, 7)) // the tunnel is there: no SYN is sent twice
 	for range 2 {
-		if _, err := dialErr(c, podIP, at(metadata, 80), 5*time.Second); err == nil {
+		if _, err := dialErr(c, podIP, at(metadata, 80), patience); err == nil {
 			t.Fatal("the metadata server is reached")
 		}
 	}
-	dial(t, c, podIP, at(server, 7))
 
 	got := log.all(t, "destination denied")
 	if len(got) != 1 || got[0]["dst"] != "169.254.169.254:80" || got[0]["proto"] != "tcp" || got[0]["peer"] != peer || got[0]["reason"] != "link-local address" {
@@ -89,7 +88,7 @@ func TestLogSaysWhoAndWhat(t *testing.T) {
 		t.Fatal(err)
 	}
 	resp.Body.Close()
-	if err := a.Wait(5 * time.Second); err != nil {
+	if err := a.Wait(patience); err != nil {
 		t.Fatal(err)
 	}
 
@@ -120,7 +119,7 @@ func TestDeniedLinesAreBounded(t *testing.T) {
 	_, c, _ := start(t, func(cfg *agent.Config) { cfg.Logger = slog.New(slog.NewJSONHandler(&log, nil)) })
 	var wg sync.WaitGroup
 	for port := range uint16(100) {
-		wg.Go(func() { _, _ = dialErr(c, podIP, at(netip.MustParseAddr("169.254.169.254"), port+1), 10*time.Second) })
+		wg.Go(func() { _, _ = dialErr(c, podIP, at(netip.MustParseAddr("169.254.169.254"), port+1), patience) })
 	}
 	wg.Wait()
 	if one, more := len(log.all(t, "destination denied")), len(log.all(t, "destinations denied")); one != 63 || more != 1 {

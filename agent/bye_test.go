@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"testing"
-	"time"
 
 	"github.com/borrownet/borrownet/agent"
 	"github.com/borrownet/borrownet/agent/agenttest"
@@ -51,10 +50,10 @@ func TestGoodbye(t *testing.T) {
 			}
 			resp.Body.Close()
 			a.Stop()
-			if err := c.Wait(20 * time.Second); !errors.Is(err, link.ErrBye) {
+			if err := c.Wait(patience); !errors.Is(err, link.ErrBye) {
 				t.Errorf("the client's tunnel ends with %v, want a goodbye", err)
 			}
-			if err := a.Wait(20 * time.Second); err != nil {
+			if err := a.Wait(patience); err != nil {
 				t.Errorf("agent: %v", err)
 			}
 		})

@@ -111,7 +111,7 @@ for line in iter(sys.stdin.readline, ""):
 // TestAttachCarrier: where port-forward is refused the session works over attach, with the Role that `borrownet rbac --attach`
 // prints, and its flows live on when the connection to the API server breaks.
 func TestAttachCarrier(t *testing.T) {
-	kubectl(t, "delete", "namespace", narrow, "--ignore-not-found", "--timeout=50s")
+	kubectl(t, "delete", "namespace", narrow, "--ignore-not-found", "--timeout=180s")
 	kubectl(t, "apply", "-f", writeFile(t, fmt.Sprintf(`
 apiVersion: v1
 kind: Namespace
@@ -133,8 +133,8 @@ spec:
 		kubectl(t, "delete", "namespace", narrow, "--wait=false")
 	})
 	kubectl(t, "apply", "-f", writeFile(t, mustBorrownet(t, "rbac", "-n", narrow, "--workloads", "--attach", "--subject", "user:dev").stdout))
-	kubectl(t, "-n", narrow, "wait", "--for=condition=Ready", "pod/app", "--timeout=60s")
-	if r := (command{argv: []string{"kubectl", "-n", narrow, "port-forward", "pod/app", "0:8080"}, timeout: 20 * time.Second}).run(t); r.code == 0 {
+	kubectl(t, "-n", narrow, "wait", "--for=condition=Ready", "pod/app", "--timeout=180s")
+	if r := (command{argv: []string{"kubectl", "-n", narrow, "port-forward", "pod/app", "0:8080"}, timeout: time.Minute}).run(t); r.code == 0 {
 		t.Fatalf("port-forward is allowed: %v", r)
 	}
 	wire, config := newCable(t)

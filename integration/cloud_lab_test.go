@@ -72,7 +72,7 @@ spec:
     image: lab.local/standin:1
     imagePullPolicy: IfNotPresent
     args: [-sts, ":8081", -entra, ":8443", -cert, /tls/tls.crt, -key, /tls/tls.key, -pod-identity, "169.254.170.23:80", -pod-identity6, "[fd00:ec2::23]:80", -metadata, "169.254.169.254:80"]
-    readinessProbe: {tcpSocket: {port: 8443}, periodSeconds: 1}
+    readinessProbe: {tcpSocket: {port: 8443}, periodSeconds: 1, timeoutSeconds: 10}
     volumeMounts: [{name: tls, mountPath: /tls}]
 `
 
@@ -133,7 +133,7 @@ func standIn(t *testing.T) string {
 		// The next test's must not be taken for this one, which is about to end.
 		kubectl(t, "delete", "namespace/cloud", "clusterrole/standin", "clusterrolebinding/standin")
 	})
-	kubectl(t, "-n", "cloud", "wait", "--for=condition=Ready", "pod/standin", "--timeout=60s")
+	kubectl(t, "-n", "cloud", "wait", "--for=condition=Ready", "pod/standin", "--timeout=180s")
 	return writeFile(t, string(cert))
 }
 
@@ -190,7 +190,7 @@ func TestCloudIdentity(t *testing.T) {
 	t.Cleanup(func() {
 		kubectl(t, "-n", "shop", "delete", "pod/cloudy", "serviceaccount/cloudy", "role/gke", "rolebinding/gke", "--grace-period=1")
 	})
-	kubectl(t, "-n", "shop", "wait", "--for=condition=Ready", "pod/cloudy", "--timeout=60s")
+	kubectl(t, "-n", "shop", "wait", "--for=condition=Ready", "pod/cloudy", "--timeout=180s")
 
 	r := mustBorrownet(t, "up", "-d", "-n", "shop", "--pod", "cloudy")
 	t.Cleanup(func() { command{argv: []string{"borrownet", "down", "--all", "--stop-agent"}}.run(t) })
@@ -289,7 +289,7 @@ func podIdentityOverIPv6(t *testing.T) {
 	pod := strings.ReplaceAll(cloudy, "http://169.254.170.23/", "http://[fd00:ec2::23]/")
 	kubectl(t, "apply", "-f", writeFile(t, strings.ReplaceAll(pod, "kind: Pod\nmetadata: {name: cloudy,", "kind: Pod\nmetadata: {name: cloudy6,")))
 	t.Cleanup(func() { kubectl(t, "-n", "shop", "delete", "pod/cloudy6", "--grace-period=1") })
-	kubectl(t, "-n", "shop", "wait", "--for=condition=Ready", "pod/cloudy6", "--timeout=60s")
+	kubectl(t, "-n", "shop", "wait", "--for=condition=Ready", "pod/cloudy6", "--timeout=180s")
 	mustBorrownet(t, "up", "-d", "-n", "shop", "--pod", "cloudy6")
 	t.Cleanup(func() { command{argv: []string{"borrownet", "down", "cloudy6", "--stop-agent"}}.run(t) })
 	const want = "EKS Pod Identity (variable AWS_CONTAINER_CREDENTIALS_FULL_URI), handed out to the pod at fd00:ec2::23\n"

@@ -75,7 +75,7 @@ func TestDemoIsListed(t *testing.T) {
 		// The world notices a moment later that the session's carriers are gone.
 		parked := regexp.MustCompile(`(?m)^deploy/api +1/1 +- +yes +key .{8} \(parked\)$`)
 		said = p.must("ls", "--context", "demo")
-		for end := time.Now().Add(30 * time.Second); !parked.MatchString(said); said = p.must("ls", "--context", "demo") {
+		for end := time.Now().Add(time.Minute); !parked.MatchString(said); said = p.must("ls", "--context", "demo") {
 			if time.Now().After(end) {
 				t.Fatalf("after down:\n%s", said)
 			}
@@ -165,7 +165,7 @@ func (p *demoPlace) useForwards(at []string, said *bufio.Reader) {
 			}
 			tr.Proxy = http.ProxyURL(u)
 		}
-		resp, err := (&http.Client{Transport: tr, Timeout: 30 * time.Second}).Get(c.url)
+		resp, err := (&http.Client{Transport: tr, Timeout: time.Minute}).Get(c.url)
 		if err != nil {
 			p.t.Errorf("%s: %v", name, err)
 			continue

@@ -31,7 +31,7 @@ func TestDemoMirrors(t *testing.T) {
 		if !strings.Contains(said, "warning: the program here acts on copied requests") || !strings.Contains(said, "hint: --read-only ") {
 			t.Errorf("up does not warn of writes:\n%s", said)
 		}
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 		defer cancel()
 		tail := p.command(ctx, "tail", "--session", "orders", "-o", "json", "-v")
 		out, err := tail.StdoutPipe()

@@ -25,7 +25,7 @@ func TestDashboard(t *testing.T) {
 		if err := cmd.Wait(); err != nil {
 			t.Errorf("status --watch: %v", err)
 		}
-		term.await("\x1b[?1049l", 10*time.Second) // the person's screen is back
+		term.await("\x1b[?1049l", time.Minute) // the person's screen is back
 		if colours := regexp.MustCompile(`\x1b\[[0-9;]*[34][0-7]m`).FindString(term.screen()); colours != "" {
 			t.Errorf("NO_COLOR, and %q is printed", colours)
 		}
@@ -40,7 +40,7 @@ func TestDashboard(t *testing.T) {
 		if code := cmd.ProcessState.ExitCode(); code != 30 {
 			t.Errorf("exit code %d, want 30", code)
 		}
-		term.await("error: find session: none is up [BN3001]", 10*time.Second)
+		term.await("error: find session: none is up [BN3001]", time.Minute)
 		k.end()
 	})
 }
@@ -57,8 +57,8 @@ func TestProgressOnATerminal(t *testing.T) {
 		if err := cmd.Wait(); err != nil {
 			t.Errorf("up: %v\n%s", err, term.screen())
 		}
-		term.await("\x1b[K✓ opening the tunnel", 10*time.Second)
-		term.await("session ledger is ready: ", 10*time.Second)
+		term.await("\x1b[K✓ opening the tunnel", time.Minute)
+		term.await("session ledger is ready: ", time.Minute)
 		said := p.must("up", "--pod", "orders", "--context", "demo", "-d", "--progress", "json")
 		for l := range strings.Lines(said) {
 			if !strings.HasPrefix(l, `{"time":"`) || !strings.HasSuffix(l, "}\n") {

@@ -95,7 +95,7 @@ func TestDirect(t *testing.T) {
 	}
 
 	mustBorrownet(t, "down", "--all", "--stop-agent")
-	waitFor(t, "the agent has ended", 20*time.Second, func() bool { return podOf(t, pod.Metadata.Name).running() == 0 })
+	waitFor(t, "the agent has ended", time.Minute, func() bool { return podOf(t, pod.Metadata.Name).running() == 0 })
 	if diff := cmp.Diff(before, lookAt(node, in)); diff != "" {
 		t.Errorf("after the session (-before +after):\n%s", diff)
 	}

@@ -41,6 +41,7 @@ func TestMain(m *testing.M) {
 type result struct {
 	stdout, stderr string
 	code           int
+	took           time.Duration // set by failsWith
 }
 
 func (r result) String() string {
@@ -54,13 +55,13 @@ type command struct {
 	argv    []string
 	env     []string // added to the test's own
 	stdin   string
-	timeout time.Duration // 0 = a minute
+	timeout time.Duration // 0 = four minutes
 }
 
 func (c command) run(t *testing.T) result {
 	t.Helper()
 	if c.timeout == 0 {
-		c.timeout = time.Minute
+		c.timeout = 4 * time.Minute
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), c.timeout) // also in Cleanup, when t.Context has ended
 	defer cancel()
@@ -69,7 +70,7 @@ func (c command) run(t *testing.T) result {
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	cmd.Stdin = strings.NewReader(c.stdin)
 	cmd.Env = append(os.Environ(), c.env...)
-	cmd.WaitDelay = 5 * time.Second
+	cmd.WaitDelay = 30 * time.Second
 	err := cmd.Run()
 	if ctx.Err() != nil {
 		t.Fatalf("%q still ran after %v\nstdout: %s\nstderr: %s", c.argv, c.timeout, &stdout, &stderr)
@@ -78,7 +79,7 @@ func (c command) run(t *testing.T) result {
 	if err != nil && !errors.As(err, &exit) {
 		t.Fatalf("%q: %v\nstderr: %s", c.argv, err, &stderr)
 	}
-	return result{stdout.String(), stderr.String(), cmd.ProcessState.ExitCode()}
+	return result{stdout: stdout.String(), stderr: stderr.String(), code: cmd.ProcessState.ExitCode()}
 }
 
 // borrownet runs the client and returns what it left.

@@ -54,7 +54,7 @@ spec:
 	t.Cleanup(func() {
 		kubectl(t, "-n", "shop", "delete", "pod/envy", "configmap/envy", "secret/envy", "--grace-period=1")
 	})
-	kubectl(t, "-n", "shop", "wait", "--for=condition=Ready", "pod/envy", "--timeout=60s")
+	kubectl(t, "-n", "shop", "wait", "--for=condition=Ready", "pod/envy", "--timeout=180s")
 	up(t, "envy")
 	t.Run("terminal", podsDoNotDriveTheTerminal)
 

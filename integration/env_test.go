@@ -46,7 +46,7 @@ func TestShellEnv(t *testing.T) {
 			t.Fatalf("exit code %d\n%s", code, out)
 		}
 		defer p.forgetLibrary()
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 		defer cancel()
 		cmd := p.command(ctx, "-c", shellScript)
 		if p.confined { // sh -c SCRIPT sh borrownet -c …

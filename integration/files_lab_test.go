@@ -72,7 +72,7 @@ spec:
 	t.Cleanup(func() {
 		kubectl(t, "-n", "shop", "delete", "pod/filer", "configmap/filer", "secret/filer", "role/filer", "rolebinding/filer", "--grace-period=1")
 	})
-	kubectl(t, "-n", "shop", "wait", "--for=condition=Ready", "pod/filer", "--timeout=60s")
+	kubectl(t, "-n", "shop", "wait", "--for=condition=Ready", "pod/filer", "--timeout=180s")
 }
 
 // claims are what a ServiceAccount's token says.
@@ -282,7 +282,7 @@ spec:
     securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}
 `))
 	t.Cleanup(func() { kubectl(t, "-n", "shop", "delete", "pod/rotating", "--grace-period=1") })
-	kubectl(t, "-n", "shop", "wait", "--for=condition=Ready", "pod/rotating", "--timeout=60s")
+	kubectl(t, "-n", "shop", "wait", "--for=condition=Ready", "pod/rotating", "--timeout=180s")
 	up(t, "rotating")
 	r := command{argv: []string{"borrownet", "run", "--", "sh", "-c", `at=/run/borrownet.test/token; cat $at; echo; old=$(cat $at)
 		until [ "$(cat $at)" != "$old" ]; do sleep 1; done; cat $at`}, timeout: 12 * time.Minute}.run(t)

@@ -41,7 +41,7 @@ func reconcile(t *testing.T, name string) map[string]string {
 		t.Fatalf("Flux cannot reconcile %s: %s", name, ready)
 	}
 	var all []map[string]string
-	waitFor(t, "Flux's log says so", 10*time.Second, func() bool {
+	waitFor(t, "Flux's log says so", time.Minute, func() bool {
 		all = applied(t, name)
 		return len(all) > done
 	})

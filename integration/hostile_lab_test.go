@@ -158,7 +158,7 @@ func throughPortForward(t *testing.T, pod string, port int, first string) []byte
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(15 * time.Second))
+	conn.SetDeadline(time.Now().Add(time.Minute))
 	io.WriteString(conn, first)
 	got, err := io.ReadAll(conn)
 	if nerr, ok := err.(net.Error); ok && nerr.Timeout() {

@@ -51,7 +51,7 @@ spec:
     securityContext: %s
 `, k.name, k.image, k.security)
 	}
-	kubectl(t, "delete", "namespace", namespace, "--ignore-not-found", "--timeout=50s")
+	kubectl(t, "delete", "namespace", namespace, "--ignore-not-found", "--timeout=180s")
 	kubectl(t, "apply", "-f", writeFile(t, `
 apiVersion: v1
 kind: Namespace
@@ -64,7 +64,7 @@ stringData: {keys: `+planted+`}
 `+pods.String()))
 	t.Cleanup(func() { kubectl(t, "delete", "namespace", namespace, "--wait=false") })
 	kubectl(t, "apply", "-f", writeFile(t, mustBorrownet(t, "rbac", "-n", namespace, "--subject", "user:dev").stdout))
-	kubectl(t, "-n", namespace, "wait", "--for=condition=Ready", "pod", "--all", "--timeout=60s")
+	kubectl(t, "-n", namespace, "wait", "--for=condition=Ready", "pod", "--all", "--timeout=180s")
 	for _, k := range appKinds {
 		t.Run(k.name, func(t *testing.T) {
 			r := mustBorrownet(t, "up", "-d", "-n", namespace, "--pod", k.name)

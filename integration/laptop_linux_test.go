@@ -165,7 +165,7 @@ func (c *cable) with(text string) []string {
 // await waits for a packet that holds text, and for those before it.
 func (c *cable) await(t *testing.T, text string) {
 	t.Helper()
-	for end := time.Now().Add(30 * time.Second); len(c.with(text)) == 0; <-time.After(10 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); len(c.with(text)) == 0; <-time.After(10 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("no packet with %q arrives", text)
 		}
@@ -433,7 +433,7 @@ func (p *demoPlace) kill(verb string) {
 
 // sweep ends all processes of the place, at the end of a test that has killed some.
 func (p *demoPlace) sweep() {
-	for end := time.Now().Add(10 * time.Second); ; <-time.After(20 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); ; <-time.After(20 * time.Millisecond) {
 		all := p.processes()
 		if len(all) == 0 {
 			return

@@ -5,9 +5,11 @@ package integration
 import (
 	"bufio"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -35,9 +37,9 @@ var ways = []way{
 }
 
 // waiter is a program with a connection that nobody sends on. Once that has ended it tries
-// to connect again.
+// to connect again, and stays until its standard input ends.
 const waiter = `
-import errno, os, socket, time
+import errno, os, socket, sys, time
 peer = ("ledger.shop", 7000) # which waits for as long as its client does
 s = socket.create_connection(peer, 10)
 s.settimeout(None)
@@ -55,13 +57,33 @@ while time.time() < give_up:
         break
     except OSError:
         time.sleep(0.1)
+sys.stdin.read()
 `
 
 // waiting is a waiter that runs.
 type waiting struct {
 	cmd   *exec.Cmd
-	words chan string     // what it prints, line by line
-	told  strings.Builder // what else its terminal hears; complete after end
+	in    io.Closer
+	words chan string // what it prints, line by line
+	told  hearing     // what else its terminal hears
+}
+
+// hearing is what is written to a terminal.
+type hearing struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (h *hearing) Write(p []byte) (int, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.text.Write(p)
+}
+
+func (h *hearing) String() string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.text.String()
 }
 
 // startWaiter runs a waiter in a session and returns when it is connected.
@@ -69,6 +91,11 @@ func startWaiter(t *testing.T, session string) *waiting {
 	t.Helper()
 	w := &waiting{cmd: exec.Command("borrownet", "run", "--session", session, "--", "python3", "-c", waiter), words: make(chan string, 10)}
 	w.cmd.Stderr = &w.told
+	in, err := w.cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.in = in
 	out, err := w.cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -102,15 +129,15 @@ func (w *waiting) next(t *testing.T) string {
 	return ""
 }
 
-// end waits for the program's end and returns what its terminal heard.
-func (w *waiting) end(t *testing.T) string {
+// end has the program end.
+func (w *waiting) end(t *testing.T) {
 	t.Helper()
+	w.in.Close()
 	for range w.words {
 	}
 	if err := w.cmd.Wait(); err != nil {
 		t.Errorf("the program: %v\n%s", err, w.told.String())
 	}
-	return w.told.String()
 }
 
 // moves watches a waiter's session go on at another pod than that of before, after what
@@ -127,25 +154,35 @@ func (w *waiting) moves(t *testing.T, before sessionStatus, lose func()) session
 		t.Errorf("the program says %q, want %q: its environment cannot change", got, want)
 	}
 	again := time.Now()
-	told := w.end(t)
-	s := statuses(t)[before.Session]
+	var s sessionStatus // a connection may succeed a moment before the session says that it is there
+	waitFor(t, "the session goes on at another pod", time.Minute, func() bool {
+		s = statuses(t)[before.Session]
+		return s.State == "ready" && s.Moved != nil
+	})
 	ready := readySince(t, s.Target.Namespace, s.Target.Pod)
 	t.Logf("the old connection was reset after %v; a new one worked %v later, %v after its pod was ready (a time in whole seconds)",
 		reset.Sub(begun).Round(10*time.Millisecond), again.Sub(reset).Round(10*time.Millisecond), again.Sub(ready).Round(10*time.Millisecond))
-	for _, want := range []string{"looks for a pod to go on with", "session " + s.Session + " is pod " + s.Target.Pod + " now, it was " + before.Target.Pod, "POD_NAME changed"} {
-		if !strings.Contains(told, want) {
+	// The last of it comes last.
+	wants := []string{"looks for a pod to go on with", "session " + s.Session + " is pod " + s.Target.Pod + " now, it was " + before.Target.Pod, "POD_NAME changed"}
+	for end := time.Now().Add(time.Minute); !strings.Contains(w.told.String(), wants[2]) && time.Now().Before(end); {
+		<-time.After(50 * time.Millisecond)
+	}
+	for _, want := range wants {
+		if told := w.told.String(); !strings.Contains(told, want) {
 			t.Errorf("the program's terminal does not hear %q:\n%s", want, told)
 		}
 	}
-	if s.State != "ready" || s.Moved == nil || s.Moved.From != before.Target.Pod || s.Target.Pod == before.Target.Pod {
+	w.end(t)
+	if s.Moved.From != before.Target.Pod || s.Target.Pod == before.Target.Pod {
 		t.Errorf("status %+v", s)
 	}
 	return s
 }
 
-// readySince returns since when a pod is ready.
+// readySince waits until a pod is ready, which one that takes long to be so need not be yet, and returns since when it is.
 func readySince(t *testing.T, namespace, pod string) time.Time {
 	t.Helper()
+	kubectl(t, "-n", namespace, "wait", "--for=condition=Ready", "pod/"+pod, "--timeout=180s")
 	text := kubectl(t, "-n", namespace, "get", "pod", pod, "-o", `jsonpath={.status.conditions[?(@.type=="Ready")].lastTransitionTime}`)
 	at, err := time.Parse(time.RFC3339, text)
 	if err != nil {

@@ -84,8 +84,19 @@ func TestStopAgent(t *testing.T) {
 	up(t, "api")
 	before := podOf(t, "api").running()
 	mustBorrownet(t, "down", "--all", "--stop-agent")
-	waitFor(t, "the agent ends", 5*time.Second, func() bool { return podOf(t, "api").running() < before })
-	if left := leftovers(t); len(left) != 0 {
+	waitFor(t, "the agent ends", time.Minute, func() bool { return podOf(t, "api").running() < before })
+	nothingLeft(t)
+}
+
+// nothingLeft waits until nothing of borrownet is on the laptop, and complains of what stays.
+func nothingLeft(t *testing.T) {
+	t.Helper()
+	var left []string
+	end := time.Now().Add(time.Minute)
+	for left = leftovers(t); len(left) != 0 && time.Now().Before(end); left = leftovers(t) {
+		<-time.After(100 * time.Millisecond)
+	}
+	if len(left) != 0 {
 		t.Errorf("left on the laptop: %q", left)
 	}
 }
@@ -96,7 +107,7 @@ func TestIdleAgentLeaves(t *testing.T) {
 	running := podOf(t, "web").running()
 	probe(t, time.Minute, "get", "http://orders/")
 	mustBorrownet(t, "down", "--all")
-	waitFor(t, "the parked agent ends", 20*time.Second, func() bool { return podOf(t, "web").running() < running })
+	waitFor(t, "the parked agent ends", time.Minute, func() bool { return podOf(t, "web").running() < running })
 }
 
 // TestNothingStaysOnTheLaptop ends sessions in every way there is.
@@ -141,14 +152,7 @@ func TestNothingStaysOnTheLaptop(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			tt.end(t)
-			var left []string
-			end := time.Now().Add(15 * time.Second)
-			for left = leftovers(t); len(left) != 0 && time.Now().Before(end); left = leftovers(t) {
-				<-time.After(100 * time.Millisecond)
-			}
-			if len(left) != 0 {
-				t.Errorf("left on the laptop: %q", left)
-			}
+			nothingLeft(t)
 		})
 	}
 }

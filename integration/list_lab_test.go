@@ -68,14 +68,14 @@ func TestForwardInTheLab(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	stuck := time.AfterFunc(time.Minute, func() { cmd.Process.Kill() })
+	stuck := time.AfterFunc(4*time.Minute, func() { cmd.Process.Kill() })
 	defer stuck.Stop()
 	line, err := bufio.NewReader(out).ReadString('\n')
 	at := regexp.MustCompile(`^127\.0\.0\.1:[0-9]+`).FindString(line)
 	if err != nil || at == "" {
 		t.Fatalf("forward says %q, %v", line, err)
 	}
-	resp, err := (&http.Client{Timeout: 30 * time.Second}).Get("http://" + at)
+	resp, err := (&http.Client{Timeout: 2 * time.Minute}).Get("http://" + at)
 	if err != nil {
 		t.Fatal(err)
 	}

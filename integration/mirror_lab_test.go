@@ -49,7 +49,7 @@ spec:
   - name: front
     image: lab.local/api:1
     imagePullPolicy: IfNotPresent
-    readinessProbe: {httpGet: {path: /, port: 8080}, periodSeconds: 1}
+    readinessProbe: {httpGet: {path: /, port: 8080}, periodSeconds: 1, timeoutSeconds: 10}
     securityContext: {allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: {drop: [ALL]}}
 `
 
@@ -72,7 +72,7 @@ spec:
 // makeMirrored makes the namespace and its pods.
 func makeMirrored(t *testing.T, level string) {
 	t.Helper()
-	kubectl(t, "delete", "namespace", mirrored, "--ignore-not-found", "--timeout=50s")
+	kubectl(t, "delete", "namespace", mirrored, "--ignore-not-found", "--timeout=180s")
 	kubectl(t, "apply", "-f", writeFile(t, fmt.Sprintf(mirroredPods+loadPod, mirrored, level)))
 	t.Cleanup(func() { kubectl(t, "delete", "namespace", mirrored, "--wait=false") })
 	kubectl(t, "apply", "-f", writeFile(t, mustBorrownet(t, "rbac", "-n", mirrored, "--workloads", "--subject", "user:dev").stdout))

@@ -58,7 +58,7 @@ func TestMirrorAllReplicas(t *testing.T) {
 	kubectl(t, "apply", "-f", writeFile(t, replicatedPods))
 	t.Cleanup(func() { kubectl(t, "delete", "namespace", "replicated", "--wait=false") })
 	kubectl(t, "apply", "-f", writeFile(t, mustBorrownet(t, "rbac", "-n", "replicated", "--workloads", "--subject", "user:dev").stdout))
-	kubectl(t, "-n", "replicated", "wait", "--for=condition=Available", "deployment/front", "--timeout=50s")
+	kubectl(t, "-n", "replicated", "wait", "--for=condition=Available", "deployment/front", "--timeout=180s")
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -108,8 +108,8 @@ func newTools(t *testing.T, set string) tools {
 		kubectl(t, "-n", "kube-system", "delete", "pod", "tools", "--now")
 		kubectl(t, "-n", "shop", "delete", "statefulset/"+set, "service/"+set, "--now")
 	})
-	kubectl(t, "-n", "kube-system", "wait", "pod/tools", "--for=condition=Ready", "--timeout=50s")
-	kubectl(t, "-n", "shop", "rollout", "status", "statefulset/"+set, "--timeout=50s")
+	kubectl(t, "-n", "kube-system", "wait", "pod/tools", "--for=condition=Ready", "--timeout=180s")
+	kubectl(t, "-n", "shop", "rollout", "status", "statefulset/"+set, "--timeout=180s")
 	if r := x.inPod(t, toolsEtc); r.code != 0 {
 		t.Fatal(r)
 	}

@@ -85,7 +85,7 @@ func TestPodsNetworkIsLeftAlone(t *testing.T) {
 	}
 
 	mustBorrownet(t, "down", "--all", "--stop-agent")
-	waitFor(t, "the agent has ended", 20*time.Second, func() bool { return podOf(t, pod.Metadata.Name).running() == 0 })
+	waitFor(t, "the agent has ended", time.Minute, func() bool { return podOf(t, pod.Metadata.Name).running() == 0 })
 	after := lookAt(node, in)
 	if diff := cmp.Diff(before, after); diff != "" {
 		t.Errorf("after the session (-before +after):\n%s", diff)
@@ -159,7 +159,7 @@ func freshPod(t *testing.T) pod {
 		t.Fatal(r)
 	}
 	t.Cleanup(func() { kubectl(t, "-n", "shop", "delete", "pod", name) })
-	kubectl(t, "-n", "shop", "wait", "pod", name, "--for=condition=Ready", "--timeout=50s")
+	kubectl(t, "-n", "shop", "wait", "pod", name, "--for=condition=Ready", "--timeout=180s")
 	return podOf(t, name)
 }
 
@@ -174,7 +174,7 @@ spec:
   - name: api
     image: lab.local/api:1
     imagePullPolicy: IfNotPresent
-    readinessProbe: {httpGet: {path: /, port: 8080}, periodSeconds: 1}
+    readinessProbe: {httpGet: {path: /, port: 8080}, periodSeconds: 1, timeoutSeconds: 10}
     securityContext: {allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: {drop: [ALL]}}
 `
 

@@ -59,7 +59,7 @@ func TestNodeLocalDNS(t *testing.T) {
 	cache := node(nodeCache)
 	kubectl(t, "apply", "-f", writeFile(t, nodeLocal))
 	t.Cleanup(func() { kubectl(t, "-n", "shop", "delete", "pod", "node-local", "--now") })
-	kubectl(t, "-n", "shop", "wait", "pod/node-local", "--for=condition=Ready", "--timeout=60s")
+	kubectl(t, "-n", "shop", "wait", "pod/node-local", "--for=condition=Ready", "--timeout=180s")
 	up(t, "node-local")
 	type explanation struct {
 		Rcode, Error string

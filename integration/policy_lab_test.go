@@ -26,7 +26,7 @@ const (
 func yard(t *testing.T, namespace, labels string) {
 	t.Helper()
 	// Another test's namespace of this name may be on its way out.
-	kubectl(t, "delete", "namespace", namespace, "--ignore-not-found", "--timeout=50s")
+	kubectl(t, "delete", "namespace", namespace, "--ignore-not-found", "--timeout=180s")
 	var many strings.Builder // as many variables as a pod may have: what CEL may cost is bounded
 	for i := range 200 {
 		fmt.Fprintf(&many, "    - {name: VAR_%d, value: '%d'}\n", i, i)
@@ -83,7 +83,7 @@ spec:
 	role := mustBorrownet(t, "rbac", "-n", namespace, "--workloads", "--subject", "user:dev").stdout
 	kubectl(t, "apply", "-f", writeFile(t, role))
 	t.Cleanup(func() { kubectl(t, "delete", "namespace", namespace, "--wait=false") })
-	kubectl(t, "-n", namespace, "wait", "--for=condition=Ready", "pod/app", "--timeout=30s")
+	kubectl(t, "-n", namespace, "wait", "--for=condition=Ready", "pod/app", "--timeout=180s")
 	if r := (command{argv: []string{"kubectl", "-n", namespace, "auth", "can-i", "get", "secrets"}}).run(t); strings.TrimSpace(r.stdout) != "no" {
 		t.Fatalf("the user may read Secrets anyway, so this test proves nothing: %v", r)
 	}

@@ -261,7 +261,7 @@ func probeUDP(args []string) error {
 		return err
 	}
 	defer pc.Close()
-	pc.SetDeadline(time.Now().Add(20 * time.Second))
+	pc.SetDeadline(time.Now().Add(time.Minute))
 	for i, a := range args {
 		dst, err := net.ResolveUDPAddr("udp4", a)
 		if err != nil {

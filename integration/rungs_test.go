@@ -75,7 +75,7 @@ func TestDemoConfined(t *testing.T) {
 			if err := os.Chown(p.dir, uid, -1); err != nil {
 				uid = os.Getuid() // root of a container, who may become nobody else
 			}
-			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 			defer cancel()
 			cmd := p.command(ctx, "demo")
 			cmd.Path, cmd.Args = confine, append([]string{confine, "-user", strconv.Itoa(uid), filter}, cmd.Args...)

@@ -71,7 +71,7 @@ func started(ts *tscript.TestScript, text string, args ...string) string {
 			ts.Logf("%q: %v", args, err)
 		}
 	})
-	stuck := time.AfterFunc(time.Minute, func() { cmd.Process.Kill() })
+	stuck := time.AfterFunc(4*time.Minute, func() { cmd.Process.Kill() })
 	defer stuck.Stop()
 	var said strings.Builder
 	for lines := bufio.NewScanner(r); lines.Scan(); {

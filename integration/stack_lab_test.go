@@ -64,6 +64,9 @@ spec:
 			fmt.Fprintf(&file, "  %s: {pod: deploy/svc-%d, namespace: %s, publish: [none]}\n", session, s, namespace)
 		}
 	}
+	for _, n := range st.namespaces { // of an earlier test of that name
+		kubectl(t, "delete", "namespace", n, "--ignore-not-found", "--timeout=180s")
+	}
 	kubectl(t, "apply", "-f", writeFile(t, objects.String()))
 	t.Cleanup(func() {
 		borrownet(t, "down", "--all")
@@ -76,7 +79,7 @@ spec:
 		kubectl(t, "apply", "-f", writeFile(t, role))
 	}
 	for _, n := range st.namespaces {
-		kubectl(t, "-n", n, "wait", "--for=condition=Available", "deployments", "--all", "--timeout=50s")
+		kubectl(t, "-n", n, "wait", "--for=condition=Available", "deployments", "--all", "--timeout=180s")
 	}
 	st.file = filepath.Join(t.TempDir(), "borrownet.yaml")
 	if err := os.WriteFile(st.file, []byte(file.String()), 0o600); err != nil {
@@ -111,7 +114,7 @@ func statuses(t *testing.T) map[string]sessionStatus {
 func sees(t *testing.T, session, url string) seen {
 	t.Helper()
 	var s seen
-	decode(t, mustBorrownet(t, "run", "--session", session, "--", "curl", "-sS", "--max-time", "10", url).stdout, &s)
+	decode(t, mustBorrownet(t, "run", "--session", session, "--", "curl", "-sS", "--max-time", "60", url).stdout, &s)
 	return s
 }
 
@@ -170,7 +173,7 @@ func tryStack(t *testing.T, namespaces, services int) {
 		t.Run(way.name, func(t *testing.T) { st.podGoes(t, way) })
 	}
 	mustBorrownet(t, "down", "-f", st.file, "--stop-agent")
-	waitFor(t, "nothing is left on the laptop", 15*time.Second, func() bool { return len(leftovers(t)) == 0 })
+	waitFor(t, "nothing is left on the laptop", time.Minute, func() bool { return len(leftovers(t)) == 0 })
 	waitFor(t, "no agent is left in the cluster", 30*time.Second, func() bool { return st.agents(t) == 0 })
 }
 
@@ -249,8 +252,8 @@ func (st *stack) chain(t *testing.T) {
 	hop("s0-0", "svc-0.stack-1: ':13001'", "", "")
 	list := statuses(t)
 	var text string
-	waitFor(t, "the copies answer", 20*time.Second, func() bool {
-		r := borrownet(t, "run", "--session", "s0-0", "--", "curl", "-sSf", "--max-time", "10", "http://svc-0.stack-1/")
+	waitFor(t, "the copies answer", time.Minute, func() bool {
+		r := borrownet(t, "run", "--session", "s0-0", "--", "curl", "-sSf", "--max-time", "30", "http://svc-0.stack-1/")
 		text = r.stdout
 		return r.code == 0
 	})

@@ -68,7 +68,7 @@ spec:
 	})
 	role := mustBorrownet(t, "rbac", "-n", tight, "--workloads", "--target-image", "--subject", "user:dev").stdout
 	kubectl(t, "apply", "-f", writeFile(t, role))
-	kubectl(t, "-n", tight, "wait", "--for=condition=Ready", "pod/shelly", "pod/distroless", "--timeout=60s")
+	kubectl(t, "-n", tight, "wait", "--for=condition=Ready", "pod/shelly", "pod/distroless", "--timeout=180s")
 }
 
 func tightPod(t *testing.T, name string) (p pod) {
@@ -114,7 +114,7 @@ func TestTargetImage(t *testing.T) {
 		if n := len(tightPod(t, "shelly").Spec.EphemeralContainers); n != 1 {
 			t.Errorf("%d containers were added, want 1", n)
 		}
-		waitFor(t, "the agent is gone", 10*time.Second, func() bool { return tightPod(t, "shelly").running() == 0 })
+		waitFor(t, "the agent is gone", time.Minute, func() bool { return tightPod(t, "shelly").running() == 0 })
 	})
 	t.Run("distroless_says_why_not", func(t *testing.T) {
 		failsWith(t, command{argv: upArgs("distroless", "--agent-image", "target")}, `image "lab.local/api:1" of container app has no shell`, "--agent-image REF")

@@ -63,7 +63,7 @@ func TestUDPForward(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer c.Close()
-			c.SetDeadline(time.Now().Add(10 * time.Second))
+			c.SetDeadline(time.Now().Add(patience))
 			if _, err := c.Write(want); err != nil {
 				t.Fatal(err)
 			}
@@ -94,7 +94,7 @@ func TestUDPUnreachable(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer c.Close()
-			c.SetDeadline(time.Now().Add(10 * time.Second))
+			c.SetDeadline(time.Now().Add(patience))
 			if _, err := c.Write([]byte("x")); err != nil {
 				t.Fatal(err)
 			}

@@ -253,7 +253,7 @@ func kernelTCP(t *testing.T, s *netstack.Stack) {
 			t.Fatal(err)
 		}
 		defer c.Close()
-		c.SetDeadline(time.Now().Add(20 * time.Second))
+		c.SetDeadline(time.Now().Add(time.Minute))
 		want := bytes.Repeat([]byte("0123456789abcdef"), 8<<20/16)
 		go func() {
 			c.Write(want)
@@ -280,7 +280,7 @@ func kernelReset(t *testing.T, s *netstack.Stack) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(10 * time.Second))
+	c.SetDeadline(time.Now().Add(patience))
 	c.Write([]byte("x"))
 	if _, err := c.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("Read = %v, want ECONNRESET", err)
@@ -304,7 +304,7 @@ func kernelUDP(t *testing.T, s *netstack.Stack) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			c.SetDeadline(time.Now().Add(5 * time.Second))
+			c.SetDeadline(time.Now().Add(patience))
 			want := bytes.Repeat([]byte{0x5a}, size)
 			if _, err := c.Write(want); err != nil {
 				t.Errorf("write %d bytes to %v: %v", size, dst, err)
@@ -319,7 +319,7 @@ func kernelUDP(t *testing.T, s *netstack.Stack) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c.SetDeadline(time.Now().Add(5 * time.Second))
+		c.SetDeadline(time.Now().Add(patience))
 		c.Write([]byte("x"))
 		if _, err := c.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNREFUSED) {
 			t.Errorf("Read from an unreachable port of %v = %v, want ECONNREFUSED", dst, err)

@@ -24,7 +24,7 @@ func listen(t *testing.T, s *netstack.Stack, a netip.AddrPort) *netstack.UDPSock
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	if err := c.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
 		t.Fatal(err)
 	}
 	return c

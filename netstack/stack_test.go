@@ -38,7 +38,7 @@ var (
 // testContext is done before the test binary's own timeout.
 func testContext(t testing.TB) context.Context {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	t.Cleanup(cancel)
 	return ctx
 }
@@ -215,6 +215,7 @@ func TestDialRefusals(t *testing.T) {
 			if tt.want == context.DeadlineExceeded && !op.Timeout() {
 				t.Errorf("%v is no timeout", err)
 			}
+			await(t, "rejection", func() bool { return b.Stats().TCPRejected > 0 })
 			if st := b.Stats(); st.TCPRejected != 1 {
 				t.Errorf("stats = %+v", st)
 			}

@@ -152,8 +152,9 @@ func TestForwardTCPLimits(t *testing.T) {
 		case <-time.After(time.Millisecond):
 		}
 	}
-	if st := b.Stats(); st.SYNInFlight != 2 || st.SYNDuplicates != 1 {
-		t.Errorf("stats = %+v, want 2 in flight and 1 duplicate", st)
+	// A client that waits for more than a second sends its SYN again, too.
+	if st := b.Stats(); st.SYNInFlight != 2 || st.SYNDuplicates == 0 {
+		t.Errorf("stats = %+v, want 2 in flight and a duplicate", st)
 	}
 	r1.Reject(syscall.ECONNREFUSED)
 	r2.Reject(syscall.ECONNREFUSED)
@@ -211,7 +212,7 @@ func joinGated(t *testing.T, a, b *netstack.Stack) (ab, ba *gate) {
 
 // patience is how long something may take that needs milliseconds, on a machine
 // with other things to do. A deadlock takes longer.
-const patience = 10 * time.Second
+const patience = 30 * time.Second
 
 // within fails the test if f takes longer than d.
 func within(t *testing.T, d time.Duration, what string, f func()) {

@@ -72,7 +72,7 @@ func Connect(tb testing.TB, a *Agent, private wg.PrivateKey, addrs ...netip.Addr
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	go func() { c.done <- c.Tunnel.Run(ctx) }()
-	c.HTTP = &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{
+	c.HTTP = &http.Client{Timeout: time.Minute, Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return c.Stack.DialTCP(ctx, netip.AddrPortFrom(wire.ClientAddr, 0), netip.AddrPortFrom(wire.AgentAddr, wire.ControlPort))

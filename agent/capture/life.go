@@ -16,7 +16,8 @@ const (
 // life is a flow from its first packet, or from the first that was seen.
 //
 // What of it is lost is counted in sequence numbers of its client, not in packets' payloads: what is sent again is not lost
-// again, and what the kernel dropped in between is lost with the rest.
+// again, what the kernel dropped in between is lost with the rest, and what is known to be missing by what was taken is
+// not counted here as well.
 type life struct {
 	ends
 	birth       uint64
@@ -25,12 +26,13 @@ type life struct {
 	first, last *item  // its packets in the queue
 	place       int    // in Queue.newest; -1 = it is not there
 	seen        time.Time
+	open        bool // the server has consented
 	fins        [2]bool
 	ended       bool
 
 	known bool   // the next two mean something
-	high  uint32 // the end of what the client has sent, as far as it was seen
-	out   uint32 // the end of what was taken of that, or is counted as lost; never beyond high
+	high  uint32 // the end of what the client has sent, by its own packets or by what the server has acknowledged
+	out   uint32 // the end of what whoever takes packets knows of, or is told to be lost; never beyond high
 
 	lost     bool
 	answered bool // since it is lost the server has sent something
@@ -59,13 +61,16 @@ func (f *life) note(s *segment, now time.Time) (next bool) {
 		f.start(s.seq + 1)
 	case s.consents():
 		f.start(s.ack)
+		f.open = true
+	case s.fromClient && s.flags&(flow.ACK|flow.RST) == flow.ACK:
+		f.open = true
 	}
-	if end, ok := s.end(); ok {
+	if end, ok := f.shows(s); ok {
 		if !f.known {
 			f.known, f.high, f.out = true, s.from(), s.from()
 		}
-		next = s.from() == f.high
-		if end-f.high <= maxWindow {
+		next = s.fromClient && s.from() == f.high
+		if end-f.high <= maxWindow && !f.fins[0] { // a FIN takes a number, too
 			f.high = end
 		}
 	}
@@ -78,6 +83,15 @@ func (f *life) note(s *segment, now time.Time) (next bool) {
 	return next
 }
 
+// shows returns where what the client has sent ends, by s.
+func (f *life) shows(s *segment) (end uint32, ok bool) {
+	if s.fromClient {
+		return s.from() + uint32(s.payload), s.flags&flow.RST == 0 // whose number may be made up
+	}
+	// Before it consents a server may acknowledge what it was sent on an earlier connection (RFC 5961 §4.2).
+	return s.ack, s.flags&flow.ACK != 0 && f.open && f.known
+}
+
 // start says where the client's bytes begin, the first time.
 func (f *life) start(at uint32) {
 	if !f.begun {
@@ -86,10 +100,10 @@ func (f *life) start(at uint32) {
 	}
 }
 
-// took notes that s was taken from the queue.
+// took notes that s was taken from the queue: who has it knows of what is missing before it.
 func (f *life) took(s *segment) {
-	if end, ok := s.end(); ok && end-f.out <= maxWindow {
-		f.out = end
+	if end, ok := f.shows(s); ok && end-f.out <= maxWindow {
+		f.out += min(end-f.out, f.high-f.out)
 	}
 }
 

@@ -10,7 +10,7 @@ import (
 // TestLostBytes: of a flow that is lost each byte that its client has sent, and that nobody has got, is counted once.
 func TestLostBytes(t *testing.T) {
 	const wraps = 1<<32 - 1500
-	syn, data, reset, consent := uint8(flow.SYN), uint8(flow.ACK), uint8(flow.RST), uint8(flow.SYN|flow.ACK)
+	syn, data, reset, consent, fin := uint8(flow.SYN), uint8(flow.ACK), uint8(flow.RST), uint8(flow.SYN|flow.ACK), uint8(flow.FIN|flow.ACK)
 	for _, tt := range []struct {
 		name        string
 		taken, lost []segment // before there is no more room, and then; an ack is the server's
@@ -34,6 +34,14 @@ func TestLostBytes(t *testing.T) {
 			[]segment{{flags: data, seq: 100, payload: 1}, {flags: data, seq: 100, payload: 1}, {flags: data, seq: 100, payload: 1000}}, 1000},
 		{"missing-for-the-kernel", []segment{{flags: syn, seq: 99}},
 			[]segment{{flags: data, seq: 1100, payload: 1000}, {flags: data, seq: 3100}}, 3000},
+		{"missing-for-the-kernel-and-acknowledged", []segment{{flags: syn, seq: 99}, {flags: consent, ack: 100}},
+			[]segment{{flags: data, ack: 1100}, {flags: data, seq: 100, payload: 1000}, {flags: data, seq: 1100, payload: 10}}, 1010},
+		{"known-to-be-missing-by-what-was-taken", []segment{{flags: syn, seq: 99}, {flags: consent, ack: 100}, {flags: data, ack: 1100}},
+			[]segment{{flags: data, seq: 1100, payload: 10}}, 10},
+		{"acknowledged-before-it-consents", []segment{{flags: syn, seq: 99}, {flags: data, ack: 5000}},
+			[]segment{{flags: data, ack: 5000}, {flags: data, seq: 100, payload: 10}}, 10},
+		{"behind-a-fin", []segment{{flags: syn, seq: 99}, {flags: consent, ack: 100}},
+			[]segment{{flags: data, seq: 100, payload: 10}, {flags: fin, seq: 110, payload: 5}, {flags: fin, ack: 116}, {flags: data, seq: 116}}, 15},
 		{"with-its-syn", nil, []segment{{flags: syn, seq: 99, payload: 10}, {flags: syn, seq: 99, payload: 10}, {flags: data, seq: 110, payload: 5}}, 15},
 		{"first-seen-in-the-middle", []segment{{flags: data, seq: 5000, payload: 10}},
 			[]segment{{flags: data, seq: 4000, payload: 100}, {flags: data, seq: 5010, payload: 10}}, 10},
@@ -155,11 +163,13 @@ type counting struct {
 }
 
 func (c *counting) packet(s *segment) {
-	end, ok := s.end()
-	if !ok {
+	end := s.from() + uint32(s.payload)
+	switch {
+	case !s.fromClient && !c.open:
 		return
-	}
-	if !c.open {
+	case !s.fromClient:
+		end = s.ack
+	case !c.open:
 		c.open, c.at = true, s.from()
 	}
 	if end-c.at <= maxWindow {
@@ -190,7 +200,8 @@ func TestQueueCountsEachByteOnce(t *testing.T) {
 				if r.Data == nil {
 					got[r.Client.Port()].open = false
 					lost[r.Client.Port()] += r.Bytes
-				} else if s, _ := parse(r.Packet, f.q.server); s.fromClient {
+				} else {
+					s, _ := parse(r.Packet, f.q.server) // it was pushed
 					got[s.client.Port()].packet(&s)
 				}
 			}
@@ -200,6 +211,7 @@ func TestQueueCountsEachByteOnce(t *testing.T) {
 			end[p] = begin[p]
 			if p%2 == 0 {
 				put(p, begin[p]-1, flow.SYN, 0)
+				f.put(port(pod4, 9090), port(client4, uint16(p)), segment{flags: flow.SYN | flow.ACK, ack: begin[p]})
 			} else { // in the middle
 				put(p, begin[p], flow.ACK, 1+random.IntN(2000))
 			}
@@ -211,7 +223,7 @@ func TestQueueCountsEachByteOnce(t *testing.T) {
 			case 0:
 				drain()
 			case 1, 2:
-				f.server(uint16(p), flow.ACK, n)
+				f.put(port(pod4, 9090), port(client4, uint16(p)), segment{flags: flow.ACK, ack: end[p] - back*uint32(random.IntN(2)), payload: n})
 			case 3, 4:
 				put(p, end[p]-back, flow.ACK, n) // again, and perhaps more
 			case 5:

@@ -39,11 +39,6 @@ func (s *segment) from() uint32 {
 	return s.seq
 }
 
-// end returns where what the client has sent ends, by s. A reset says nothing of that: its number may be made up.
-func (s *segment) end() (at uint32, ok bool) {
-	return s.from() + uint32(s.payload), s.fromClient && s.flags&flow.RST == 0
-}
-
 // parse reads the headers of p, which may be cut behind them. server tells servers that are captured.
 func parse(p Packet, server func(iface uint8, addr netip.Addr, port uint16) bool) (s segment, ok bool) {
 	b, total := p.Data, 0

@@ -33,7 +33,7 @@ func (f *feeder) server(to uint16, flags uint8, payload int) {
 }
 
 func (f *feeder) push(src, dst netip.AddrPort, flags uint8, payload int) {
-	f.put(src, dst, segment{flags: flags, seq: f.seq[src.Port()], payload: payload})
+	f.put(src, dst, segment{flags: flags, seq: f.seq[src.Port()], ack: f.seq[dst.Port()], payload: payload})
 	f.seq[src.Port()] += uint32(payload)
 	if flags&(flow.SYN|flow.FIN) != 0 {
 		f.seq[src.Port()]++

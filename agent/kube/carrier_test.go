@@ -25,7 +25,7 @@ func protocols() []string { return []string{ProtocolSPDY, ProtocolWebSocket, Pro
 
 func dialVia(t *testing.T, c *Client, protocol string) Carrier {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel() // ctx bounds the dial only: what follows must not notice
 	f, err := c.DialVia(ctx, target(), 40000, protocol)
 	if err != nil {
@@ -150,7 +150,7 @@ func TestCarrierCloseUnblocks(t *testing.T) {
 			start := time.Now()
 			c.Close()
 			wg.Wait()
-			if took := time.Since(start); took > 2*time.Second {
+			if took := time.Since(start); took > 20*time.Second { // what is stuck is so for good
 				t.Errorf("Close took %v", took)
 			}
 		})
@@ -183,7 +183,7 @@ func TestCarrierCloseUnread(t *testing.T) {
 	go func() { c.Close(); close(done) }()
 	select {
 	case <-done:
-	case <-time.After(5 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("Close hangs")
 	}
 }
@@ -284,7 +284,7 @@ func TestDialBounded(t *testing.T) {
 			if !errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("error %v, want the deadline", err)
 			}
-			if took := time.Since(start); took > 2*time.Second {
+			if took := time.Since(start); took > 10*time.Second {
 				t.Errorf("took %v", took)
 			}
 			c.Close()

@@ -33,7 +33,7 @@ func frames(t *testing.T) (*frameConn, net.Conn) {
 	c := newFrameConn(near)
 	c.direct, c.out = 3, 3
 	t.Cleanup(func() { c.Close(); far.Close() })
-	far.SetDeadline(time.Now().Add(20 * time.Second))
+	far.SetDeadline(time.Now().Add(time.Minute))
 	return c, far
 }
 

@@ -173,7 +173,7 @@ func (n *narrow) serveWebSocket(w http.ResponseWriter, r *http.Request, a *stdio
 
 func dialCalls(t *testing.T, c *Client, a *Agent) Carrier {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	carrier, err := c.Dial(ctx, target(), a, ForCalls)
 	if err != nil {

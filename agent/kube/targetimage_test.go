@@ -191,7 +191,7 @@ func TestTargetImageFails(t *testing.T) {
 			if strings.HasPrefix(tt.name, "attach-") || tt.name == "file-gone" {
 				return // the container's own limit ends it
 			}
-			deadline := time.Now().Add(10 * time.Second)
+			deadline := time.Now().Add(time.Minute)
 			for left := true; left; runtime.Gosched() {
 				f.mu.Lock()
 				left = slices.ContainsFunc(p.Status.EphemeralContainerStatuses, func(s api.ContainerStatus) bool { return s.State.Running != nil })

@@ -5,11 +5,13 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/borrownet/borrownet/agent/stdio/stdiotest"
@@ -85,6 +87,9 @@ func TestBothDirections(t *testing.T) {
 	}
 	if _, err := s.Read(make([]byte, 1)); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("Read after Close: %v", err)
+	}
+	if _, err := s.Write(make([]byte, 1)); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("Write after Close: %v", err)
 	}
 }
 
@@ -187,6 +192,52 @@ func TestCloseUnblocks(t *testing.T) {
 			wg.Wait()
 		})
 	}
+}
+
+// slowly is a connection on which a write takes long.
+type slowly struct {
+	*stdiotest.Attached
+	pause time.Duration
+}
+
+func (s *slowly) Write(p []byte) (int, error) {
+	time.Sleep(s.pause)
+	return s.Attached.Write(p)
+}
+
+// TestCloseDuringAWrite: the agent hears of the end also if the client was about to write. It would wait for
+// that client else, until it takes the silence for its end.
+func TestCloseDuringAWrite(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := stdiotest.Start()
+		l := Listen(c.In, c.Out, nil)
+		defer l.Close()
+		s, _, err := Open(t.Context(), &slowly{c.Attach(), goodbye / 4})
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		heard := make(chan string)
+		go func() { // ends with the stream
+			text, err := io.ReadAll(conn)
+			heard <- fmt.Sprintf("%s, %v", text, err)
+		}()
+		go func() {
+			if _, err := s.Write([]byte("last")); err != nil {
+				t.Errorf("the write under way: %v", err)
+			}
+		}()
+		synctest.Wait() // it is under way
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+		if got := <-heard; got != "last, <nil>" {
+			t.Errorf("the agent heard %s", got)
+		}
+	})
 }
 
 // TestBounded: who opens streams without end gets some, and none of them takes memory from others.

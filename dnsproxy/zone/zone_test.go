@@ -89,12 +89,12 @@ func TestServe(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() { ended <- newZone(t).Serve(ctx, pc, ln) }()
 	q := new(dns.Msg).SetQuestion("big.example.org.", dns.TypeTXT)
-	udp := dns.Client{Net: "udp", Timeout: 5 * time.Second}
+	udp := dns.Client{Net: "udp", Timeout: 30 * time.Second}
 	m, _, err := udp.Exchange(q, pc.LocalAddr().String())
 	if err != nil || !m.Truncated {
 		t.Errorf("udp: %v, %v", m, err)
 	}
-	tcp := dns.Client{Net: "tcp", Timeout: 5 * time.Second}
+	tcp := dns.Client{Net: "tcp", Timeout: 30 * time.Second}
 	m, _, err = tcp.Exchange(q, ln.Addr().String())
 	if err != nil || len(m.Answer) != 1 {
 		t.Errorf("tcp: %v, %v", m, err)

@@ -100,7 +100,7 @@ func serve(t *testing.T) (string, *world) {
 		if err := <-done; err != nil {
 			t.Errorf("Run: %v", err)
 		}
-		for end := time.Now().Add(5 * time.Second); time.Now().Before(end); runtime.Gosched() {
+		for end := time.Now().Add(30 * time.Second); time.Now().Before(end); runtime.Gosched() {
 			if runtime.NumGoroutine() <= goroutines && descriptors(t) <= files {
 				break
 			}
@@ -243,7 +243,7 @@ func TestProgramGone(t *testing.T) {
 	c.Close()
 	select {
 	case <-w.gone:
-	case <-time.After(10 * time.Second):
+	case <-time.After(30 * time.Second):
 		t.Error("the dial goes on")
 	}
 }

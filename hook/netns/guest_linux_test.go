@@ -121,7 +121,7 @@ func exchange() string {
 		return err.Error()
 	}
 	defer unix.Close(fd)
-	limit := unix.Timeval{Sec: 10}
+	limit := unix.NsecToTimeval(patience.Nanoseconds())
 	err = errors.Join(
 		unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &limit),
 		unix.Connect(fd, sockaddr(netip.AddrPortFrom(far4, 7))),

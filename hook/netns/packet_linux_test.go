@@ -159,7 +159,7 @@ func expect(t *testing.T, h source, what string, match func(packet) bool) packet
 			t.Fatalf("waiting for %s: %v", what, r.err)
 		}
 		return r.p
-	case <-time.After(5 * time.Second):
+	case <-time.After(patience):
 		h.Close()
 		<-found
 		t.Fatalf("no packet: %s", what)

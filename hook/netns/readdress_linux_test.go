@@ -37,7 +37,7 @@ func TestReaddress(t *testing.T) {
 			if err := h.Readdress(t.Context(), tt.new4); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := unix.Read(connected, make([]byte, 1)); (tt.name != "same") != errors.Is(err, unix.ECONNABORTED) {
+			if _, _, err := unix.Recvfrom(connected, make([]byte, 1), unix.MSG_DONTWAIT); (tt.name != "same") != errors.Is(err, unix.ECONNABORTED) {
 				t.Errorf("connected socket: %v", err)
 			}
 			for _, a := range tt.new4 {

@@ -34,6 +34,9 @@ func TestMain(m *testing.M) {
 	})
 }
 
+// patience is how long what takes milliseconds may take on a machine that is busy.
+const patience = 30 * time.Second
+
 // viewVar is the directory of a view that commands get.
 const viewVar = "BORROWNET_TEST_VIEW"
 
@@ -98,7 +101,7 @@ func twiceMain(args []string) int {
 			cfg.Stdout.Close()
 		}
 		// A goroutine that has told its result may still be on its way out.
-		for end := time.Now().Add(time.Second); runtime.NumGoroutine() > 2 && time.Now().Before(end); {
+		for end := time.Now().Add(patience); runtime.NumGoroutine() > 2 && time.Now().Before(end); {
 			runtime.Gosched()
 		}
 		fds, _ := openFDs()
@@ -216,7 +219,7 @@ func (s *session) sent(t *testing.T, payload string) {
 	t.Helper()
 	want := pod.String() + " " + payload
 	late := false
-	timer := time.AfterFunc(5*time.Second, func() {
+	timer := time.AfterFunc(patience, func() {
 		s.mu.Lock()
 		late = true
 		s.cond.Broadcast()
@@ -241,7 +244,7 @@ func (s *session) sent(t *testing.T, payload string) {
 // command is a run of argv in the session.
 func (s *session) command(argv ...string) *exec.Cmd {
 	cmd := exec.Command(hooktest.Self, append([]string{"__run", s.path}, argv...)...)
-	cmd.WaitDelay = 5 * time.Second
+	cmd.WaitDelay = patience
 	return cmd
 }
 
@@ -258,7 +261,7 @@ func finish(t testing.TB, cmd *exec.Cmd) (stdout, stderr string, code int) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	timer := time.AfterFunc(60*time.Second, func() { cmd.Process.Kill() })
+	timer := time.AfterFunc(2*time.Minute, func() { cmd.Process.Kill() })
 	defer timer.Stop()
 	err := cmd.Wait()
 	var exit *exec.ExitError

@@ -332,7 +332,7 @@ func TestSignals(t *testing.T) {
 			}
 			// The session's group: killing run alone would leave the command.
 			group := -cmd.Process.Pid
-			timer := time.AfterFunc(20*time.Second, func() { unix.Kill(group, unix.SIGKILL) })
+			timer := time.AfterFunc(patience, func() { unix.Kill(group, unix.SIGKILL) })
 			defer timer.Stop()
 			r := bufio.NewReader(stdout)
 			if line, err := r.ReadString('\n'); line != "ready\n" {

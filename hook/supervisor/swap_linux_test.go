@@ -47,7 +47,7 @@ func (s *session) start(t *testing.T, argv ...string) *started {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	timer := time.AfterFunc(time.Minute, func() { cmd.Process.Kill() })
+	timer := time.AfterFunc(2*time.Minute, func() { cmd.Process.Kill() })
 	t.Cleanup(func() {
 		timer.Stop()
 		in.Close()
@@ -69,12 +69,12 @@ func (p *started) line() string {
 // greeting dials at from the laptop and returns what is said there.
 func greeting(t *testing.T, at string) string {
 	t.Helper()
-	c, err := net.DialTimeout("tcp", at, 10*time.Second)
+	c, err := net.DialTimeout("tcp", at, patience)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(10 * time.Second))
+	c.SetDeadline(time.Now().Add(patience))
 	b, err := io.ReadAll(c)
 	if err != nil {
 		t.Fatal(err)
@@ -215,7 +215,7 @@ func appListener(args []string) error {
 	events := make([]unix.EpollEvent, 4)
 	n := 0
 	for n == 0 {
-		if n, err = unix.EpollWait(ep, events, 20_000); err != nil && err != unix.EINTR {
+		if n, err = unix.EpollWait(ep, events, int(patience.Milliseconds())); err != nil && err != unix.EINTR {
 			return err
 		}
 	}
@@ -499,7 +499,7 @@ func appLoopback6(args []string) error {
 	}
 	fmt.Println("tcp", string(buf[:n]))
 	events := make([]unix.EpollEvent, 4)
-	if n, err = unix.EpollWait(ep, events, 10_000); err != nil {
+	if n, err = unix.EpollWait(ep, events, int(patience.Milliseconds())); err != nil {
 		return err
 	}
 	fmt.Println("epoll", n, "data", events[0].Fd)

@@ -75,7 +75,7 @@ func (p *terminal) read() {
 // expect waits until text shows up and forgets everything up to it.
 func (p *terminal) expect(t *testing.T, text string) {
 	t.Helper()
-	timer := time.AfterFunc(10*time.Second, func() {
+	timer := time.AfterFunc(patience, func() {
 		p.mu.Lock()
 		p.late = true
 		p.cond.Broadcast()
@@ -105,7 +105,7 @@ func (p *terminal) typ(t *testing.T, text string) {
 
 func (p *terminal) exitCode(t *testing.T) int {
 	t.Helper()
-	timer := time.AfterFunc(10*time.Second, func() { p.cmd.Process.Kill() })
+	timer := time.AfterFunc(patience, func() { p.cmd.Process.Kill() })
 	defer timer.Stop()
 	p.cmd.Wait()
 	return p.cmd.ProcessState.ExitCode()
@@ -142,11 +142,13 @@ func TestShellInside(t *testing.T) {
 	p.expect(t, "job runs")
 	p.typ(t, ctrlZ)
 	p.expect(t, "Stopped")
+	p.expect(t, "inside> ") // what is typed while bash takes the terminal back may be lost
 	p.typ(t, "echo still $((40+2))\n")
 	p.expect(t, "still 42")
 	p.typ(t, "fg\n")
 	p.expect(t, "job resumed")
 	p.typ(t, ctrlC)
+	p.expect(t, "inside> ")
 	p.typ(t, "echo code $?\n")
 	p.expect(t, "code 130")
 	p.typ(t, strings.Join(app("send", "shell"), " ")+"\n")

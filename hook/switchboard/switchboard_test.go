@@ -203,7 +203,7 @@ func TestUDPEndsWithTheClient(t *testing.T) {
 	}
 	at := far.LocalAddr()
 	attach(t, f, far)
-	near.SetReadDeadline(time.Now().Add(5 * time.Second))
+	near.SetReadDeadline(time.Now().Add(30 * time.Second))
 	buf := make([]byte, 100)
 	if _, err := near.WriteTo([]byte("ping"), at); err != nil {
 		t.Fatal(err)
@@ -213,7 +213,7 @@ func TestUDPEndsWithTheClient(t *testing.T) {
 	}
 	f.Close()
 	// The port is free once the server has closed it.
-	for end := time.Now().Add(5 * time.Second); ; {
+	for end := time.Now().Add(30 * time.Second); ; {
 		c, err := net.ListenPacket("udp", at.String())
 		if err == nil {
 			c.Close()

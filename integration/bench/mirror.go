@@ -197,7 +197,7 @@ func mirrorNow() (mirrorCounters, error) {
 // outcome, those that were delivered have come, and each byte that was sent is one of a
 // request, or one that is counted as missing. Only if the kernel has dropped the beginning
 // of a connection nobody knows how long it was, but that it was in the packets that the
-// kernel has counted.
+// kernel has counted; one of these that ended a connection looks like a byte.
 func (m mirrorCounters) unexplained(sent, came int, length uint64) float64 {
 	r := m.Replay.Requests
 	apart := func(a, b uint64) uint64 { return max(a, b) - min(a, b) }
@@ -210,10 +210,13 @@ func (m mirrorCounters) unexplained(sent, came int, length uint64) float64 {
 		bytes += missing
 	}
 	all := uint64(sent) * length
-	if m.Replay.Before+m.Capture.LostFlows > 0 && bytes < all && all-bytes <= m.Capture.Dropped*largest {
-		return float64(n)
+	wrong := apart(bytes, all)
+	switch {
+	case bytes > all && wrong <= m.Capture.Dropped, // of a FIN that is missing nobody knows that it is no byte
+		bytes < all && wrong <= m.Capture.Dropped*largest && m.Replay.Before+m.Capture.LostFlows > 0:
+		wrong = 0
 	}
-	return float64(n) + float64(apart(bytes, all))/float64(length)
+	return float64(n) + float64(wrong)/float64(length)
 }
 
 // copies is the local program that gets them. It compares each body with the stream that its id names.

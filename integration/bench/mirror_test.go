@@ -27,6 +27,8 @@ func TestUnexplained(t *testing.T) {
 		{"more-than-was-sent", counters(func(m *mirrorCounters) { m.Replay.LostBytes = 200 }), 9, 1},
 		{"beginning-dropped", counters(func(m *mirrorCounters) { m.Capture.Dropped, m.Replay.Before = 1, 1 }), 9, 0},
 		{"beginning-dropped-of-a-lost-one", counters(func(m *mirrorCounters) { m.Capture.Dropped, m.Capture.LostFlows = 1, 1 }), 9, 0},
+		{"fin-dropped", counters(func(m *mirrorCounters) { m.Capture.Dropped, m.Replay.LostBytes = 1, 101 }), 9, 0},
+		{"more-than-a-fin", counters(func(m *mirrorCounters) { m.Capture.Dropped, m.Replay.LostBytes = 1, 102 }), 9, 0.02},
 		{"nothing-dropped", counters(func(m *mirrorCounters) { m.Replay.Before = 1 }), 9, 1},
 		{"dropped-but-not-at-a-beginning", counters(func(m *mirrorCounters) { m.Capture.Dropped = 1 }), 9, 1},
 		{"without-an-outcome", counters(func(m *mirrorCounters) { m.Replay.RequestBytes, m.Replay.Requests.Seen = 1000, 10 }), 9, 1},

@@ -8,6 +8,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -118,7 +119,7 @@ func (p *place) command(ctx context.Context, argv ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.Dir = p.wd
 	cmd.Env = append([]string{"HOME=" + p.dir, systemPath, "TMPDIR=" + p.dir, "XDG_RUNTIME_DIR=" + filepath.Join(p.dir, "run"), "DOCKER_HOST=unix://" + socket}, p.env...)
-	cmd.WaitDelay = 10 * time.Second
+	cmd.WaitDelay = 30 * time.Second
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: user, Gid: user, Groups: []uint32{group}}}
 	return cmd
 }
@@ -187,11 +188,11 @@ func (p *place) nothingLeft() {
 		return left, left == ""
 	})
 	for _, pattern := range []string{filepath.Join(p.dir, "run", "borrownet", "docker-*"), "/dev/shm/borrownet-*/*"} {
-		files, err := filepath.Glob(pattern)
-		files = slices.DeleteFunc(files, func(name string) bool { return strings.HasSuffix(name, ".key") }) // of parked agents
-		if err != nil || len(files) > 0 {
-			p.t.Errorf("left: %q, %v", files, err)
-		}
+		eventually(p.t, "no file to be left", func() (string, bool) {
+			files, err := filepath.Glob(pattern)
+			files = slices.DeleteFunc(files, func(name string) bool { return strings.HasSuffix(name, ".key") }) // of parked agents
+			return fmt.Sprintf("%q, %v", files, err), err == nil && len(files) == 0
+		})
 	}
 }
 

@@ -32,8 +32,8 @@ func TestDockerRun(t *testing.T) {
 		{"full-name", in("borrownet-api", caller, "get", "http://orders.shop.svc.cluster.local/"), `"app": "orders"`, false},
 		{"userland", in("borrownet-api", busybox, "wget", "-q", "-O-", "http://orders/"), `"remote": "192.0.2.10:`, false},
 		{"as-root", in("borrownet-api", "-u", "0", caller, "get", "http://orders/"), `"remote": "192.0.2.10:`, false},
-		{"ipv6", in("borrownet-api", busybox, "sh", "-c", "echo hi | nc -w 5 2001:db8:0:2::22 11"), "[2001:db8:0:1::10]:", false},
-		{"tcp-half-close", in("borrownet-api", busybox, "sh", "-c", "echo -n data | nc -w 5 ledger 9"), `{"bytes":4,`, false},
+		{"ipv6", in("borrownet-api", busybox, "sh", "-c", "echo hi | nc -w 30 2001:db8:0:2::22 11"), "[2001:db8:0:1::10]:", false},
+		{"tcp-half-close", in("borrownet-api", busybox, "sh", "-c", "echo -n data | nc -w 30 ledger 9"), `{"bytes":4,`, false},
 		{"udp", in("borrownet-api", "--entrypoint", "/borrownet", caller, "demo", "call", "udp://ledger:7", "echoed"), "echoed", false},
 		{"musl", in("borrownet-api", "--entrypoint", "/bin/resolve-musl", busybox, "orders", "ledger", "nobody"), "orders 198.51.100.21\nledger 2001:db8:0:2::22 198.51.100.22\nnobody none", false},
 		{"musl-services", in("borrownet-api", "--entrypoint", "/bin/resolve-musl", busybox, "-srv", "_echo._tcp.ledger", "_films._tcp.ledger"), "_echo._tcp.ledger ledger.shop.svc.cluster.local:7\n_films._tcp.ledger none", false},
@@ -42,7 +42,7 @@ func TestDockerRun(t *testing.T) {
 		{"unreachable", in("borrownet-api", caller, "tcp", "unreachable:80"), "no route to host", true},
 		{"no-such-name", in("borrownet-api", caller, "lookup", "nobody"), "no such host", true},
 		// The container's loopback is its own, whatever listens on the laptop's.
-		{"own-loopback", in("borrownet-api", busybox, "sh", "-c", "nc -l -p 9000 -e echo mine & sleep 1; nc -w 5 127.0.0.1 9000"), "mine", false},
+		{"own-loopback", in("borrownet-api", busybox, "sh", "-c", "nc -l -p 9000 -e echo mine & until nc -w 30 127.0.0.1 9000; do sleep 0.1; done"), "mine", false},
 		{"pod-address", in("borrownet-api", busybox, "ip", "addr", "show", "pod0"), "192.0.2.10/32", false},
 		{"control", in("borrownet-api", busybox, "sh", "-c", "echo | nc -w 2 192.0.0.1 80"), "", true},
 		// Nothing goes out by the engine's own network.
@@ -248,7 +248,10 @@ func TestDockerContainerGone(t *testing.T) {
 	}
 	p.must("docker", "restart", "-t", "3", "borrownet-api")
 	joined("joined")
-	p.must(in("borrownet-api", caller, "get", "http://orders/")...)
+	eventually(t, "the restarted container to be in the session", func() (string, bool) { // that it was in it may be said a moment longer
+		said, code := p.run(in("borrownet-api", caller, "get", "http://orders/")...)
+		return said, code == 0
+	})
 	p.must("docker", "rm", "-f", "borrownet-api")
 	joined("none has joined")
 	p.must(p.bin, "run", "--", p.bin, "demo", "call", "http://orders") // the session goes on

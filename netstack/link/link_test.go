@@ -106,6 +106,9 @@ func TestSendRefusesSizes(t *testing.T) {
 	}
 }
 
+// patience is how long what takes milliseconds may take on a machine that is busy.
+const patience = 30 * time.Second
+
 // TestKilledCarriers kills carriers while numbered datagrams of all sizes flow both ways: each arrives whole, once and in
 // order, and every kill is got over.
 func TestKilledCarriers(t *testing.T) {
@@ -126,7 +129,7 @@ func TestKilledCarriers(t *testing.T) {
 			for range kills {
 				for i := range received {
 					mark := received[i].Load()
-					linktest.Within(t, 20*time.Second, "getting over a lost carrier", func() {
+					linktest.Within(t, patience, "getting over a lost carrier", func() {
 						for received[i].Load() < mark+50 {
 							time.Sleep(100 * time.Microsecond)
 						}
@@ -137,7 +140,7 @@ func TestKilledCarriers(t *testing.T) {
 			if s := client.Stats(); s.Redials < kills-1 || s.BytesIn == 0 || s.BytesOut == 0 || s.LastReceive.IsZero() {
 				t.Errorf("stats %+v after %d kills", s, kills)
 			}
-			linktest.Within(t, time.Second, "Close", func() {
+			linktest.Within(t, patience, "Close", func() {
 				client.Close()
 				agent.Close()
 				flows.Wait()
@@ -257,7 +260,7 @@ func TestCloseUnblocks(t *testing.T) {
 			for before := int64(-1); before != sent.Load(); time.Sleep(20 * time.Millisecond) {
 				before = sent.Load() // until the senders are blocked
 			}
-			linktest.Within(t, time.Second, "Close", func() {
+			linktest.Within(t, patience, "Close", func() {
 				l.Close()
 				calls.Wait()
 			})
@@ -342,7 +345,7 @@ func TestSentAgain(t *testing.T) {
 			}
 			first.Close()
 			second := newPeer(t, l)
-			linktest.Within(t, 10*time.Second, "the second carrier", func() {
+			linktest.Within(t, patience, "the second carrier", func() {
 				send([]byte{5}) // waits for the peer's word
 				go func() {
 					second.Write(appendControl(nil, codeResume, binary.BigEndian.AppendUint64(nil, tt.has)))
@@ -374,7 +377,7 @@ func TestAcknowledges(t *testing.T) {
 	go drain(l)
 	p := newPeer(t, l)
 	go io.Copy(io.Discard, readFrames{p})
-	linktest.Within(t, 10*time.Second, "acknowledgements", func() {
+	linktest.Within(t, patience, "acknowledgements", func() {
 		p.Write(appendDatagram(nil, []byte{1}))
 		if got := <-p.acks; got != 1 {
 			t.Errorf("acknowledged %d of 1", got)
@@ -431,7 +434,7 @@ func TestWindowBoundsWhatIsKept(t *testing.T) {
 		}
 		sent <- err
 	}()
-	linktest.Within(t, 10*time.Second, "filling the window", func() {
+	linktest.Within(t, patience, "filling the window", func() {
 		for s := l.Stats(); s.Unacked < s.Window-60000-frameHeader; s = l.Stats() {
 			time.Sleep(time.Millisecond)
 		}

@@ -67,8 +67,11 @@ func (h *half) send(seq uint32, data []byte, turn bool) Reason {
 	return h.insert(segment{seq: seq, data: data, turn: turn})
 }
 
-// saw notes that the sender has sent what is before end.
+// saw notes that the sender has sent what is before end. Behind its FIN that is one more than there are bytes.
 func (h *half) saw(end uint32) {
+	if h.fin && end == h.finAt+1 {
+		return
+	}
 	if h.known && before(h.last, end) && end-h.next <= maxWindow+1<<16 {
 		h.last = end
 	}

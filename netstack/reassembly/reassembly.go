@@ -160,14 +160,16 @@ func (a *Assembler) Packet(p mirror.Packet) {
 }
 
 // Lost gives up a flow of which the capture took nothing more. It reports whether
-// the flow was followed.
+// the flow was followed. Of one that was over it is forgotten that it was: what comes
+// next on its addresses may be another one, whose beginning is lost.
 func (a *Assembler) Lost(f flow.Flow) bool {
 	c := a.flows[f]
-	if c == nil || c.stage == over {
+	if c == nil {
 		return false
 	}
+	followed := c.stage != over
 	a.abandon(c, Hole)
-	return true
+	return followed
 }
 
 // Close ends all flows where they are, as if they had been reset.

@@ -366,6 +366,37 @@ func TestLost(t *testing.T) {
 	r.want(t, "turn ask; gap hole 4; end true")
 }
 
+// What follows a loss on the addresses of a flow that is over is of another one, whose beginning is lost.
+func TestLostBeginning(t *testing.T) {
+	r := record(Config{})
+	c := mirrortest.New(client, server, r.Packet)
+	c.Open()
+	c.Ask("ask")
+	c.Close()
+	if r.Lost(c.Flow) {
+		t.Error("a flow that is over is followed")
+	}
+	c.Client += 1 << 20
+	c.Ask("more")
+	if len(r.tapes) != 2 {
+		t.Fatalf("%d flows, want 2", len(r.tapes))
+	}
+	if got, want := r.tapes[1].events, []string{"turn more"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// A client's number behind its FIN is no byte that is missing.
+func TestLostBehindAFin(t *testing.T) {
+	r := record(Config{})
+	c := mirrortest.New(client, server, r.Packet)
+	c.Open()
+	c.FromClient(flow.ACK|flow.FIN, "half")
+	c.FromClient(flow.ACK, "")
+	r.Lost(c.Flow)
+	r.want(t, "gap hole 4; end true")
+}
+
 // FuzzAssembler feeds packets of anybody.
 func FuzzAssembler(f *testing.F) {
 	var seed bytes.Buffer

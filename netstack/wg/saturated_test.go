@@ -127,13 +127,13 @@ func TestSaturatedBothWays(t *testing.T) {
 			t.Errorf("%d MiB in use, at most %d in the first half", m.HeapAlloc>>20, settled>>20)
 		}
 	}
-	linktest.Within(t, 10*time.Second, "Close", func() {
+	linktest.Within(t, patience, "Close", func() {
 		tn.client.Close()
 		tn.agent.Close()
 	})
 	tn.clientStack.Close()
 	tn.agentStack.Close()
-	linktest.Within(t, 10*time.Second, "the end of all flows", flows.Wait)
+	linktest.Within(t, patience, "the end of all flows", flows.Wait)
 	total := int64(0)
 	for i := range moved {
 		total += moved[i].Load()

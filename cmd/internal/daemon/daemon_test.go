@@ -228,7 +228,7 @@ func (h *house) await() {
 		if err != nil {
 			h.t.Errorf("daemon: %v", err)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		h.t.Fatal("the daemon does not end")
 	}
 }

@@ -27,7 +27,7 @@ func TestFollow(t *testing.T) {
 		select {
 		case ev := <-heard:
 			return ev
-		case <-time.After(10 * time.Second):
+		case <-time.After(time.Minute):
 			t.Fatal("nothing is heard")
 		}
 		return StateEvent{}

@@ -30,7 +30,7 @@ import (
 )
 
 // patience is how long a test waits for what must happen.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // laptop is a client of a world over its socket: real agent, link, WireGuard
 // and network stacks. Its programs are conns of its own stack, which needs no

@@ -153,7 +153,7 @@ func (l *lab) failure() Failure {
 	l.t.Helper()
 	select {
 	case <-l.note:
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		l.t.Fatal("no failure is reported")
 	}
 	l.mu.Lock()
@@ -174,7 +174,7 @@ func client(t *testing.T, proxy string) *http.Client {
 		tr.Proxy = http.ProxyURL(u)
 	}
 	t.Cleanup(tr.CloseIdleConnections)
-	return &http.Client{Transport: tr, Timeout: 10 * time.Second}
+	return &http.Client{Transport: tr, Timeout: time.Minute}
 }
 
 // get returns the answer's text and code.

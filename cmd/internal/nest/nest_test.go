@@ -184,7 +184,7 @@ func (noPorts) OpenUDP(context.Context, netip.AddrPort) (func(context.Context, *
 // prints whose a process is.
 func script(t *testing.T, api, web place, text string) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, hooktest.Self, "__outer", api.text(t), "sh", "-c", text)
 	exe := fmt.Sprintf("/proc/%d/exe", os.Getpid())

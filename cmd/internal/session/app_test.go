@@ -64,7 +64,7 @@ func connectOnce(dst netip.AddrPort, limit time.Duration) string {
 	defer unix.Close(fd)
 	begin := time.Now()
 	err = unix.Connect(fd, sockaddr(dst))
-	if stood := time.Since(begin); limit > 0 && stood > 2*time.Second {
+	if stood := time.Since(begin); limit > 0 && stood > 10*time.Second { // one that waits for silence does for good
 		return fmt.Sprintf("stood still for %v", stood)
 	}
 	if err == unix.EINPROGRESS {
@@ -116,11 +116,11 @@ func appErrno([]string) error {
 		{"late", late, 0},
 		{"late-refused", closed, 0},
 		{"late-unreachable", gone, 0},
-		{"nonblocking orders", orders, 5 * time.Second},
-		{"nonblocking refused", refused, 5 * time.Second},
-		{"nonblocking late", late, 20 * time.Second},
-		{"nonblocking late-refused", closed, 20 * time.Second},
-		{"nonblocking late-unreachable", gone, 10 * time.Second},
+		{"nonblocking orders", orders, 30 * time.Second},
+		{"nonblocking refused", refused, 30 * time.Second},
+		{"nonblocking late", late, 30 * time.Second},
+		{"nonblocking late-refused", closed, 30 * time.Second},
+		{"nonblocking late-unreachable", gone, 30 * time.Second},
 		{"nonblocking silent", silent, 300 * time.Millisecond},
 	} {
 		fmt.Printf("%s: %s\n", tt.name, connectOnce(tt.dst, tt.limit))
@@ -156,7 +156,7 @@ func appDatagrams([]string) error {
 		addr netip.AddrPort
 	}{{"one", echoing}, {"two", other}}
 	buf := make([]byte, 100)
-	limit := unix.Timeval{Sec: 5}
+	limit := unix.Timeval{Sec: 30}
 	if err := reconnect(); err != nil {
 		return err
 	}
@@ -215,7 +215,7 @@ func reconnect() error {
 		return err
 	}
 	defer unix.Close(fd)
-	limit := unix.Timeval{Sec: 5}
+	limit := unix.Timeval{Sec: 30}
 	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &limit); err != nil {
 		return err
 	}
@@ -375,7 +375,7 @@ func appFreePort([]string) error {
 }
 
 func appRead(args []string) error {
-	c, err := net.DialTimeout("tcp", args[0], 10*time.Second)
+	c, err := net.DialTimeout("tcp", args[0], 30*time.Second)
 	if err != nil {
 		return err
 	}

@@ -296,7 +296,7 @@ func (l *lab) start() *Session {
 // await waits for a state.
 func (l *lab) await(want State) {
 	l.t.Helper()
-	limit := time.After(20 * time.Second)
+	limit := time.After(time.Minute)
 	for {
 		select {
 		case got := <-l.states:
@@ -341,7 +341,7 @@ func (p program) socket(a netip.AddrPort, typ int) int {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	limit := unix.Timeval{Sec: 10}
+	limit := unix.Timeval{Sec: 30}
 	for _, opt := range []int{unix.SO_RCVTIMEO, unix.SO_SNDTIMEO} {
 		if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, opt, &limit); err != nil {
 			p.t.Fatal(err)
@@ -365,11 +365,15 @@ func connected(fd int, err error) error {
 	if err != unix.EINTR {
 		return err
 	}
+	n := 0
 	for err == unix.EINTR {
-		_, err = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}, 10_000)
+		n, err = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}, 30_000)
 	}
 	if err != nil {
 		return err
+	}
+	if n == 0 {
+		return unix.EINPROGRESS
 	}
 	errno, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
 	if err == nil && errno != 0 {

@@ -94,7 +94,7 @@ func TestGoesOnAtASuccessor(t *testing.T) {
 			t.Errorf("%s flow: %v, want ECONNRESET", name, err)
 		}
 	}
-	control.SetReadDeadline(time.Now().Add(10 * time.Second))
+	control.SetReadDeadline(time.Now().Add(30 * time.Second))
 	if _, err := control.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNABORTED) {
 		t.Errorf("flow of the client's own stack: %v, want ECONNABORTED", err)
 	}
@@ -286,7 +286,7 @@ func TestWaitsForASuccessor(t *testing.T) {
 	l.cluster.mu.Unlock()
 	l.cluster.breakCarriers(errors.New("connection refused"))
 	l.await(Reattaching)
-	for limit := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for limit := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
 		p := s.Status(t.Context(), true).Problem
 		if p != nil && strings.Contains(p.Reason, "was evicted: no memory") && strings.Contains(p.Reason, "deploy/api in namespace shop: it has no pods") {
 			break
@@ -308,7 +308,7 @@ func TestWaitsForASuccessor(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Errorf("close: %v", err)
 	}
-	if took := time.Since(begun); took > 5*time.Second {
+	if took := time.Since(begun); took > 30*time.Second { // none ever comes
 		t.Errorf("close took %v", took)
 	}
 }
@@ -317,7 +317,7 @@ func TestWaitsForASuccessor(t *testing.T) {
 // its agent again.
 func TestGraceEndsInANewAttach(t *testing.T) {
 	l := newLab(t)
-	l.opener.Grace = 300 * time.Millisecond
+	l.opener.Grace = 3 * time.Second // longer than the first carrier takes on a machine that is busy
 	s := l.start()
 	p := newProgram(t, s)
 	f, err := p.connect(orders, unix.SOCK_STREAM)

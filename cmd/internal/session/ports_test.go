@@ -94,7 +94,7 @@ func startHooked(t *testing.T, s *Session, argv ...string) *hooked {
 
 func start(t *testing.T, args []string) *hooked {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	cmd := exec.CommandContext(ctx, hooktest.Self, args...)
 	cmd.Stderr = t.Output()
 	in, err := cmd.StdinPipe()
@@ -147,12 +147,12 @@ func freePort(t *testing.T) uint16 {
 // talk says something to a greeter and returns what it said of its peer.
 func talk(t *testing.T, network, at string) string {
 	t.Helper()
-	c, err := net.DialTimeout(network, at, 10*time.Second)
+	c, err := net.DialTimeout(network, at, 30*time.Second)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(20 * time.Second))
+	c.SetDeadline(time.Now().Add(30 * time.Second))
 	if _, err := io.WriteString(c, "hello"); err != nil {
 		t.Fatal(err)
 	}
@@ -263,12 +263,7 @@ func (i *insideOf) DialTCP(_ context.Context, dst netip.AddrPort) (*net.TCPConn,
 // TestPortOfTheNextProgram: a program gets the port of one that has just gone, and a look
 // falls between its asking and its listening.
 func TestPortOfTheNextProgram(t *testing.T) {
-	ln, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	at := netip.AddrPortFrom(netip.IPv4Unspecified(), uint16(ln.Addr().(*net.TCPAddr).Port))
-	ln.Close()
+	at := netip.AddrPortFrom(netip.IPv4Unspecified(), freePort(t))
 	inside := &insideOf{}
 	p := newPorts(t.Context(), Publish{}, inside, logger(t))
 	p.runs = 1
@@ -921,13 +916,13 @@ func appTalk(args []string) error {
 	if len(args) > 1 {
 		network = args[1]
 	}
-	c, err := net.DialTimeout(network, args[0], 10*time.Second)
+	c, err := net.DialTimeout(network, args[0], 30*time.Second)
 	if err != nil {
 		fmt.Println(errnoName(err))
 		return nil
 	}
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(20 * time.Second))
+	c.SetDeadline(time.Now().Add(30 * time.Second))
 	if _, err := io.WriteString(c, "hello"); err != nil {
 		return err
 	}

@@ -75,29 +75,26 @@ func (p *ports) receive(c *net.UDPConn, o *openUDP) {
 		case err != nil:
 			continue // about a datagram that was sent to somebody who is gone
 		}
-		if !o.remember(udpClient{conn: c, addr: from, last: time.Now()}) {
-			continue // as a full socket buffer does
-		}
+		o.remember(udpClient{conn: c, addr: from, last: time.Now()})
 		_ = p.sendUDP(netip.AddrPortFrom(loopback, from.Port()), dst, buf[:n]) // no room: as a lost datagram
 	}
 }
 
-// remember notes who spoke, and reports whether there is room for that.
-func (o *openUDP) remember(c udpClient) bool {
+// remember notes who spoke. When there are too many the one that has been silent longest is forgotten.
+func (o *openUDP) remember(c udpClient) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if _, known := o.clients[c.addr.Port()]; !known && len(o.clients) >= maxUDPFlows {
+		var oldest uint16
+		var at time.Time
 		for port, old := range o.clients {
-			if c.last.Sub(old.last) > udpIdle {
-				delete(o.clients, port)
+			if at.IsZero() || old.last.Before(at) {
+				oldest, at = port, old.last
 			}
 		}
-		if len(o.clients) >= maxUDPFlows {
-			return false
-		}
+		delete(o.clients, oldest)
 	}
 	o.clients[c.addr.Port()] = c
-	return true
 }
 
 // answer passes a program's datagram to who spoke to it from the laptop, and

@@ -159,10 +159,10 @@ func (r *relayed) run(argv ...string) (stdout, stderr string, code int) {
 }
 
 func (r *relayed) command(argv ...string) *exec.Cmd {
-	ctx, cancel := context.WithTimeout(r.t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(r.t.Context(), 3*time.Minute)
 	r.t.Cleanup(cancel)
 	cmd := exec.CommandContext(ctx, hooktest.Self, append([]string{"__run", r.session.Place().Socket}, argv...)...)
-	cmd.WaitDelay = 5 * time.Second
+	cmd.WaitDelay = 30 * time.Second
 	return cmd
 }
 
@@ -509,7 +509,7 @@ func TestRelayLeavesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	// The program lives on with everything closed.
-	limit := time.Now().Add(20 * time.Second)
+	limit := time.Now().Add(time.Minute)
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
 	for {

@@ -342,12 +342,10 @@ func TestAgentGoneForGood(t *testing.T) {
 	if _, err := p.connect(orders, unix.SOCK_STREAM); !errors.Is(err, syscall.ECONNREFUSED) {
 		t.Errorf("new flow: %v, want ECONNREFUSED", err)
 	}
-	if d := time.Since(start); d > 2*time.Second {
+	if d := time.Since(start); d > 10*time.Second {
 		t.Errorf("connect took %v", d)
 	}
-	if left, _ := filepath.Glob(l.opener.Dir.Path("*" + keySuffix)); len(left) != 0 {
-		t.Errorf("keys of a dead agent are still there: %q", left)
-	}
+	eventually(t, "the key of a dead agent to go", func() bool { return len(keyFiles(t, l.opener.Keys)) == 0 })
 }
 
 // TestWhoConnectsAtALossIsRefused: what resets open connections does not open those that are being opened.
@@ -406,7 +404,7 @@ func TestParkedAgentIsTakenAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	again.Close()
-	if err := l.cluster.agent.Wait(5 * time.Second); err != nil {
+	if err := l.cluster.agent.Wait(30 * time.Second); err != nil {
 		t.Errorf("the agent still runs: %v", err)
 	}
 	entries, err := os.ReadDir(l.opener.Dir.String())
@@ -494,7 +492,7 @@ func TestAgentThatForgotItsClient(t *testing.T) {
 		t.Fatal(err)
 	}
 	echo(t, f, "again")
-	if d := time.Since(start); d > 5*time.Second {
+	if d := time.Since(start); d > 12*time.Second {
 		t.Errorf("the path works after %v", d)
 	}
 }
@@ -504,7 +502,7 @@ func TestReconnectingSaysWhy(t *testing.T) {
 	s := l.start()
 	l.cluster.breakCarriers(&kube.Error{Op: "connect to", Object: "pod shop/api-1", Reason: "your credentials are expired", Hint: "log in"})
 	l.await(Reconnecting)
-	for limit := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for limit := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
 		problem := s.Status(t.Context(), false).Problem
 		if problem != nil && strings.Contains(problem.Reason, "your credentials are expired") && problem.Hint == "log in" {
 			break
@@ -529,7 +527,7 @@ func TestStartIsInterrupted(t *testing.T) {
 	if _, err := l.opening().Start(ctx, "api", l.observer()); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("got %v", err)
 	}
-	if d := time.Since(start); d > 3*time.Second {
+	if d := time.Since(start); d > 30*time.Second { // the cluster never answers
 		t.Errorf("took %v", d)
 	}
 }

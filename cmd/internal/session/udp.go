@@ -59,44 +59,76 @@ type udpTable struct {
 	wg        sync.WaitGroup // flows
 
 	mu    sync.Mutex
-	flows map[flow.Flow]chan []byte
+	flows map[flow.Flow]*udpFlow
+	open  int // flows that have not ended; those that are about to are in the table no more
+}
+
+// udpFlow is one flow of the table.
+type udpFlow struct {
+	in   chan []byte // what the program has sent; never closed
+	last clock       // when a datagram came, either way
+	end  context.CancelFunc
 }
 
 func newUDPTable(stack *netstack.Stack, inside func(uint16) bool, redirects *redirects) *udpTable {
-	return &udpTable{stack: stack, inside: inside, redirects: redirects, flows: map[flow.Flow]chan []byte{}}
+	return &udpTable{stack: stack, inside: inside, redirects: redirects, flows: map[flow.Flow]*udpFlow{}}
 }
 
-// forward hands a datagram to its flow. It does not block.
+// forward hands a datagram to its flow. It does not block. When there are too many the one that has been silent longest
+// gives way.
 func (t *udpTable) forward(ctx context.Context, f flow.Flow, payload []byte) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	in := t.flows[f]
-	if in == nil {
-		if len(t.flows) == maxUDPFlows || ctx.Err() != nil {
+	u := t.flows[f]
+	if u == nil {
+		if t.open >= 2*maxUDPFlows || ctx.Err() != nil {
 			_ = t.stack.SendUnreachable(f, syscall.EHOSTUNREACH)
 			return
 		}
-		in = make(chan []byte, udpBacklog)
-		t.flows[f] = in
-		t.wg.Go(func() { t.serve(ctx, f, in) })
+		if len(t.flows) >= maxUDPFlows {
+			t.endOldestLocked()
+		}
+		u = &udpFlow{in: make(chan []byte, udpBacklog)}
+		u.last.touch()
+		ctx, u.end = context.WithCancel(ctx)
+		t.flows[f] = u
+		t.open++
+		t.wg.Go(func() { t.serve(ctx, f, u) })
 	}
 	select {
-	case in <- append([]byte(nil), payload...):
+	case u.in <- append([]byte(nil), payload...):
 	default: // as a full socket buffer does
 	}
 }
 
-func (t *udpTable) remove(f flow.Flow) {
+func (t *udpTable) endOldestLocked() {
+	var oldest flow.Flow
+	longest := time.Duration(-1)
+	for f, u := range t.flows {
+		if since := u.last.since(); since > longest {
+			oldest, longest = f, since
+		}
+	}
+	t.flows[oldest].end()
+	delete(t.flows, oldest)
+}
+
+// remove takes u, which has ended, out of the table if it is there.
+func (t *udpTable) remove(f flow.Flow, u *udpFlow) {
+	u.end()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	delete(t.flows, f)
+	t.open--
+	if t.flows[f] == u {
+		delete(t.flows, f)
+	}
 }
 
 // serve relays one flow until it is idle or ctx ends.
-func (t *udpTable) serve(ctx context.Context, f flow.Flow, in <-chan []byte) {
-	defer t.remove(f)
+func (t *udpTable) serve(ctx context.Context, f flow.Flow, u *udpFlow) {
+	defer t.remove(f, u)
 	if f.Dst.Addr().IsLoopback() && t.inside(f.Dst.Port()) {
-		outbound(ctx, in, &clock{}, func(payload []byte) error { return t.stack.SendUDP(f.Src, f.Dst, payload) })
+		outbound(ctx, u, func(payload []byte) error { return t.stack.SendUDP(f.Src, f.Dst, payload) })
 		return
 	}
 	dst := f.Dst
@@ -112,15 +144,10 @@ func (t *udpTable) serve(ctx context.Context, f flow.Flow, in <-chan []byte) {
 		_ = t.stack.SendUnreachable(f, err)
 		return
 	}
-	var (
-		wg   sync.WaitGroup
-		last clock
-	)
-	ctx, end := context.WithCancel(ctx)
-	defer end()
-	refused := t.refuser(f, end)
-	wg.Go(func() { t.inbound(c, f, &last, refused) })
-	outbound(ctx, in, &last, func(payload []byte) error {
+	var wg sync.WaitGroup
+	refused := t.refuser(f, u.end)
+	wg.Go(func() { t.inbound(c, f, &u.last, refused) })
+	outbound(ctx, u, func(payload []byte) error {
 		_, err := c.Write(payload)
 		if isLate(err) {
 			refused(err)
@@ -160,8 +187,7 @@ func isLate(err error) bool {
 }
 
 // outbound sends datagrams until the flow was idle for udpIdle or ctx ends.
-func outbound(ctx context.Context, in <-chan []byte, last *clock, send func([]byte) error) {
-	last.touch()
+func outbound(ctx context.Context, u *udpFlow, send func([]byte) error) {
 	idle := time.NewTimer(udpIdle)
 	defer idle.Stop()
 	for {
@@ -169,13 +195,13 @@ func outbound(ctx context.Context, in <-chan []byte, last *clock, send func([]by
 		case <-ctx.Done():
 			return
 		case <-idle.C:
-			left := udpIdle - last.since()
+			left := udpIdle - u.last.since()
 			if left <= 0 {
 				return
 			}
 			idle.Reset(left)
-		case payload := <-in:
-			last.touch()
+		case payload := <-u.in:
+			u.last.touch()
 			if err := send(payload); errors.Is(err, net.ErrClosed) {
 				return
 			}

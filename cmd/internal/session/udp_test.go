@@ -62,6 +62,67 @@ func TestRefusedDatagramsFindALateServer(t *testing.T) {
 	}
 }
 
+// TestManyShortUDPFlows: who takes a new socket for each datagram, as tools do that are run in a loop, is served for as
+// long as it likes, both ways.
+func TestManyShortUDPFlows(t *testing.T) {
+	l := newLab(t)
+	s := l.start()
+	p := newProgram(t, s)
+	laptop, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer laptop.Close()
+	go func() { // ends with laptop
+		buf := make([]byte, 16)
+		for {
+			n, from, err := laptop.ReadFromUDPAddrPort(buf)
+			if err != nil {
+				return
+			}
+			_, _ = laptop.WriteToUDPAddrPort(buf[:n], from)
+		}
+	}()
+	at := netip.MustParseAddrPort(laptop.LocalAddr().String())
+	for i := range maxUDPFlows + 20 {
+		fd := p.socket(at, unix.SOCK_DGRAM)
+		own := netip.AddrPortFrom(at.Addr(), uint16(20000+i)) // the kernel would choose some twice
+		err := errors.Join(unix.Bind(fd, sockaddr(own)), unix.Connect(fd, sockaddr(at)))
+		if err == nil {
+			_, err = unix.Write(fd, []byte("ping"))
+		}
+		buf := make([]byte, 16)
+		if err == nil {
+			_, err = unix.Read(fd, buf)
+		}
+		unix.Close(fd)
+		if err != nil || string(buf[:4]) != "ping" {
+			t.Fatalf("flow %d gets %q, %v", i, buf[:4], err)
+		}
+	}
+	table := s.locals.udp
+	eventually(t, "flows that gave way to end", func() bool {
+		table.mu.Lock()
+		defer table.mu.Unlock()
+		return table.open == len(table.flows) && table.open == maxUDPFlows
+	})
+}
+
+// TestClientsOfAUDPPort: the last that spoke to a published port are known.
+func TestClientsOfAUDPPort(t *testing.T) {
+	o := &openUDP{clients: map[uint16]udpClient{}}
+	begun := time.Now()
+	for i := range maxUDPFlows + 1 {
+		o.remember(udpClient{addr: netip.AddrPortFrom(netip.IPv6Loopback(), uint16(1000+i)), last: begun.Add(time.Duration(i))})
+	}
+	_, first := o.clients[1000]
+	_, second := o.clients[1001]
+	_, last := o.clients[1000+maxUDPFlows]
+	if len(o.clients) != maxUDPFlows || first || !second || !last {
+		t.Errorf("%d are known, the first %t, the second %t, the last %t", len(o.clients), first, second, last)
+	}
+}
+
 // script is a datagram socket whose reads end as it says, one after the other, the last for ever.
 type script struct {
 	net.Conn
