@@ -5,7 +5,7 @@
 # Measures borrownet beside raw kubectl port-forward on the lab's laptop, in one run: prints
 # the table and writes docs/benchmarks/results.json. FLAGs are those of integration/bench.
 #
-#   -run GROUP   measures one group of rows only (up, link, cost, kill, delay, dns, live, mirror, move,
+#   -run GROUP   measures one group of rows only (up, link, direct, cost, kill, delay, dns, live, mirror, move,
 #                containers, many) and writes GROUP.json
 #   --mesh       in a lab with Istio; writes results-mesh.json or GROUP-mesh.json
 #   -go          runs the Go benchmarks instead, six times each with memory figures, in

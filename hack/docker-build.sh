@@ -41,7 +41,7 @@ make --no-print-directory build
 (cd integration/lab && $GO build -trimpath -o ../../bin/engine ./cmd/engine)
 $GO build -trimpath -o bin/caller ./integration/apps/caller
 $GO test -c -tags docker -trimpath -o bin/containers.test ./integration/containers
-musl-gcc -static -o bin/resolve-musl integration/apps/resolve/musl/resolve.c
+musl-gcc -static -o bin/resolve-musl integration/apps/resolve/libc/resolve.c
 # Two kinds of images: static programs and nothing else, and a small userland, with a
 # resolver of another C library.
 arch=$($GO env GOARCH)

@@ -22,5 +22,8 @@ $GO build -o bin/bench ./integration/bench
 hack/cloud-build.sh
 # Resolvers of other C libraries, where there are compilers for them.
 $GO build -o bin/resolve-go ./integration/apps/resolve
-if command -v cc >/dev/null; then CGO_ENABLED=1 $GO build -o bin/resolve-cgo ./integration/apps/resolve; fi
-if command -v musl-gcc >/dev/null; then musl-gcc -static -o bin/resolve-musl integration/apps/resolve/musl/resolve.c; fi
+if command -v cc >/dev/null; then
+  CGO_ENABLED=1 $GO build -o bin/resolve-cgo ./integration/apps/resolve
+  cc -o bin/resolve-glibc integration/apps/resolve/libc/resolve.c -lresolv
+fi
+if command -v musl-gcc >/dev/null; then musl-gcc -static -o bin/resolve-musl integration/apps/resolve/libc/resolve.c; fi

@@ -26,7 +26,8 @@ func resolvePrograms(t *testing.T, dir string) {
 	}{
 		{"go", "CGO_ENABLED=0", []string{"go", "build", "-o", filepath.Join(dir, "resolve-go"), "./integration/apps/resolve"}},
 		{"cc", "CGO_ENABLED=1", []string{"go", "build", "-o", filepath.Join(dir, "resolve-cgo"), "./integration/apps/resolve"}},
-		{"musl-gcc", "", []string{"musl-gcc", "-static", "-o", filepath.Join(dir, "resolve-musl"), "integration/apps/resolve/musl/resolve.c"}},
+		{"cc", "", []string{"cc", "-Wall", "-Wextra", "-Werror", "-o", filepath.Join(dir, "resolve-glibc"), "integration/apps/resolve/libc/resolve.c", "-lresolv"}},
+		{"musl-gcc", "", []string{"musl-gcc", "-static", "-o", filepath.Join(dir, "resolve-musl"), "integration/apps/resolve/libc/resolve.c"}},
 	} {
 		if _, err := exec.LookPath(build.need); err != nil {
 			continue // its lookups are skipped
@@ -40,42 +41,56 @@ func resolvePrograms(t *testing.T, dir string) {
 	}
 }
 
-// TestDemoResolvers resolves names of the demo's cluster in every way that a program of this machine can.
+// TestDemoResolvers resolves names of the demo's cluster in every way that a program of this machine can, and its services in
+// those that need no runtime.
 func TestDemoResolvers(t *testing.T) {
-	const orders, ledger = "198.51.100.21", "198.51.100.22 2001:db8:0:2::22"
+	const orders, ledger, echo = "198.51.100.21", "198.51.100.22 2001:db8:0:2::22", "ledger.shop.svc.cluster.local:7"
 	names := map[string]string{
 		"orders": orders, "orders.shop": orders, "orders.shop.svc": orders, "Orders.shop.svc.cluster.local": orders,
 		"ledger": ledger, "books": ledger, "nobody": "none", "nobody.shop.svc.cluster.local": "none", "ledger.shop.svc.cluster.local.": ledger,
+	}
+	records := map[string]string{
+		"_echo._tcp.ledger": echo, "_echo._tcp.ledger.shop": echo, "_Echo._TCP.ledger.shop.svc.cluster.local": echo,
+		"_films._tcp.ledger": "none", "_films._tcp.ledger.shop.svc.cluster.local": "none", "ledger.shop.svc.cluster.local": "none",
 	}
 	asUsers(t, func(t *testing.T, p *demoPlace) {
 		bin := filepath.Dir(p.bin)
 		resolvePrograms(t, bin)
 		k := p.keep()
 		for _, l := range lookups {
-			t.Run(l.name, func(t *testing.T) {
-				if _, err := exec.LookPath(l.need); err != nil {
-					if _, err := os.Stat(filepath.Join(bin, l.need)); err != nil {
-						t.Skipf("needs %s: make setup", l.need)
-					}
-				}
-				argv := []string{"run", "--", "sh", "-c", "BIN=" + bin + "\n" + l.script, "sh"}
-				for name := range names {
-					argv = append(argv, name)
-				}
-				said, _ := p.run(argv...) // tools differ in what they call a failure
-				got := found(t, said)
-				for name, want := range names {
-					if got[name] != want {
-						t.Errorf("%s: got %q, want %q", name, got[name], want)
-					}
-				}
-				if t.Failed() {
-					t.Logf("it said:\n%s", said)
-				}
-			})
+			t.Run(l.name, func(t *testing.T) { p.resolve(t, l, names) })
+		}
+		for _, l := range services {
+			if strings.HasPrefix(l.need, "resolve-") {
+				t.Run("srv-"+l.name, func(t *testing.T) { p.resolve(t, l, records) })
+			}
 		}
 		k.end()
 	})
+}
+
+// resolve looks names up in one way, and wants of each what names says.
+func (p *demoPlace) resolve(t *testing.T, l lookup, names map[string]string) {
+	bin := filepath.Dir(p.bin)
+	if _, err := exec.LookPath(l.need); err != nil {
+		if _, err := os.Stat(filepath.Join(bin, l.need)); err != nil {
+			t.Skipf("needs %s: make setup", l.need)
+		}
+	}
+	argv := []string{"run", "--", "sh", "-c", "BIN=" + bin + "\n" + l.script, "sh"}
+	for name := range names {
+		argv = append(argv, name)
+	}
+	said, _ := p.run(argv...) // tools differ in what they call a failure
+	got := found(t, said)
+	for name, want := range names {
+		if got[name] != want {
+			t.Errorf("%s: got %q, want %q", name, got[name], want)
+		}
+	}
+	if t.Failed() {
+		t.Logf("it said:\n%s", said)
+	}
 }
 
 // TestDemoNames checks what a person sees of names: addresses of their own in borrownet.yaml, the explanation, the counts.

@@ -14,18 +14,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-)
 
-// Scripts on the node that let the laptop reach the UDP ports of pods, which it else cannot, and that take that back.
-const (
-	flat = `wire=$(nft list chain inet laptop from | sed -n 's/.*iifname "\(.*\)" drop.*/\1/p')
-for chain in from through; do nft insert rule inet laptop $chain iifname $wire meta l4proto udp accept comment '"direct"'; done
-nft insert rule inet laptop through oifname $wire meta l4proto udp accept comment '"direct"'
-`
-	walled = `for chain in from through; do
-	nft -a list chain inet laptop $chain | sed -n 's/.*comment "direct" # handle //p' | while read -r handle; do nft delete rule inet laptop $chain handle $handle; done
-done
-`
+	"github.com/borrownet/borrownet/integration/labnode"
 )
 
 // TestDirect lets the laptop reach the pod over UDP, cuts it off and lets it in again, under flows of all kinds: none is lost
@@ -35,7 +25,7 @@ func TestDirect(t *testing.T) {
 	node := onNode(t)
 	in := netnsOf(t, node, pod.Metadata.UID)
 	before := lookAt(node, in)
-	t.Cleanup(func() { node(walled) })
+	t.Cleanup(func() { node(labnode.Walled) })
 	up(t, pod.Metadata.Name, "--direct")
 	carried := func(what string, direct bool, why string) {
 		t.Helper()
@@ -50,7 +40,7 @@ func TestDirect(t *testing.T) {
 		})
 	}
 	carried("no way to the pod", false, "no answer")
-	node(flat)
+	node(labnode.Flat)
 	carried("the way to the pod found", true, "")
 	during := lookAt(node, in)
 	other := strings.Fields(before["other-listeners"])
@@ -85,9 +75,9 @@ func TestDirect(t *testing.T) {
 	if _, err := io.ReadFull(out, make([]byte, len("moving\n"))); err != nil {
 		t.Fatalf("flows do not begin: %v", err)
 	}
-	node(walled)
+	node(labnode.Walled)
 	carried("the way to the pod lost", false, "path was lost")
-	node(flat)
+	node(labnode.Flat)
 	carried("the way to the pod found again", true, "")
 	input.Close()
 	var found struct {

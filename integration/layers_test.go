@@ -138,8 +138,9 @@ var layers = map[string]layer{
 	"hack/mksbom":           {why: "a build tool"},
 	"hack/mkimage":          {ours: []string{"agent/image"}, why: "a build tool"},
 	"hack/tiers":            {why: "runs before anything else is known to work"},
-	"integration":           {ours: []string{"integration/apps/stream"}, why: "drives programs, not packages"},
-	"integration/bench":     {ours: []string{"integration/apps/stream"}, third: []string{xsys}, why: "drives programs, not packages"},
+	"integration":           {ours: []string{"integration/apps/stream", "integration/labnode"}, why: "drives programs, not packages"},
+	"integration/bench":     {ours: []string{"integration/apps/stream", "integration/labnode"}, third: []string{xsys}, why: "drives programs, not packages"},
+	"integration/labnode":   {why: "text for whoever drives the lab"},
 	"integration/hostile": {
 		ours: []string{"agent", "agent/wire", "netstack/..."},
 		why:  "an agent that lies: it speaks the real protocol",

@@ -139,25 +139,6 @@ func (x tools) has(l lookup) bool {
 	return false
 }
 
-// services are the ways that programs have to SRV records; they print the target and port of each record of a name, or
-// "none".
-var services = []lookup{
-	{name: "go", need: "resolve-go", script: `exec "$BIN/resolve-go" -srv "$@"`},
-	{name: "go-cgo", need: "resolve-cgo", script: `GODEBUG=netdns=cgo exec "$BIN/resolve-cgo" -srv "$@"`},
-	{name: "node-c-ares", need: "node", exact: true, script: `exec node -e '
-(async () => {
-  for (const n of process.argv.slice(1)) {
-    try { console.log(n, ...(await require("dns").promises.resolveSrv(n)).map(r => r.name + ":" + r.port)) }
-    catch (e) { console.log(n, ["ENOTFOUND", "ENODATA"].includes(e.code) ? "none" : e.code) }
-  }
-})()' -- "$@"`},
-	{name: "java-jndi", need: "javac", exact: true, script: java("-Djndi=true -Dtypes=SRV")},
-	{name: "dig", need: "dig", exact: true, script: `for n; do a=$(dig +short $n SRV | sed 's/^[0-9]* [0-9]* \([0-9]*\) \(.*\)\.$/\2:\1/'); echo $n ${a:-none}; done`},
-	{name: "dig-search", need: "dig", script: `for n; do a=$(dig +search +short $n SRV | sed -n 's/^[0-9]* [0-9]* \([0-9]*\) \(.*\)\.$/\2:\1/p'); echo $n ${a:-none}; done`},
-	{name: "host", need: "host", script: `for n; do echo $n $(host -t SRV $n | sed -n 's/.* has SRV record [0-9]* [0-9]* \([0-9]*\) \(.*\)\.$/\2:\1/p; s/.*NXDOMAIN.*/none/p; s/.*SERVFAIL.*/SERVFAIL/p'); done`},
-	{name: "nslookup", need: "nslookup", script: `for n; do echo $n $(nslookup -type=SRV $n | sed -n 's/.*service = [0-9]* [0-9]* \([0-9]*\) \(.*\)\.$/\2:\1/p; s/.*NXDOMAIN.*/none/p; s/.*SERVFAIL.*/SERVFAIL/p'); done`},
-}
-
 // TestResolversAsInThePod resolves names of every kind with every resolver, on the laptop and in a pod, and wants the same.
 func TestResolversAsInThePod(t *testing.T) {
 	up(t, "api")

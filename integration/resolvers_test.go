@@ -57,6 +57,27 @@ for n in sys.argv[1:]:
 	{name: "nslookup", need: "nslookup", script: `for n; do echo $n $(nslookup $n | sed -n '1,/^$/d; s/^Address: //p; s/.*NXDOMAIN.*/none/p; s/.*SERVFAIL.*/SERVFAIL/p'); done`},
 }
 
+// services are the ways that programs have to SRV records; they print the target and port of each record of a name, or
+// "none".
+var services = []lookup{
+	{name: "glibc", need: "resolve-glibc", script: `exec "$BIN/resolve-glibc" -srv "$@"`},
+	{name: "musl", need: "resolve-musl", exact: true, script: `exec "$BIN/resolve-musl" -srv "$@"`},
+	{name: "go", need: "resolve-go", script: `exec "$BIN/resolve-go" -srv "$@"`},
+	{name: "go-cgo", need: "resolve-cgo", script: `GODEBUG=netdns=cgo exec "$BIN/resolve-cgo" -srv "$@"`},
+	{name: "node-c-ares", need: "node", exact: true, script: `exec node -e '
+(async () => {
+  for (const n of process.argv.slice(1)) {
+    try { console.log(n, ...(await require("dns").promises.resolveSrv(n)).map(r => r.name + ":" + r.port)) }
+    catch (e) { console.log(n, ["ENOTFOUND", "ENODATA"].includes(e.code) ? "none" : e.code) }
+  }
+})()' -- "$@"`},
+	{name: "java-jndi", need: "javac", exact: true, script: java("-Djndi=true -Dtypes=SRV")},
+	{name: "dig", need: "dig", exact: true, script: `for n; do a=$(dig +short $n SRV | sed 's/^[0-9]* [0-9]* \([0-9]*\) \(.*\)\.$/\2:\1/'); echo $n ${a:-none}; done`},
+	{name: "dig-search", need: "dig", script: `for n; do a=$(dig +search +short $n SRV | sed -n 's/^[0-9]* [0-9]* \([0-9]*\) \(.*\)\.$/\2:\1/p'); echo $n ${a:-none}; done`},
+	{name: "host", need: "host", script: `for n; do echo $n $(host -t SRV $n | sed -n 's/.* has SRV record [0-9]* [0-9]* \([0-9]*\) \(.*\)\.$/\2:\1/p; s/.*NXDOMAIN.*/none/p; s/.*SERVFAIL.*/SERVFAIL/p'); done`},
+	{name: "nslookup", need: "nslookup", script: `for n; do echo $n $(nslookup -type=SRV $n | sed -n 's/.*service = [0-9]* [0-9]* \([0-9]*\) \(.*\)\.$/\2:\1/p; s/.*NXDOMAIN.*/none/p; s/.*SERVFAIL.*/SERVFAIL/p'); done`},
+}
+
 // java returns the script of a Java program that looks names up by InetAddress, or with -Djndi=true by JNDI, there with
 // -Dtypes=SRV their services.
 func java(flags string) string {

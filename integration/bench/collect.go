@@ -39,6 +39,7 @@ var groups = []struct {
 }{
 	{"up", samples.collectUp},
 	{"link", samples.collectSession},
+	{"direct", samples.collectDirect},
 	{"cost", samples.collectCost},
 	{"kill", samples.collectKills},
 	{"delay", samples.collectDelays},
@@ -135,49 +136,61 @@ var raws = []struct{ subject, websockets string }{{"raw-spdy", "false"}, {"raw-w
 
 // collectLinks gives every subject one turn.
 func (s samples) collectLinks(seconds float64) error {
-	self, err := os.Executable()
+	got, err := takeTurns(seconds)
 	if err != nil {
 		return err
+	}
+	for subject, m := range got {
+		s.addLink("link", subject, m)
+	}
+	inside := got["borrownet"]
+	s.add("hook.socket.p50", "borrownet", inside.Socket)
+	s.add("hook.listen.p50", "borrownet", inside.Listen)
+	s.add("hook.untrapped", "borrownet", inside.Untrapped-got["raw-spdy"].Untrapped)
+	return nil
+}
+
+// takeTurns measures the session that there is, and raw port-forward, one after the other.
+func takeTurns(seconds float64) (map[string]Sample, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
 	}
 	length := strconv.FormatFloat(seconds, 'g', -1, 64)
 	service := []string{"ledger:" + ports[0], "ledger:" + ports[1], "ledger:" + ports[2]}
 	inside, err := turn(append(append([]string{"borrownet", "run", "--", self, "measure"}, service...), length))
 	if err != nil {
-		return err
+		return nil, err
 	}
-	s.addLink("borrownet", inside)
+	got := map[string]Sample{"borrownet": inside}
 	for _, raw := range raws {
 		local, stop, err := portForward(os.Environ(), raw.websockets, "deploy/ledger", ports...)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		outside, err := turn(append(append([]string{self, "measure"}, local...), length))
 		stop()
 		if err != nil {
-			return fmt.Errorf("%s: %w", raw.subject, err)
+			return nil, fmt.Errorf("%s: %w", raw.subject, err)
 		}
-		s.addLink(raw.subject, outside)
-		if raw.subject == "raw-spdy" {
-			s.add("hook.socket.p50", "borrownet", inside.Socket)
-			s.add("hook.listen.p50", "borrownet", inside.Listen)
-			s.add("hook.untrapped", "borrownet", inside.Untrapped-outside.Untrapped)
-		}
+		got[raw.subject] = outside
 	}
-	return nil
+	return got, nil
 }
 
-func (s samples) addLink(subject string, m Sample) {
-	s.add("link.up.1", subject, m.Up)
-	s.add("link.down.1", subject, m.Down)
-	s.add("link.up.16", subject, m.UpMany)
-	s.add("link.down.16", subject, m.DownMany)
+// addLink adds the rows of a link, whose names begin alike.
+func (s samples) addLink(link, subject string, m Sample) {
+	s.add(link+".up.1", subject, m.Up)
+	s.add(link+".down.1", subject, m.Down)
+	s.add(link+".up.16", subject, m.UpMany)
+	s.add(link+".down.16", subject, m.DownMany)
 	for _, load := range m.Loaded {
-		s.add("link.rtt.loaded.p50", subject, load.P50)
-		s.add("link.rtt.loaded.p99", subject, load.P99)
-		s.add("link.rtt.loaded.bulk", subject, load.Bulk)
+		s.add(link+".rtt.loaded.p50", subject, load.P50)
+		s.add(link+".rtt.loaded.p99", subject, load.P99)
+		s.add(link+".rtt.loaded.bulk", subject, load.Bulk)
 	}
-	s.add("link.rtt.idle.p50", subject, m.RTT)
-	s.add("link.connect.p50", subject, m.Connect)
+	s.add(link+".rtt.idle.p50", subject, m.RTT)
+	s.add(link+".connect.p50", subject, m.Connect)
 }
 
 // turn runs one measurement in a process of its own.

@@ -153,7 +153,7 @@ func TestDifference(t *testing.T) {
 
 func TestUnknownGroup(t *testing.T) {
 	err := samples{}.collect(options{group: "nothing"})
-	if err == nil || !strings.Contains(err.Error(), "up, link, cost, kill, delay, dns, live, mirror") {
+	if err == nil || !strings.Contains(err.Error(), "up, link, direct, cost, kill, delay, dns, live, mirror") {
 		t.Errorf("got %v, want the groups that there are", err)
 	}
 }

@@ -36,6 +36,7 @@ func TestDockerRun(t *testing.T) {
 		{"tcp-half-close", in("borrownet-api", busybox, "sh", "-c", "echo -n data | nc -w 30 ledger 9"), `{"bytes":4,`, false},
 		{"udp", in("borrownet-api", "--entrypoint", "/borrownet", caller, "demo", "call", "udp://ledger:7", "echoed"), "echoed", false},
 		{"musl", in("borrownet-api", "--entrypoint", "/bin/resolve-musl", busybox, "orders", "ledger", "nobody"), "orders 198.51.100.21\nledger 2001:db8:0:2::22 198.51.100.22\nnobody none", false},
+		{"musl-services", in("borrownet-api", "--entrypoint", "/bin/resolve-musl", busybox, "-srv", "_echo._tcp.ledger", "_films._tcp.ledger"), "_echo._tcp.ledger ledger.shop.svc.cluster.local:7\n_films._tcp.ledger none", false},
 		{"lookup", in("borrownet-api", busybox, "nslookup", "ledger.shop.svc.cluster.local"), "2001:db8:0:2::22", false},
 		{"refused", in("borrownet-api", caller, "tcp", "ledger:81"), "connection refused", true},
 		{"unreachable", in("borrownet-api", caller, "tcp", "unreachable:80"), "no route to host", true},

@@ -235,6 +235,7 @@ func (s *seeker) dial(ctx context.Context) (*carrier, error) {
 	l := s.link
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
+	before := l.redialled()
 	rwc, err := l.cfg.Dial(ctx)
 	if err != nil {
 		s.err = err
@@ -244,7 +245,9 @@ func (s *seeker) dial(ctx context.Context) (*carrier, error) {
 	}
 	s.err = nil
 	c := newCarrier(rwc)
-	l.attach(c)
+	if !l.attachDialled(c, before) {
+		return nil, errReplaced
+	}
 	return c, nil
 }
 

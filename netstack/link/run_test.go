@@ -469,3 +469,28 @@ func TestRedial(t *testing.T) {
 		<-end
 	})
 }
+
+// TestRedialWhileDialling: a carrier whose dial began before there was a better one is not used.
+func TestRedialWhileDialling(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dialled, better := make(chan *muted, 10), make(chan struct{})
+		l := New(Config{Dial: func(context.Context) (io.ReadWriteCloser, error) {
+			m := newMuted()
+			dialled <- m
+			<-better
+			return m, nil
+		}})
+		end := runs(l)
+		first := <-dialled
+		l.Redial()
+		close(better)
+		first.waitClosed()
+		<-dialled
+		synctest.Wait()
+		if s := l.Stats(); !s.Up || s.Redials != 0 || len(dialled) != 0 {
+			t.Errorf("stats %+v, %d more dials", s, len(dialled))
+		}
+		l.Close()
+		<-end
+	})
+}
