@@ -100,10 +100,11 @@ func memoryDirs(t *testing.T) []string {
 }
 
 // keepsSecrets reports whether path is what holds the pod's files or environment for
-// programs and containers, or a session's key, and is in memory, as it must be.
+// programs and containers, or a session's key, which has more behind its name
+// while it is written, and is in memory, as it must be.
 func keepsSecrets(path string) bool {
 	name := filepath.Base(path)
-	if !strings.HasPrefix(name, "files-") && !strings.HasPrefix(name, "docker-") && !strings.HasSuffix(name, ".key") ||
+	if !strings.HasPrefix(name, "files-") && !strings.HasPrefix(name, "docker-") && !strings.Contains(name, ".key") ||
 		filepath.Dir(path) != runtimeDir() && !strings.HasPrefix(path, "/dev/shm/borrownet-") {
 		return false
 	}

@@ -111,7 +111,7 @@ func (a *app) printDockerArgs(name string) error {
 		return err
 	}
 	words := []string{"--network", "container:" + st.Container.Name, "--env-file", file}
-	return a.ui.print(strings.Join(append(words, a.volumeWords(place.Files)...), " ") + "\n")
+	return a.ui.raw(strings.Join(append(words, a.volumeWords(place.Files)...), " ") + "\n")
 }
 
 // oneWord is a path that every shell leaves whole in the output of a command, and docker in

@@ -15,7 +15,21 @@ import (
 const (
 	labDisk   = 8 << 30
 	labMemory = 3 << 30
+
+	runDisk = 3 << 30 // what a run needs of images and logs, when all is built
 )
+
+// lacksDisk says that there is too little room for a first build or, where nothing is missing of what that makes, for a run.
+func lacksDisk(missing string, build uint64) string {
+	free := diskFree(".")
+	switch {
+	case missing != "" && free < build:
+		return fmt.Sprintf("%s of disk are free, a first build needs %s", gib(free), gib(build))
+	case free < runDisk:
+		return fmt.Sprintf("%s of disk are free, a run needs %s", gib(free), gib(runDisk))
+	}
+	return ""
+}
 
 // probeHook tries a user and network namespace as the unprivileged user.
 func probeHook(ctx context.Context) string {
@@ -38,8 +52,8 @@ func probeLab(ctx context.Context) string {
 			return "neither containerd nor apt-get to install it with"
 		}
 	}
-	if free := diskFree("."); free < labDisk {
-		return fmt.Sprintf("%s of disk are free, a first build needs %s", gib(free), gib(labDisk))
+	if lacks := lacksDisk(missingLab(ctx), labDisk); lacks != "" {
+		return lacks
 	}
 	if free := memoryAvailable(); free < labMemory {
 		return fmt.Sprintf("%s of memory are free, the lab needs %s", gib(free), gib(labMemory))
@@ -74,8 +88,8 @@ const (
 
 // probeMesh looks for what a mesh needs besides a lab.
 func probeMesh(ctx context.Context) string {
-	if free := diskFree("."); free < meshDisk {
-		return fmt.Sprintf("%s of disk are free, a first build needs %s", gib(free), gib(meshDisk))
+	if lacks := lacksDisk(missingMesh(ctx), meshDisk); lacks != "" {
+		return lacks
 	}
 	if free := memoryAvailable(); free < meshMemory {
 		return fmt.Sprintf("%s of memory are free, a meshed lab needs %s", gib(free), gib(meshMemory))

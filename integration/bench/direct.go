@@ -37,7 +37,7 @@ func (s samples) collectDirect(o options) (err error) {
 		}
 		if after, err := directRedials(); err != nil || after != before {
 			if lost++; lost > directLosses {
-				return errors.Join(fmt.Errorf("the direct path was lost in %d rounds", lost), err)
+				return errors.Join(fmt.Errorf("the direct path was lost %d times in round %d", lost, round+1), err)
 			}
 			fmt.Fprintln(os.Stderr, "the direct path was lost: once more")
 			continue
@@ -45,12 +45,12 @@ func (s samples) collectDirect(o options) (err error) {
 		for subject, m := range got {
 			s.addLink("direct", subject, m)
 		}
-		round++
+		round, lost = round+1, 0
 	}
 	return nil
 }
 
-// directLosses is how many rounds may have to be measured again, because the path was lost: the machine stood still.
+// directLosses is how many times a round may have to be measured again, because the path was lost: the machine stood still.
 const directLosses = 3
 
 // awaitDirect waits until the session has found the path, for a minute. It returns directRedials.
@@ -103,7 +103,7 @@ func flatten() (stop func() error, err error) {
 		return err
 	}
 	if err := run(labnode.Flat); err != nil {
-		return nil, errors.Join(err, remove())
+		return nil, errors.Join(err, run(labnode.Walled), remove())
 	}
 	return func() error { return errors.Join(run(labnode.Walled), remove()) }, nil
 }

@@ -18,7 +18,7 @@ var laptops = []string{
 var runtimes = []string{
 	"JRE_HOME", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS", "CLASSPATH", "MAVEN_OPTS", "MAVEN_ARGS", "GRADLE_OPTS", "SBT_OPTS",
 	"NODE_OPTIONS", "NODE_PATH", "NODE_EXTRA_CA_CERTS", "NODE_REPL_EXTERNAL_MODULE", "VIRTUAL_ENV", "GEM_HOME", "GEM_PATH", "RUBYOPT", "RUBYLIB", "BUNDLE_PATH", "BUNDLE_GEMFILE",
-	"GOROOT", "GOPATH", "GOBIN", "GOCACHE", "GOMODCACHE", "GOFLAGS", "GOENV", "GOTOOLCHAIN", "CARGO_HOME", "RUSTUP_HOME", "PHPRC", "PHP_INI_SCAN_DIR",
+	"GOROOT", "GOPATH", "GOBIN", "GOCACHE", "GOMODCACHE", "GOFLAGS", "GOENV", "GOTOOLCHAIN", "RUSTUP_HOME", "PHPRC", "PHP_INI_SCAN_DIR",
 	"SSL_CERT_FILE", "SSL_CERT_DIR", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE",
 }
 
@@ -28,19 +28,23 @@ var dangerous = []string{
 	"ENV", "BASH_ENV", "PROMPT_COMMAND", "PS0", "PS1", "PS2", "PS3", "PS4", "IFS", "SHELLOPTS", "BASHOPTS", "CDPATH", "ZDOTDIR",
 	"GCONV_PATH", "HOSTALIASES", "RES_OPTIONS", "LOCALDOMAIN", "OPENSSL_CONF", "OPENSSL_MODULES", "OPENSSL_ENGINES", "VISUAL", "BROWSER",
 	"LESSOPEN", "LESSCLOSE", "MANPAGER", "GLIBC_TUNABLES", "MALLOC_TRACE",
+	"MAKEFLAGS", "GNUMAKEFLAGS", "MFLAGS", "TAR_OPTIONS", "RSYNC_RSH", "VIMINIT", "EXINIT", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER",
 }
 
 // keptPrefixes are families of variables of all these kinds.
 var keptPrefixes = []string{
-	"XDG_", "LC_", "LD_", "BASH_FUNC_", "GIT_", "SSH_", "JAVA_", "PYTHON", "PERL", "LUA_", "CONDA_", "NIX_", "NPM_CONFIG_", "npm_config_",
+	"XDG_", "LC_", "LD_", "BASH_FUNC_", "GIT_", "SSH_", "JAVA_", "PYTHON", "PERL", "LUA_", "CONDA_", "NIX_", "CARGO_", "PIP_", "YARN_",
 	"DOTNET_", "CORECLR_", "COR_", "DYLD_",
 }
+
+// foldedPrefixes are such families whose readers take upper and lower case alike.
+var foldedPrefixes = []string{"npm_config_"}
 
 // Excluded are the names of what is not taken from a pod, sorted, * standing for any end
 // and, with a proxy, any beginning.
 func Excluded() []string {
 	names := slices.Concat(laptops, runtimes, dangerous, []string{"*_PROXY", "*_proxy"})
-	for _, p := range append(slices.Clone(keptPrefixes), own) {
+	for _, p := range slices.Concat(keptPrefixes, foldedPrefixes) {
 		names = append(names, p+"*")
 	}
 	slices.Sort(names)
@@ -78,7 +82,7 @@ func IsVariable(kv string) bool {
 // asked for.
 func excluded(name string) bool {
 	return slices.Contains(laptops, name) || slices.Contains(runtimes, name) || slices.Contains(dangerous, name) ||
-		isProxy(name) || hasPrefix(name, keptPrefixes)
+		isProxy(name) || hasPrefix(name, keptPrefixes) || hasPrefix(strings.ToLower(name), foldedPrefixes)
 }
 
 func isProxy(name string) bool { return strings.HasSuffix(strings.ToLower(name), "_proxy") }

@@ -216,6 +216,17 @@ func (p *ports) scan() {
 	if p.policy.None {
 		return
 	}
+	p.openAll(found, udp)
+}
+
+// openAll opens what the listeners need, and notes of each port the first problem that one of them has.
+func (p *ports) openAll(found []netns.Port, udp map[uint16]bool) {
+	type name struct {
+		proto flow.Proto
+		port  uint16
+	}
+	worst := map[name]error{}
+	ports := map[name]netns.Port{}
 	for _, f := range found {
 		var err error
 		switch {
@@ -226,7 +237,13 @@ func (p *ports) scan() {
 		default:
 			continue
 		}
-		p.note(f, err)
+		n := name{f.Proto, f.At.Port()}
+		if worst[n] == nil {
+			worst[n], ports[n] = err, f
+		}
+	}
+	for n, err := range worst {
+		p.note(ports[n], err)
 	}
 }
 

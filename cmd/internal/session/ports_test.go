@@ -2,6 +2,7 @@ package session
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -497,6 +498,44 @@ func TestPortIsFreeAgain(t *testing.T) {
 		}
 		taken.Close()
 		want.Problem = ""
+	}
+}
+
+// TestPortIsTakenInOneFamily: what is wrong with one listener of a port is said once, and as long as it is, beside another
+// that is published.
+func TestPortIsTakenInOneFamily(t *testing.T) {
+	if !laptopHas6() {
+		t.Skip("needs ::1 on this machine")
+	}
+	taken, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	port := netip.MustParseAddrPort(taken.Addr().String()).Port()
+	inside := &insideOf{}
+	for _, a := range []string{"127.0.0.1", "::1"} {
+		ip := netip.MustParseAddr(a)
+		inside.list = append(inside.list, netns.Port{Proto: flow.TCP, At: netip.AddrPortFrom(ip, port), IPv6: ip.Is6()})
+	}
+	var log bytes.Buffer
+	p := newPorts(t.Context(), Publish{}, inside, slog.New(slog.NewTextHandler(&log, nil)))
+	p.runs = 1
+	defer p.closeAll()
+	for range 3 {
+		p.scan()
+		problems := 0
+		for _, got := range p.list() {
+			if got.Problem != "" {
+				problems++
+			}
+		}
+		if problems != 1 {
+			t.Errorf("status shows %+v, want one problem", p.list())
+		}
+	}
+	if n := strings.Count(log.String(), "port is not published"); n != 1 {
+		t.Errorf("said %d times, want once:\n%s", n, log.String())
 	}
 }
 

@@ -92,15 +92,19 @@ func (c *shortcut) dial(ctx context.Context, id link.Identity) kube.Carrier {
 	if path == nil {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, shortcutTimeout)
+	trying, cancel := context.WithTimeout(ctx, shortcutTimeout)
 	defer cancel()
-	carrier, err := path.Open(ctx)
+	carrier, err := path.Open(trying)
 	if err == nil {
 		carrier.Prefer(id.Role == link.RoleExpress)
-		err = link.Prove(ctx, carrier, id)
+		if err = link.Prove(trying, carrier, id); err != nil {
+			carrier.Close()
+		}
 	}
 	if err != nil {
-		path.Close() // it is looked for anew
+		if ctx.Err() == nil { // else it was the caller's time that ended
+			path.Close() // it is looked for anew
+		}
 		return nil
 	}
 	return directCarrier{carrier}

@@ -47,7 +47,7 @@ func TestStopAgentOnTheWay(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := newLab(t)
-			l.opener.Grace = 300 * time.Millisecond
+			l.opener.Grace = 3 * time.Second // longer than the first carrier takes on a machine that is busy
 			s := l.onTheWay(func() { lose(l) }, func(c *fakeCluster) { c.cut = nil })
 			if err := s.StopAgent(t.Context()); err != nil {
 				t.Errorf("stop agent: %v", err)
@@ -74,7 +74,7 @@ func TestStopAgentOnTheWay(t *testing.T) {
 func TestStopAgentOutOfReach(t *testing.T) {
 	l := newLab(t)
 	s := l.onTheWay(func() { l.cluster.roll(successor()) }, func(c *fakeCluster) { c.stuck = true })
-	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
 	err := s.StopAgent(ctx)
 	f, ok := errors.AsType[*fault.Error](err)
