@@ -172,6 +172,7 @@ func tryStack(t *testing.T, namespaces, services int) {
 	for _, way := range ways {
 		t.Run(way.name, func(t *testing.T) { st.podGoes(t, way) })
 	}
+	noLeaks(t)
 	mustBorrownet(t, "down", "-f", st.file, "--stop-agent")
 	waitFor(t, "nothing is left on the laptop", time.Minute, func() bool { return len(leftovers(t)) == 0 })
 	waitFor(t, "no agent is left in the cluster", 30*time.Second, func() bool { return st.agents(t) == 0 })
