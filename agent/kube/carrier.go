@@ -191,6 +191,12 @@ func open(ctx context.Context, rwc io.ReadWriteCloser, f *carrier, want streams)
 		f.conn.Close()
 		return nil, fmt.Errorf("start SPDY: %w", err)
 	}
+	// The streams' numbers, before the server may answer the first of them.
+	f.conn.out = uint32(f.spdy.PeekNextStreamId()) + 2 // the error stream is opened first
+	f.conn.direct = f.conn.out
+	if want.read != "" {
+		f.conn.direct += 2
+	}
 	f.wg.Go(func() {
 		defer close(f.served)
 		f.spdy.Serve(refuseStream)
@@ -217,11 +223,6 @@ func (f *carrier) openStreams(ctx context.Context, want streams) error {
 		return fmt.Errorf("open error stream: %w", err)
 	}
 	headers.Set(api.StreamType, want.write)
-	f.conn.out = f.errs.Identifier() + 2 // as the library counts
-	f.conn.direct = f.conn.out
-	if want.read != "" {
-		f.conn.direct += 2
-	}
 	if f.data, err = f.spdy.CreateStream(headers.Clone(), nil, false); err != nil {
 		return fmt.Errorf("open data stream: %w", err)
 	}

@@ -19,7 +19,7 @@ import (
 type frameConn struct {
 	rwc    io.ReadWriteCloser
 	buf    []byte // of an unfinished frame of the library; used by one writer at a time
-	direct uint32 // the stream whose data goes past the library, set before the server knows of it
+	direct uint32 // the stream whose data goes past the library, set before the library reads
 	out    uint32 // the stream that writeData writes: the same one, but for a container's standard streams
 
 	writeMu sync.Mutex // held across the write of a frame
