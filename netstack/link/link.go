@@ -98,9 +98,9 @@ type Link struct {
 	changed  chan struct{} // closed and replaced when cur changes
 	carriers uint64        // attached so far
 	running  bool
-	redials  uint64 // calls of Redial
-	stranded bool   // what is sent is lost until there is a carrier; cur is nil then
-	bye      bool   // the peer has said goodbye
+	endDial  context.CancelCauseFunc // of the dial in progress; nil if there is none
+	stranded bool                    // what is sent is lost until there is a carrier; cur is nil then
+	bye      bool                    // the peer has said goodbye
 
 	redialing atomic.Bool // the carrier was given up by Redial
 
@@ -161,19 +161,6 @@ func (l *Link) Attach(c io.ReadWriteCloser) {
 func (l *Link) attach(c *carrier) {
 	l.mu.Lock()
 	l.attachAndUnlock(c)
-}
-
-// attachDialled is attach of a carrier for which Config.Dial was called after so many calls of Redial. It reports false, and
-// closes c, if there was another one since: then a dial gets a better one.
-func (l *Link) attachDialled(c *carrier, redials uint64) bool {
-	l.mu.Lock()
-	if l.redials != redials {
-		l.mu.Unlock()
-		c.close(errReplaced)
-		return false
-	}
-	l.attachAndUnlock(c)
-	return true
 }
 
 // attachAndUnlock is attach for who holds l.mu.
@@ -492,11 +479,13 @@ func (l *Link) control(c *carrier, code byte, payload []byte) {
 	}
 }
 
-// Redial gives the carrier up although it works, or the one that is being dialled, because Config.Dial would get a better one.
-// If it gets one at once, Config.OnState is not told.
+// Redial gives the carrier up although it works, or ends the dial of one, because Config.Dial, which is called again at once,
+// would get a better one. If it does, Config.OnState is not told.
 func (l *Link) Redial() {
 	l.mu.Lock()
-	l.redials++
+	if l.endDial != nil {
+		l.endDial(errReplaced)
+	}
 	c := l.cur
 	if c != nil {
 		l.redialing.Store(true)
@@ -506,13 +495,6 @@ func (l *Link) Redial() {
 	if c != nil {
 		c.close(errReplaced)
 	}
-}
-
-// redialled is how often Redial was called.
-func (l *Link) redialled() uint64 {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.redials
 }
 
 // Strand gives up what is unacknowledged, and what is sent until there is a carrier: who sends has another way. That is lost,

@@ -110,8 +110,13 @@ func (s *Session) dial(ctx context.Context, lane fairqueue.Lane) (io.ReadWriteCl
 // dialBulkDirect waits for a direct path, and dials the bulk lane's carrier there: port-forward is refused, and all goes over
 // the one attached stream else.
 func (s *Session) dialBulkDirect(ctx context.Context, refused error) (io.ReadWriteCloser, error) {
-	if !s.req.Direct || errors.Is(s.shortcut.await(ctx), errNoDirect) {
+	if !s.req.Direct {
 		return nil, errors.Join(link.ErrPermanent, refused)
+	}
+	if err := s.shortcut.await(ctx); errors.Is(err, errNoDirect) {
+		return nil, errors.Join(link.ErrPermanent, refused)
+	} else if err != nil {
+		return nil, refused
 	}
 	c := s.shortcut.dial(ctx, s.identity(fairqueue.Bulk))
 	if c == nil {
