@@ -244,14 +244,19 @@ func TestListenersAreReachable(t *testing.T) {
 type insideOf struct {
 	list    []netns.Port
 	avoided []uint16
+	deaf    error // of Avoid
+	asked   int   // calls of Avoid
 	dialed  chan netip.AddrPort // where to; nil: nobody looks
 }
 
 func (i *insideOf) Ports() ([]netns.Port, error) { return i.list, nil }
 
 func (i *insideOf) Avoid(ports []uint16) error {
-	i.avoided = ports
-	return nil
+	i.asked++
+	if i.deaf == nil {
+		i.avoided = ports
+	}
+	return i.deaf
 }
 
 func (i *insideOf) DialTCP(_ context.Context, dst netip.AddrPort) (*net.TCPConn, error) {
@@ -365,6 +370,29 @@ func TestDoorsFollowListeners(t *testing.T) {
 		}
 		if got := p.list(); len(got) != ports {
 			t.Errorf("%s listen: status shows %+v", tt.listen, got)
+		}
+	}
+}
+
+// TestAvoidIsGivenUp: where the session's kernel can be told nothing, it is tried once, and said once.
+func TestAvoidIsGivenUp(t *testing.T) {
+	for _, tt := range []struct {
+		err  error
+		want int // of four looks
+	}{
+		{&os.PathError{Op: "write", Path: "/proc/sys", Err: syscall.EROFS}, 1},
+		{fmt.Errorf("open: %w", syscall.EACCES), 1},
+		{syscall.ENOBUFS, 4},
+	} {
+		var said bytes.Buffer
+		inside := &insideOf{deaf: tt.err}
+		p := newPorts(t.Context(), Publish{}, inside, slog.New(slog.NewTextHandler(&said, &slog.HandlerOptions{Level: slog.LevelDebug})))
+		p.avoided = []uint16{1} // not what is taken, whatever that is
+		for range 4 {
+			p.scan()
+		}
+		if lines := strings.Count(said.String(), "not avoided"); inside.asked != tt.want || lines != tt.want {
+			t.Errorf("%v: asked %d times, said %d times, want %d\n%s", tt.err, inside.asked, lines, tt.want, said.String())
 		}
 	}
 }
