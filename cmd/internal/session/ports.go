@@ -355,24 +355,16 @@ func (p *ports) closeAll() {
 	}
 }
 
-// owns reports whether the port of the laptop is only a way back to the same port
-// of the session.
-func (p *ports) owns(proto flow.Proto, port uint16) bool {
-	if p == nil {
+// owns reports whether the TCP port of the laptop at this address is only a way back to
+// the same port of the session.
+func (p *ports) owns(at netip.AddrPort) bool {
+	if p == nil || at.Addr() != localhost && at.Addr() != netip.IPv6Loopback() {
 		return false
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if proto == flow.UDP {
-		o := p.udp[port]
-		return o != nil && o.host == port
-	}
-	for _, d := range []door{{port: port}, {port, true}} {
-		if o := p.tcp[d]; o != nil && o.host == port {
-			return true
-		}
-	}
-	return false
+	o := p.tcp[door{at.Port(), at.Addr().Is6()}]
+	return o != nil && o.host == at.Port()
 }
 
 // list is what status shows.
