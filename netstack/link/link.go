@@ -1,13 +1,13 @@
 // Package link carries datagrams over one reliable byte stream at a time, the carrier, and hides that a carrier is
 // lost and replaced: Send and Receive wait for the next one, and fail only when the Link is closed.
 //
-// A carrier is any io.ReadWriteCloser, without deadlines: closing it is the only way to end a Read or Write in progress,
-// and must do so at once. On a new carrier the client proves its key with [Prove] and the agent admits it with
-// [Verifier.Verify]; after that both ends speak frames.
+// A carrier is any io.ReadWriteCloser. It has no deadlines: Close has to end a Read or Write in progress, at once. On a
+// new carrier the client proves its key with [Prove] and the agent admits it with [Verifier.Verify]; after that both
+// ends speak frames.
 //
-// Datagrams arrive once and in order, over all carriers: each end says how many it has got, the other keeps what
-// it has sent until then, and on a new carrier sends again what is missing. What may be on its way unacknowledged is
-// bounded by a window that follows the measured delay.
+// Datagrams arrive once and in order, over all carriers, but for those that Strand gives up: each end says how many it
+// has got, the other keeps what it has sent until then, and on a new carrier sends again what is missing. What may be on
+// its way unacknowledged is bounded by a window that follows the measured delay.
 //
 // A Link has no queue for data: Send writes to the carrier itself and so passes its back-pressure on, Receive reads
 // from it. A carrier's keeper goroutine, owned by Run, writes heartbeats, acknowledgements, urgent datagrams and what must
@@ -381,8 +381,8 @@ func (l *Link) settle() {
 	}
 }
 
-// OnSettle makes f be told how many datagrams of those given to Send have arrived, or are lost with a peer that began
-// anew: all up to the n-th. f is called by Receive and must not block. It must be set before the first carrier.
+// OnSettle has f told that the first n datagrams given to Send have arrived, or are lost: with a peer that began anew, or by
+// Strand. Receive, Send and Strand call f, which must not block. It must be set before the first carrier.
 func (l *Link) OnSettle(f func(n uint64)) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
