@@ -1002,19 +1002,20 @@ func appGreet(args []string) error {
 func greetOne(fd, typ int) error {
 	buf := make([]byte, 100)
 	if typ == unix.SOCK_DGRAM {
-		n, from, err := unix.Recvfrom(fd, buf, 0)
-		if err != nil {
+		var n int
+		var from unix.Sockaddr
+		if err := hooktest.Again(func() (err error) { n, from, err = unix.Recvfrom(fd, buf, 0); return err }); err != nil {
 			return err
 		}
 		return unix.Sendto(fd, []byte(string(buf[:n])+" "+addrOf(from).Addr().String()), 0, from)
 	}
-	c, from, err := unix.Accept4(fd, unix.SOCK_CLOEXEC)
-	if err != nil {
+	var c, n int
+	var from unix.Sockaddr
+	if err := hooktest.Again(func() (err error) { c, from, err = unix.Accept4(fd, unix.SOCK_CLOEXEC); return err }); err != nil {
 		return err
 	}
 	defer unix.Close(c)
-	n, err := unix.Read(c, buf)
-	if err != nil {
+	if hooktest.Again(func() (err error) { n, err = unix.Read(c, buf); return err }) != nil {
 		return nil // this one has gone, others may come
 	}
 	_, _ = unix.Write(c, []byte(string(buf[:n])+" "+addrOf(from).Addr().String()))

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/borrownet/borrownet/agent/wire"
+	"github.com/borrownet/borrownet/hook/hooktest"
 	"github.com/borrownet/borrownet/netstack"
 	"github.com/borrownet/borrownet/netstack/flow"
 	"github.com/borrownet/borrownet/netstack/netstacktest"
@@ -93,7 +94,7 @@ func TestManyShortUDPFlows(t *testing.T) {
 		}
 		buf := make([]byte, 16)
 		if err == nil {
-			_, err = unix.Read(fd, buf)
+			err = hooktest.Again(func() error { _, err := unix.Read(fd, buf); return err })
 		}
 		unix.Close(fd)
 		if err != nil || string(buf[:4]) != "ping" {
