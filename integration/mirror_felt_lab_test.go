@@ -8,7 +8,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 )
 
 // mirrorIsNotFelt: whatever happens to the program that gets the copies, to the client and to the agent, the pod's
@@ -38,7 +37,7 @@ func mirrorIsNotFelt(t *testing.T, pod string) {
 			app := &copyApp{port: tt.listen(t)}
 			upMirror(t, pod, pod, app)
 			wait := startCalls(t, mirrored, pod, "100", "4s", "3000")
-			waitFor(t, "requests are captured", 30*time.Second, func() bool { return mirrorOf(t, pod).Mirror.Capture.Bytes > 100*3000 })
+			waitFor(t, "requests are captured", patience, func() bool { return mirrorOf(t, pod).Mirror.Capture.Bytes > 100*3000 })
 			tt.disturb(t)
 			if live := wait(); live.Errors > 0 || live.Lost > 0 || live.Sent < 400 {
 				t.Errorf("the live pod's callers: %+v", live)

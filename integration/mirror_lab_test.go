@@ -28,10 +28,6 @@ import (
 const mirrored = "mirrored"
 
 const mirroredPods = `apiVersion: v1
-kind: Namespace
-metadata: {name: %[1]s, labels: {istio-injection: enabled, pod-security.kubernetes.io/enforce: %[2]s}}
----
-apiVersion: v1
 kind: Service
 metadata: {name: front, namespace: %[1]s}
 spec:
@@ -74,17 +70,21 @@ spec:
 func makeMirrored(t *testing.T, level string) {
 	t.Helper()
 	kubectl(t, "delete", "namespace", mirrored, "--ignore-not-found", "--timeout=180s")
-	kubectl(t, "apply", "-f", writeFile(t, fmt.Sprintf(mirroredPods+loadPod, mirrored, level)))
+	newNamespace(t, mirrored, "istio-injection: enabled, "+enforce+": "+level)
+	kubectl(t, "apply", "-f", writeFile(t, fmt.Sprintf(mirroredPods+loadPod, mirrored)))
 	t.Cleanup(func() { kubectl(t, "delete", "namespace", mirrored, "--wait=false") })
 	kubectl(t, "apply", "-f", writeFile(t, mustBorrownet(t, "rbac", "-n", mirrored, "--workloads", "--subject", "user:dev").stdout))
 	awaitMirroredPods(t)
+	if !meshed() { // there it would leave a connection of the sidecar's, which a mirror joins midway
+		awaitServices(t, inLoad(mirrored), "http://front/")
+	}
 }
 
 // awaitMirroredPods waits until all pods of the namespace are ready.
 func awaitMirroredPods(t *testing.T) {
 	t.Helper()
-	argv := []string{"kubectl", "--kubeconfig", os.Getenv("LAB_ADMIN_KUBECONFIG"), "-n", mirrored, "wait", "--for=condition=Ready", "pod", "--all", "--timeout=90s"}
-	if r := (command{argv: argv, timeout: 2 * time.Minute}).run(t); r.code != 0 {
+	argv := []string{"kubectl", "--kubeconfig", os.Getenv("LAB_ADMIN_KUBECONFIG"), "-n", mirrored, "wait", "--for=condition=Ready", "pod", "--all", "--timeout=180s"}
+	if r := (command{argv: argv}).run(t); r.code != 0 {
 		t.Fatalf("%v\n%s", r, kubectl(t, "-n", mirrored, "get", "pods,events"))
 	}
 }
@@ -171,16 +171,16 @@ func callMirrored(t *testing.T, pod, rate, length, size string) loadReport {
 // callFromLoad has the load pod make one call.
 func callFromLoad(t *testing.T, call ...string) result {
 	t.Helper()
-	argv := []string{"kubectl", "--kubeconfig", os.Getenv("LAB_ADMIN_KUBECONFIG"), "-n", mirrored, "exec", "load", "-c", "load", "--", "/caller"}
-	return command{argv: append(argv, call...), timeout: time.Minute}.run(t)
+	argv := append([]string{"kubectl", "--kubeconfig", os.Getenv("LAB_ADMIN_KUBECONFIG")}, inLoad(mirrored)...)
+	return command{argv: append(argv, call...)}.run(t)
 }
 
 // startCalls has the load pod of a namespace send requests to host, until what it returns is called.
 func startCalls(t *testing.T, namespace, host, rate, length, size string) (wait func() loadReport) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
-	cmd := exec.CommandContext(ctx, "kubectl", "--kubeconfig", os.Getenv("LAB_ADMIN_KUBECONFIG"), "-n", namespace, "exec", "load", "-c", "load", "--",
-		"/caller", "load", "http://"+host+"/sha256", rate, length, "0s", size)
+	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
+	argv := append(append([]string{"--kubeconfig", os.Getenv("LAB_ADMIN_KUBECONFIG")}, inLoad(namespace)...), "load", "http://"+host+"/sha256", rate, length, "0s", size)
+	cmd := exec.CommandContext(ctx, "kubectl", argv...)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Start(); err != nil {
@@ -241,23 +241,25 @@ func (s mirrorState) missed() (n uint64) {
 	return n
 }
 
-// awaitCopies waits until app has all requests, or the session's counters say that some are lost and no more come.
+// awaitCopies waits until app has all requests, or no more come and the session's counters say that some are lost.
 func awaitCopies(t *testing.T, session string, app *copyApp, sent int) {
 	t.Helper()
+	defer func() {
+		if t.Failed() {
+			t.Logf("%d of %d requests were copied: %s", app.count(), sent, mirrorOf(t, session).text)
+		}
+	}()
 	last, since := -1, time.Now()
-	waitFor(t, "every request is copied or counted", time.Minute, func() bool {
+	waitFor(t, "every request is copied or counted", patience, func() bool {
 		n := app.count()
 		if n != last {
 			last, since = n, time.Now()
 		}
-		return n >= sent || time.Since(since) > 5*time.Second
+		return n >= sent || time.Since(since) > 5*time.Second && mirrorOf(t, session).lost() > 0
 	})
 	app.check(t)
 	if n := app.count(); n < sent {
 		s := mirrorOf(t, session)
-		if s.lost() == 0 {
-			t.Errorf("%d of %d requests were copied, and nothing says why: %s", n, sent, s.text)
-		}
 		t.Logf("%d of %d requests were copied, the rest is counted as lost: %s", n, sent, s.text)
 	}
 }
@@ -307,7 +309,6 @@ func TestMirror(t *testing.T) {
 	makeMirrored(t, "baseline")
 	t.Run("plan", mirrorPlan)
 	t.Run("every_request", func(t *testing.T) { mirrorEveryRequest(t, "front") })
-	t.Run("peers", mirrorPeers)
 	if !meshed() { // a call to a pod's own address is none of the mesh's, and STRICT refuses it
 		t.Run("ipv6", mirrorIPv6)
 	}
@@ -315,6 +316,7 @@ func TestMirror(t *testing.T) {
 	t.Run("bulk", mirrorBulk)
 	t.Run("two_developers", mirrorForTwo)
 	t.Run("protocols", mirrorProtocols)
+	t.Run("peers", mirrorPeers) // whose first call leaves a connection that a mirror joins midway
 	t.Run("not_felt", func(t *testing.T) { mirrorIsNotFelt(t, "front") })
 	if meshed() {
 		t.Run("classic_sidecar", mirrorClassicSidecar)
@@ -376,11 +378,11 @@ func mirrorEveryRequest(t *testing.T, pod string) {
 	}
 	awaitCopies(t, pod, app, live.Sent)
 	var s mirrorState
-	waitFor(t, "the counters come, which they do once a second", 30*time.Second, func() bool {
+	waitFor(t, "the counters come, which they do once a second", patience, func() bool {
 		s = mirrorOf(t, pod)
 		return s.Mirror.Capture.Bytes >= uint64(live.Sent)*3000 || s.missed() > 0 // what was dropped is not among the bytes
 	})
-	waitFor(t, "every request that was seen has an outcome, and what was delivered is here", 30*time.Second, func() bool {
+	waitFor(t, "every request that was seen has an outcome, and what was delivered is here", patience, func() bool {
 		s = mirrorOf(t, pod)
 		return s.accounts(live.Sent, app.count())
 	})
@@ -452,7 +454,7 @@ func mirrorBulk(t *testing.T) {
 		c := mirrorOf(t, "front").Mirror.Capture
 		return c.LostFlows + c.Dropped
 	}
-	waitFor(t, "every upload was copied, or counted as lost", time.Minute, func() bool { return app.count() >= live.Sent || lost() > 0 })
+	waitFor(t, "every upload was copied, or counted as lost", patience, func() bool { return app.count() >= live.Sent || lost() > 0 })
 	if n := app.count(); n < live.Sent {
 		t.Logf("%d of %d uploads were copied: %s", n, live.Sent, mirrorOf(t, "front").text)
 	}

@@ -18,7 +18,6 @@ import (
 	"sync"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -83,6 +82,9 @@ func listen(t *testing.T) *listener {
 
 // ServeHTTP implements http.Handler.
 func (l *listener) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Path == "/" {
+		return // who has waited for the Service
+	}
 	var messages []int
 	err := errors.New("which has no messages")
 	switch {
@@ -195,6 +197,9 @@ func mirrorProtocols(t *testing.T) {
 	}
 	mustBorrownet(t, args...)
 	t.Cleanup(func() { borrownet(t, "down", "speaker", "--stop-agent") })
+	waitFor(t, "the callers' sidecar, if they have one, and their node know the Service", patience, func() bool {
+		return strings.HasPrefix(callFromLoad(t, "get", "http://speaker/").stdout, "200 ")
+	})
 	for _, call := range [][]string{{"get", "http://speaker/one"}, {"h2c", "http://speaker:8081/two"}, {"ws", "ws://speaker/ws"}, {"grpc", "speaker:9090"}} {
 		if r := callFromLoad(t, call...); r.code != 0 {
 			t.Fatalf("%q: %v", call, r)
@@ -213,9 +218,16 @@ func mirrorProtocols(t *testing.T) {
 		service + "FullDuplexCall [6 4 5 6]",
 	}
 	slices.Sort(want)
-	for end := time.Now().Add(time.Minute); len(l.heard()) < len(want) && time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
-	}
-	if diff := cmp.Diff(want, l.heard()); diff != "" {
-		t.Errorf("the program heard (-want +got):\n%s\n%s", diff, mirrorOf(t, "speaker").text)
+	var st mirrorState
+	waitFor(t, "the program hears of all of it, or packets are counted as missing", patience, func() bool {
+		st = mirrorOf(t, "speaker")
+		return len(l.heard()) >= len(want) || st.missed() > 0
+	})
+	switch diff := cmp.Diff(want, l.heard()); {
+	case diff == "":
+	case st.missed() > 0:
+		t.Logf("packets are counted as missing, and the program heard (-want +got):\n%s\n%s", diff, st.text)
+	default:
+		t.Errorf("the program heard (-want +got):\n%s\n%s", diff, st.text)
 	}
 }
