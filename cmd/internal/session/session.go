@@ -10,7 +10,6 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -519,9 +518,7 @@ func (s *Session) Place() Place {
 		Remote: s.req.RemoteLocalhost, Session: s.name, Hook: s.hook, Socket: s.socket, Broker: s.broker, Ports: s.board, Addrs: onePerFamily(s.target.PodIPs),
 		Pod: s.target.Pod, Namespace: s.target.Namespace, Hostname: s.target.Hostname, Files: s.files.binds(), Google: s.target.Cloud.Google(),
 	}
-	if s.files.dir != "" {
-		p.Scratch = filepath.Join(s.files.dir, "view")
-	}
+	p.Scratch = s.files.scratch()
 	p.Env = s.environment()
 	return p
 }
