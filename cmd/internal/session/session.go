@@ -71,6 +71,7 @@ type Session struct {
 	shortcut shortcut
 	mesh     atomic.Pointer[Mesh] // as it was looked at last; nil = nothing is known
 
+	up      bool // guarded by ground.mu: the express link has a carrier
 	counted bool // guarded by ground.mu: the tunnel is part of past
 
 	undoMu sync.Mutex
@@ -109,7 +110,7 @@ func (o *Opening) Start(ctx context.Context, name string, obs Observer) (_ *Sess
 		}
 	}
 	s.watching.Go(s.watch)
-	s.become(Ready, nil)
+	s.arrive()
 	return s, nil
 }
 
