@@ -154,8 +154,8 @@ fetch_resolved() {
   install -m 755 "$1"/root/{,usr/}lib/systemd/systemd-resolved "$1/root/usr/bin/resolvectl" "$2/" 2>/dev/null || true
   find "$1/root" \( -name 'libsystemd-shared-*.so' -o -name 'libnss_resolve.so.2' \) -exec install -m 644 -t "$2/lib" {} +
   LD_LIBRARY_PATH=$2/lib ldd "$2/systemd-resolved" "$2/resolvectl" >"$1/ldd"
-  if grep 'not found' "$1/ldd" >&2; then
-    say "systemd-resolved lacks libraries on this machine"
+  if [ ! -x "$2/systemd-resolved" ] || [ ! -x "$2/resolvectl" ] || [ ! -e "$2/lib/libnss_resolve.so.2" ] || grep 'not found' "$1/ldd" >&2; then
+    say "no systemd-resolved for the laptop, its tests are skipped: packages or libraries are missing"
     return 1
   fi
 }
@@ -322,14 +322,15 @@ coredns=$(cached coredns "$(hash $lab/coredns/go.mod $lab/coredns/go.sum $lab/co
 lab_binary=$(cached lab "$(hash $lab/go.mod $lab/go.sum "${lab_sources[@]}")" compile $lab ./cmd/lab "-s -w")
 pause=$(cached pause "$(hash $lab/cmd/pause/*.go)" compile $lab ./cmd/pause "-s -w")
 
-resolved=$(cached resolved.tar "$(hash /etc/os-release)${BORROWNET_NO_APT:+-none}" unpack_resolved)
+resolved=$(cached resolved.tar "$(hash /etc/os-release)" unpack_resolved)
+[ -s "$resolved" ] || { rm -f "$resolved" && resolved=''; } # the next build tries again
 
 apps=$(hash go.mod go.sum "${app_sources[@]}" "${image_sources[@]}")
 mesh_parts=() flux_parts=()
 [ -z "$mesh" ] || build_mesh
 [ -z "$flux" ] || build_flux
 
-kit_key=$(hash hack/lab-build.sh go.mod go.sum "${app_sources[@]}" "${image_sources[@]}" "$hyperkube" "$coredns" "$lab_binary" "$pause" "$resolved")
+kit_key=$(hash hack/lab-build.sh go.mod go.sum "${app_sources[@]}" "${image_sources[@]}" "$hyperkube" "$coredns" "$lab_binary" "$pause" ${resolved:+"$resolved"})
 # Names of built files have the hash of their inputs in them.
 [ -z "$mesh$flux" ] || kit_key=$kit_key-$(sha256sum <<<"${mesh_parts[*]} / ${flux_parts[*]}" | cut -c1-8)
 kit=$cache/kits/$kit_key
@@ -339,7 +340,7 @@ if [ ! -e "$kit" ]; then
   put "$hyperkube" hyperkube
   put "$hyperkube" kubectl
   put "$lab_binary" lab
-  if [ -s "$resolved" ]; then
+  if [ -n "$resolved" ]; then
     mkdir "$kit.new/resolved"
     tar -C "$kit.new/resolved" -xf "$resolved"
   fi
