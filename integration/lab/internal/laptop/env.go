@@ -38,6 +38,9 @@ func Env(s spec.Spec) []string {
 	if s.Docker {
 		env = append(env, "LAB_DOCKER=1")
 	}
+	if s.Nodes > 1 {
+		env = append(env, "LAB_NODES=2")
+	}
 	if s.GoRoot != "" {
 		// Nothing can be downloaded, and the checkout belongs to somebody else.
 		env = append(env, "GOTOOLCHAIN=local", "GOPROXY=off", "GOSUMDB=off",
