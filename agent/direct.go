@@ -30,6 +30,12 @@ type directs struct {
 	count int // of ports that were opened: tells them apart
 }
 
+// settle returns when who is opening a port has done so. The session has ended: nobody opens one after that.
+func (d *directs) settle() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+}
+
 // openDirect opens a UDP port on addr, one of the pod's addresses, that the client may knock at. There is one at a
 // time, for as long as the client has a path there, and a little longer.
 func (s *session) openDirect(addr netip.Addr) (wire.Direct, error) {

@@ -108,6 +108,7 @@ func (s *session) leave() {
 func (s *session) close() {
 	s.once.Do(func() {
 		s.cancel()
+		s.direct.settle()
 		if s.tunnel != nil {
 			s.tunnel.Close()
 		}

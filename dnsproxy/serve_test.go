@@ -84,14 +84,14 @@ func begin(t *testing.T, p *Proxy, m *dns.Msg) <-chan *dns.Msg {
 // answer is delivered.
 func TestServe(t *testing.T) {
 	box := &mailbox{}
-	p := New(Config{Pod: podConf(), Datagrams: box.open})
+	p := New(Config{Pod: podConf(), Datagrams: box.open, Timeout: time.Minute}) // nothing is asked again on a busy machine
 	defer p.Close()
 	const name = "orders.shop.svc.cluster.local."
 	first, second := begin(t, p, question(name, dns.TypeA)), begin(t, p, question(name, dns.TypeA))
 	if len(box.asked) != 1 || len(first)+len(second) != 0 {
 		t.Fatalf("%d questions, %d and %d replies", len(box.asked), len(first), len(second))
 	}
-	box.deliver(t, dns.RcodeSuccess, name+" 5 IN A 192.0.2.1")
+	box.deliver(t, dns.RcodeSuccess, name+" 600 IN A 192.0.2.1")
 	for i, replies := range []<-chan *dns.Msg{first, second, begin(t, p, question(name, dns.TypeA)), begin(t, p, question("orders.", dns.TypeA))} {
 		if len(replies) != 1 {
 			t.Fatalf("query %d: %d replies", i, len(replies))

@@ -112,11 +112,8 @@ for line in iter(sys.stdin.readline, ""):
 // prints, and its flows live on when the connection to the API server breaks.
 func TestAttachCarrier(t *testing.T) {
 	kubectl(t, "delete", "namespace", narrow, "--ignore-not-found", "--timeout=180s")
+	newNamespace(t, narrow, "")
 	kubectl(t, "apply", "-f", writeFile(t, fmt.Sprintf(`
-apiVersion: v1
-kind: Namespace
-metadata: {name: %[1]s}
----
 apiVersion: v1
 kind: Pod
 metadata: {name: app, namespace: %[1]s}
@@ -183,7 +180,7 @@ spec:
 	if err := program.Wait(); err != nil {
 		t.Errorf("the program: %v\n%s", err, said.String())
 	}
-	waitFor(t, "the session has a carrier again", time.Minute, func() bool { return borrownet(t, "status").code == 0 })
+	waitFor(t, "the session has a carrier again", patience, func() bool { return borrownet(t, "status").code == 0 })
 	if r := over("status", "-o", "json"); strings.Contains(r.stdout, `"redials": 0`) || !strings.Contains(r.stdout, `"carrier": "attach"`) {
 		t.Errorf("no carrier was lost, or the next was another: %v", r)
 	}
@@ -218,7 +215,7 @@ func TestPolicyAdmitsAttach(t *testing.T) {
 	admit(t, "--registry", agentRepo)
 	failsWith(t, command{argv: []string{"-n", guarded, "--pod", "app"}}, policyOf, "standard input")
 	admit(t, "--registry", agentRepo, "--attach")
-	waitFor(t, "the policy lets the agent in", 30*time.Second, func() bool {
+	waitFor(t, "the policy lets the agent in", patience, func() bool {
 		return borrownet(t, "up", "--dry-run", "-n", guarded, "--pod", "app").code == 0
 	})
 	mustBorrownet(t, "up", "-d", "-n", guarded, "--pod", "app")

@@ -185,6 +185,7 @@ func boto3(t *testing.T) string {
 // without borrownet.
 func TestCloudIdentity(t *testing.T) {
 	authority := standIn(t)
+	awaitServices(t, fromAPI, "http://sts.cloud/", "http://login.cloud:443/") // whatever the answer is
 	kubectl(t, "apply", "-f", writeFile(t, cloudy))
 	kubectl(t, "apply", "-f", writeFile(t, mustBorrownet(t, "rbac", "-n", "shop", "--gke", "--name", "gke", "--subject", "user:dev").stdout))
 	t.Cleanup(func() {

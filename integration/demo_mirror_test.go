@@ -68,7 +68,12 @@ func TestDemoMirrors(t *testing.T) {
 				t.Errorf("tail says %s, want a delivered GET %s", lines.Text(), want)
 			}
 		}
-		if said := p.must("status", "orders"); !strings.Contains(said, "requests 3, delivered 2, 1 filtered") {
+		const counts = "requests 3, delivered 2, 1 filtered"
+		said = p.must("status", "orders")
+		for end := time.Now().Add(time.Minute); !strings.Contains(said, counts) && time.Now().Before(end); said = p.must("status", "orders") {
+			<-time.After(50 * time.Millisecond) // they come a moment later
+		}
+		if !strings.Contains(said, counts) {
 			t.Errorf("status:\n%s", said)
 		}
 		p.must("down", "orders", "--stop-agent")

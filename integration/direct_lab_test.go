@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -29,7 +28,7 @@ func TestDirect(t *testing.T) {
 	up(t, pod.Metadata.Name, "--direct")
 	carried := func(what string, direct bool, why string) {
 		t.Helper()
-		waitFor(t, what, time.Minute, func() bool {
+		waitFor(t, what, patience, func() bool {
 			var list []struct{ Carrier, BulkCarrier, NotDirect string }
 			r := borrownet(t, "status", "-o", "json") // fails while nothing answers
 			if err := json.Unmarshal([]byte(r.stdout), &list); err != nil || len(list) != 1 {
@@ -95,7 +94,7 @@ func TestDirect(t *testing.T) {
 	}
 
 	mustBorrownet(t, "down", "--all", "--stop-agent")
-	waitFor(t, "the agent has ended", time.Minute, func() bool { return podOf(t, pod.Metadata.Name).running() == 0 })
+	waitFor(t, "the agent has ended", patience, func() bool { return podOf(t, pod.Metadata.Name).running() == 0 })
 	if diff := cmp.Diff(before, lookAt(node, in)); diff != "" {
 		t.Errorf("after the session (-before +after):\n%s", diff)
 	}

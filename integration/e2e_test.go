@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -119,6 +120,33 @@ func kubectl(t *testing.T, args ...string) string {
 	return r.stdout
 }
 
+// newNamespace makes a namespace with labels and waits for the ServiceAccount of pods that name none: the API server
+// refuses such pods before.
+func newNamespace(t *testing.T, name, labels string) {
+	t.Helper()
+	kubectl(t, "apply", "-f", writeFile(t, fmt.Sprintf("apiVersion: v1\nkind: Namespace\nmetadata: {name: %s, labels: {%s}}\n", name, labels)))
+	kubectl(t, "-n", name, "wait", "--for=create", "serviceaccount/default", "--timeout=180s")
+}
+
+// inLoad is the pod load of a namespace, by what kubectl runs a call of the sample apps there with.
+func inLoad(namespace string) []string {
+	return []string{"-n", namespace, "exec", "load", "-c", "load", "--", "/caller"}
+}
+
+// fromAPI is the sample pod api, likewise.
+var fromAPI = []string{"-n", "shop", "exec", "deploy/api", "-c", "api", "--", "/api"}
+
+// awaitServices waits until Services that were just made answer a pod: the node has the rules that lead to them.
+func awaitServices(t *testing.T, from []string, urls ...string) {
+	t.Helper()
+	argv := append([]string{"kubectl", "--kubeconfig", os.Getenv("LAB_ADMIN_KUBECONFIG")}, from...)
+	for _, url := range urls {
+		waitFor(t, url+" answers", patience, func() bool {
+			return command{argv: append(argv[:len(argv):len(argv)], "get", url)}.run(t).code == 0
+		})
+	}
+}
+
 // pod is what the tests need to know of a pod.
 type pod struct {
 	Metadata struct {
@@ -198,6 +226,9 @@ type seen struct {
 	Proto   string              `json:"proto"`
 	Headers map[string][]string `json:"headers"`
 }
+
+// patience bounds a wait for what comes within seconds on a quiet machine.
+const patience = 3 * time.Minute
 
 // waitFor polls until ok holds: for facts of the cluster or the process table
 // that nothing announces.

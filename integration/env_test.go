@@ -14,7 +14,7 @@ import (
 
 // shellScript goes in and out of a session in one shell, by hand and by following.
 const shellScript = `
-show() { curl -sS -m 20 http://orders 2>&1 | grep -o '"remote": "[0-9.]*\|Could not resolve' || echo nothing; }
+show() { curl -sS -m 60 http://orders 2>&1 | grep -o '"remote": "[0-9.]*\|Could not resolve' || echo nothing; }
 eval "$($BN env --shell bash)"
 echo "env: $(show) $BORROWNET_SESSION"
 echo "run: $($BN run -- sh -c 'echo ${LD_PRELOAD:-clean}')"

@@ -30,7 +30,7 @@ func reconcile(t *testing.T, name string) map[string]string {
 	token := strconv.FormatInt(time.Now().UnixNano(), 10)
 	kubectl(t, "-n", "flux-system", "annotate", "--overwrite", "kustomization", name, "reconcile.fluxcd.io/requestedAt="+token)
 	var status, ready string
-	waitFor(t, "Flux reconciles "+name, time.Minute, func() bool {
+	waitFor(t, "Flux reconciles "+name, patience, func() bool {
 		status = kubectl(t, "-n", "flux-system", "get", "kustomization", name, "-o",
 			`jsonpath={.status.lastHandledReconcileAt} {.status.conditions[?(@.type=="Ready")].status} {.status.conditions[?(@.type=="Ready")].message}`)
 		var handled string
@@ -41,7 +41,7 @@ func reconcile(t *testing.T, name string) map[string]string {
 		t.Fatalf("Flux cannot reconcile %s: %s", name, ready)
 	}
 	var all []map[string]string
-	waitFor(t, "Flux's log says so", time.Minute, func() bool {
+	waitFor(t, "Flux's log says so", patience, func() bool {
 		all = applied(t, name)
 		return len(all) > done
 	})
@@ -191,7 +191,7 @@ func fluxReverts(t *testing.T) {
 		t.Errorf("after kubectl scale and Flux there are %s replicas, want 1", n)
 	}
 	// Other tests count on one pod.
-	waitFor(t, "the second pod is gone", time.Minute, func() bool {
+	waitFor(t, "the second pod is gone", patience, func() bool {
 		return len(strings.Fields(kubectl(t, "-n", "shop", "get", "pods", "-l", "app=api-v4", "-o", "name"))) == 1
 	})
 }
@@ -216,11 +216,11 @@ func TestFluxSeesNoDriftInAPod(t *testing.T) {
 	}
 	t.Cleanup(func() { // which deletes the pod too
 		kubectl(t, "-n", "flux-system", "delete", "kustomization", "bare")
-		waitFor(t, "the pod is gone", time.Minute, func() bool {
+		waitFor(t, "the pod is gone", patience, func() bool {
 			return kubectl(t, "-n", "shop", "get", "pods", "-l", "app=bare", "-o", "name") == ""
 		})
 	})
-	waitFor(t, "Flux has made the pod", time.Minute, func() bool {
+	waitFor(t, "Flux has made the pod", patience, func() bool {
 		return kubectl(t, "-n", "shop", "get", "pods", "-l", "app=bare", "-o", `jsonpath={.items[*].status.conditions[?(@.type=="Ready")].status}`) == "True"
 	})
 	wantUnchanged(t, "before the session", "bare", 1)

@@ -52,11 +52,8 @@ spec:
 `, k.name, k.image, k.security)
 	}
 	kubectl(t, "delete", "namespace", namespace, "--ignore-not-found", "--timeout=180s")
+	newNamespace(t, namespace, "")
 	kubectl(t, "apply", "-f", writeFile(t, `
-apiVersion: v1
-kind: Namespace
-metadata: {name: kinds}
----
 apiVersion: v1
 kind: Secret
 metadata: {name: keys, namespace: kinds}

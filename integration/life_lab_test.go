@@ -41,7 +41,7 @@ var ways = []way{
 const waiter = `
 import errno, os, socket, sys, time
 peer = ("ledger.shop", 7000) # which waits for as long as its client does
-s = socket.create_connection(peer, 10)
+s = socket.create_connection(peer, 60)
 s.settimeout(None)
 print("waiting", flush=True)
 try:
@@ -161,7 +161,7 @@ func (w *waiting) moves(t *testing.T, before sessionStatus, lose func()) session
 	}
 	again := time.Now()
 	var s sessionStatus // a connection may succeed a moment before the session says that it is there
-	waitFor(t, "the session goes on at another pod", time.Minute, func() bool {
+	waitFor(t, "the session goes on at another pod", patience, func() bool {
 		s = statuses(t)[before.Session]
 		return s.State == "ready" && s.Moved != nil
 	})
@@ -241,7 +241,7 @@ func TestSoakNodeLost(t *testing.T) {
 	gone.moves(t, list["s0-0"], func() {
 		kubectl(t, "-n", list["s0-0"].Target.Namespace, "delete", "pod", list["s0-0"].Target.Pod, "--force", "--grace-period=0")
 	})
-	waitFor(t, "the other session is ready again", time.Minute, func() bool { return statuses(t)["s1-0"].State == "ready" })
+	waitFor(t, "the other session is ready again", patience, func() bool { return statuses(t)["s1-0"].State == "ready" })
 	if s := statuses(t)["s1-0"]; s.Moved != nil || s.Target.Pod != list["s1-0"].Target.Pod {
 		t.Errorf("the other session: %+v, want it where it was", s)
 	}

@@ -4,9 +4,11 @@ package integration
 
 import (
 	"encoding/json"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -51,7 +53,13 @@ func objects(t *testing.T) map[string]string {
 // TestNothingOfTheClusterChanges compares all objects before, during and after
 // a session that carries traffic.
 func TestNothingOfTheClusterChanges(t *testing.T) {
-	before, entries := objects(t), len(podOf(t, "web").Spec.EphemeralContainers)
+	var before map[string]string
+	waitFor(t, "the cluster rests", patience, func() bool {
+		last := before
+		before = objects(t)
+		return cmp.Equal(last, before) && !slices.ContainsFunc(slices.Collect(maps.Values(before)), func(text string) bool { return strings.Contains(text, "deletionTimestamp") })
+	})
+	entries := len(podOf(t, "web").Spec.EphemeralContainers)
 	up(t, "web")
 	probe(t, time.Minute, "get", "http://orders/")
 	if diff := cmp.Diff(before, objects(t)); diff != "" {
@@ -84,7 +92,7 @@ func TestStopAgent(t *testing.T) {
 	up(t, "api")
 	before := podOf(t, "api").running()
 	mustBorrownet(t, "down", "--all", "--stop-agent")
-	waitFor(t, "the agent ends", time.Minute, func() bool { return podOf(t, "api").running() < before })
+	waitFor(t, "the agent ends", patience, func() bool { return podOf(t, "api").running() < before })
 	nothingLeft(t)
 }
 
@@ -107,7 +115,7 @@ func TestIdleAgentLeaves(t *testing.T) {
 	running := podOf(t, "web").running()
 	probe(t, time.Minute, "get", "http://orders/")
 	mustBorrownet(t, "down", "--all")
-	waitFor(t, "the parked agent ends", time.Minute, func() bool { return podOf(t, "web").running() < running })
+	waitFor(t, "the parked agent ends", patience, func() bool { return podOf(t, "web").running() < running })
 }
 
 // TestNothingStaysOnTheLaptop ends sessions in every way there is.
@@ -118,7 +126,7 @@ func TestNothingStaysOnTheLaptop(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		waitFor(t, "the session is ready", 30*time.Second, func() bool {
+		waitFor(t, "the session is ready", patience, func() bool {
 			return borrownet(t, "status", "api").code == 0
 		})
 		return cmd

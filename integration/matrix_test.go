@@ -214,15 +214,8 @@ type matrixLaptop struct{ tcp, udp string }
 // with themselves, until the test ends.
 func serveLocally(t *testing.T) matrixLaptop {
 	t.Helper()
-	v4, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	v4, v6 := listenByBoth(t)
 	port := strconv.Itoa(v4.Addr().(*net.TCPAddr).Port)
-	v6, err := net.Listen("tcp6", "[::1]:"+port)
-	if err != nil {
-		t.Skipf("needs ::1: %v", err)
-	}
 	for _, ln := range []net.Listener{v4, v6} {
 		t.Cleanup(func() { ln.Close() })
 		go func() { // ends with ln
@@ -251,6 +244,28 @@ func serveLocally(t *testing.T) matrixLaptop {
 		}
 	}()
 	return matrixLaptop{port, strconv.Itoa(pc.LocalAddr().(*net.UDPAddr).Port)}
+}
+
+// listenByBoth listens at a port of the loopback addresses of both families.
+func listenByBoth(t *testing.T) (v4, v6 net.Listener) {
+	t.Helper()
+	for range 100 {
+		v4, err := net.Listen("tcp4", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { v4.Close() })
+		v6, err := net.Listen("tcp6", fmt.Sprintf("[::1]:%d", v4.Addr().(*net.TCPAddr).Port))
+		if errors.Is(err, syscall.EADDRINUSE) {
+			continue
+		}
+		if err != nil {
+			t.Skipf("needs ::1: %v", err)
+		}
+		return v4, v6
+	}
+	t.Fatal("no port is free by both families")
+	return nil, nil
 }
 
 // sayLocal waits for the client's end, whose request would else be answered by a reset.

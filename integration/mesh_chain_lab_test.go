@@ -78,7 +78,7 @@ const copyProgram = `
 import http.server, json, os, sys, urllib.request
 
 def get(url):
-    return json.load(urllib.request.urlopen(url, timeout=20))
+    return json.load(urllib.request.urlopen(url, timeout=60))
 
 def hop(hosts):
     out = {"session": os.environ["BORROWNET_SESSION"], "witness": get("http://bank.vault/")}
@@ -174,7 +174,7 @@ func (h *chainHop) hops(t *testing.T) []string {
 func inCluster(t *testing.T) *chainHop {
 	t.Helper()
 	var first chainHop
-	waitFor(t, "the chain is complete in the cluster", time.Minute, func() bool { // sidecars hear of each other by and by
+	waitFor(t, "the chain is complete in the cluster", patience, func() bool { // sidecars hear of each other by and by
 		r := place{namespace: "edge", pod: "deploy/gate", container: "app"}.inside(t, "get", "http://"+chain)
 		said, body, ok := strings.Cut(r.stdout, "{")
 		if r.code != 0 || !ok || !strings.HasPrefix(said, "200 ") {
@@ -183,6 +183,14 @@ func inCluster(t *testing.T) *chainHop {
 		decode(t, "{"+body, &first)
 		return true
 	})
+	// And whom the copies call besides.
+	for from, url := range map[string]string{"edge gate": "http://bank.vault/", "edge cart": "http://bank.vault/", "core price": "http://bank.vault/", "vault bank": "http://stock.core/"} {
+		namespace, service, _ := strings.Cut(from, " ")
+		waitFor(t, service+" can call "+url, patience, func() bool {
+			r := place{namespace: namespace, pod: "deploy/" + service, container: "app"}.inside(t, "get", url)
+			return r.code == 0 && strings.HasPrefix(r.stdout, "200 ")
+		})
+	}
 	return &first
 }
 
@@ -252,7 +260,7 @@ func runCopy(t *testing.T, file, service, at string) {
 			t.Logf("the copy of %s said: %s", service, said.String())
 		}
 	})
-	waitFor(t, "the copy of "+service+" listens", 30*time.Second, func() bool {
+	waitFor(t, "the copy of "+service+" listens", patience, func() bool {
 		c, err := net.Dial("tcp", at)
 		if err == nil {
 			c.Close()

@@ -191,11 +191,11 @@ func TestMeshAdminIsDenied(t *testing.T) {
 			t.Errorf("%s: %s, want it to be prohibited", f[0], f[1])
 		}
 	}
-	log := kubectl(t, "-n", "shop", "logs", pod.Metadata.Name, "-c", pod.Spec.EphemeralContainers[len(pod.Spec.EphemeralContainers)-1].Name)
 	for _, to := range denied {
-		if !strings.Contains(log, `"dst":"`+to+`","reason":`) {
-			t.Errorf("the agent has not denied %s: %s", to, log)
-		}
+		waitFor(t, "the agent's log says that it has denied "+to, patience, func() bool { // the runtime copies it by and by
+			log := kubectl(t, "-n", "shop", "logs", pod.Metadata.Name, "-c", pod.Spec.EphemeralContainers[len(pod.Spec.EphemeralContainers)-1].Name)
+			return strings.Contains(log, `"dst":"`+to+`","reason":`)
+		})
 	}
 	// The control: the pod itself is answered.
 	self := place{namespace: "shop", pod: pod.Metadata.Name, container: "api"}

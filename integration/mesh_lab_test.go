@@ -147,7 +147,7 @@ func TestMeshAuthorizesBySession(t *testing.T) {
 	}
 	// The next test is to find the sidecars as they were.
 	t.Cleanup(func() {
-		waitFor(t, "web is let in again", 30*time.Second, settled(func() bool {
+		waitFor(t, "web is let in again", patience, settled(func() bool {
 			return strings.HasSuffix(get("web").stdout, "\n200") && strings.HasPrefix(echo("web").stdout, "1")
 		}))
 	})
@@ -159,7 +159,7 @@ func TestMeshAuthorizesBySession(t *testing.T) {
 		}
 		t.Cleanup(func() { kubectl(t, "-n", "shop", "delete", "authorizationpolicy", app+"-for-api") })
 	}
-	waitFor(t, "the policies keep web out", 30*time.Second, settled(func() bool {
+	waitFor(t, "the policies keep web out", patience, settled(func() bool {
 		return strings.HasSuffix(get("web").stdout, "RBAC: access denied\n403") && strings.HasPrefix(echo("web").stdout, "0")
 	}))
 	r := get("api")
@@ -216,7 +216,7 @@ func TestMeshRefusesTheProxysOwnUser(t *testing.T) {
 			container := fmt.Sprintf("caller-%d-%d", tt.uid, tt.gid)
 			kubectl(t, "-n", "shop", "patch", "pod", name, "--subresource", "ephemeralcontainers", "-p", callerPatch(t, container, tt.uid, tt.gid))
 			var code string
-			waitFor(t, container+" ends", 30*time.Second, func() bool {
+			waitFor(t, container+" ends", patience, func() bool {
 				code = kubectl(t, "-n", "shop", "get", "pod", name, "-o", fmt.Sprintf("jsonpath={.status.ephemeralContainerStatuses[?(@.name==%q)].state.terminated.exitCode}", container))
 				return code != ""
 			})

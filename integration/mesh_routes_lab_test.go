@@ -5,7 +5,6 @@ package integration
 import (
 	"strings"
 	"testing"
-	"time"
 )
 
 // routes sends some of what is for orders elsewhere, by what the caller's sidecar alone
@@ -46,9 +45,9 @@ func TestMeshRoutes(t *testing.T) {
 	teapot := func() bool { return strings.HasPrefix(api.inside(t, "get", "http://orders/teapot").stdout, "418") }
 	t.Cleanup(func() {
 		kubectl(t, "-n", "shop", "delete", "virtualservice/orders", "service/canary")
-		waitFor(t, "the sidecar forgets the routes", 30*time.Second, func() bool { return !teapot() })
+		waitFor(t, "the sidecar forgets the routes", patience, func() bool { return !teapot() })
 	})
-	waitFor(t, "the sidecar knows the routes and the canary", 30*time.Second, settled(func() bool {
+	waitFor(t, "the sidecar knows the routes and the canary", patience, settled(func() bool {
 		return teapot() && api.inside(t, "get", "http://canary/").code == 0
 	}))
 	// The canary's pod is web, whose app says that it is api.

@@ -91,7 +91,7 @@ spec:
 func makeVariants(t *testing.T) {
 	t.Helper()
 	for namespace, level := range map[string]string{tidy: "restricted", lenient: "privileged"} {
-		kubectl(t, "apply", "-f", writeFile(t, fmt.Sprintf("apiVersion: v1\nkind: Namespace\nmetadata: {name: %s, labels: {istio-injection: enabled, %s: %s}}\n", namespace, enforce, level)))
+		newNamespace(t, namespace, "istio-injection: enabled, "+enforce+": "+level)
 		t.Cleanup(func() { kubectl(t, "delete", "namespace", namespace, "--wait=false") })
 		role := mustBorrownet(t, "rbac", "-n", namespace, "--workloads", "--subject", "user:dev").stdout
 		kubectl(t, "apply", "-f", writeFile(t, role))
@@ -185,7 +185,7 @@ func mirrorsBehindSidecar(t *testing.T, name string, app *copyApp) {
 	if app.count() == 0 {
 		t.Error("no request was copied")
 	}
-	waitFor(t, "the counters of the capture come", 30*time.Second, func() bool { return mirrorOf(t, name).Mirror.Capture.Packets > 0 })
+	waitFor(t, "the counters of the capture come", patience, func() bool { return mirrorOf(t, name).Mirror.Capture.Packets > 0 })
 	mirrorOf(t, name).wantPlace(t, true)
 }
 
@@ -214,7 +214,7 @@ func namesOfTheMesh(t *testing.T) {
 	kubectl(t, "apply", "-f", writeFile(t, serviceEntry))
 	t.Cleanup(func() { kubectl(t, "-n", "shop", "delete", "serviceentry", "rates") })
 	captured := borrow(t, variant{name: "captured"}, tidy)
-	waitFor(t, "the sidecar knows the name", 30*time.Second, func() bool { return captured.inside(t, "lookup", "rates.example.org").code == 0 })
+	waitFor(t, "the sidecar knows the name", patience, func() bool { return captured.inside(t, "lookup", "rates.example.org").code == 0 })
 	got, _ := captured.same(t, "lookup", "rates.example.org")
 	if !strings.HasPrefix(got.Said, "240.240.") && !strings.HasPrefix(got.Said, "2001:2::") {
 		t.Errorf("got %+v, want addresses that the mesh has allocated", got)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"testing"
-	"time"
 )
 
 // bareMirrored has Flux apply the pod that is in Git as such into the namespace whose pods may be mirrored.
@@ -34,7 +33,7 @@ func TestFluxSeesNoDriftWhileMirroring(t *testing.T) {
 		t.Fatal(r)
 	}
 	t.Cleanup(func() { kubectl(t, "-n", "flux-system", "delete", "kustomization", "bare-mirrored") })
-	waitFor(t, "Flux has made the pod", time.Minute, func() bool {
+	waitFor(t, "Flux has made the pod", patience, func() bool {
 		return kubectl(t, "-n", mirrored, "get", "pods", "-l", "app=bare", "-o", `jsonpath={.items[*].status.conditions[?(@.type=="Ready")].status}`) == "True"
 	})
 	wantUnchanged(t, "before the session", "bare-mirrored", 1)

@@ -27,10 +27,6 @@ import (
 const mirrored = "mirrored"
 
 const mirroredPods = `apiVersion: v1
-kind: Namespace
-metadata: {name: %[1]s, labels: {istio-injection: enabled, pod-security.kubernetes.io/enforce: %[2]s}}
----
-apiVersion: v1
 kind: Service
 metadata: {name: front, namespace: %[1]s}
 spec:
@@ -73,12 +69,16 @@ spec:
 func makeMirrored(t *testing.T, level string) {
 	t.Helper()
 	kubectl(t, "delete", "namespace", mirrored, "--ignore-not-found", "--timeout=180s")
-	kubectl(t, "apply", "-f", writeFile(t, fmt.Sprintf(mirroredPods+loadPod, mirrored, level)))
+	newNamespace(t, mirrored, "istio-injection: enabled, "+enforce+": "+level)
+	kubectl(t, "apply", "-f", writeFile(t, fmt.Sprintf(mirroredPods+loadPod, mirrored)))
 	t.Cleanup(func() { kubectl(t, "delete", "namespace", mirrored, "--wait=false") })
 	kubectl(t, "apply", "-f", writeFile(t, mustBorrownet(t, "rbac", "-n", mirrored, "--workloads", "--subject", "user:dev").stdout))
-	argv := []string{"kubectl", "--kubeconfig", os.Getenv("LAB_ADMIN_KUBECONFIG"), "-n", mirrored, "wait", "--for=condition=Ready", "pod", "--all", "--timeout=90s"}
-	if r := (command{argv: argv, timeout: 2 * time.Minute}).run(t); r.code != 0 {
+	argv := []string{"kubectl", "--kubeconfig", os.Getenv("LAB_ADMIN_KUBECONFIG"), "-n", mirrored, "wait", "--for=condition=Ready", "pod", "--all", "--timeout=180s"}
+	if r := (command{argv: argv}).run(t); r.code != 0 {
 		t.Fatalf("%v\n%s", r, kubectl(t, "-n", mirrored, "get", "pods,events"))
+	}
+	if !meshed() { // there it would leave a connection of the sidecar's, which a mirror joins midway
+		awaitServices(t, inLoad(mirrored), "http://front/")
 	}
 }
 
@@ -164,9 +164,9 @@ func callFront(t *testing.T, rate, length, size string) loadReport {
 // startCalls has the load pod of a namespace send requests to host, until what it returns is called.
 func startCalls(t *testing.T, namespace, host, rate, length, size string) (wait func() loadReport) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
-	cmd := exec.CommandContext(ctx, "kubectl", "--kubeconfig", os.Getenv("LAB_ADMIN_KUBECONFIG"), "-n", namespace, "exec", "load", "-c", "load", "--",
-		"/caller", "load", "http://"+host+"/sha256", rate, length, "0s", size)
+	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
+	argv := append(append([]string{"--kubeconfig", os.Getenv("LAB_ADMIN_KUBECONFIG")}, inLoad(namespace)...), "load", "http://"+host+"/sha256", rate, length, "0s", size)
+	cmd := exec.CommandContext(ctx, "kubectl", argv...)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Start(); err != nil {
@@ -227,23 +227,25 @@ func (s mirrorState) missed() (n uint64) {
 	return n
 }
 
-// awaitCopies waits until app has all requests, or the session's counters say that some are lost and no more come.
+// awaitCopies waits until app has all requests, or no more come and the session's counters say that some are lost.
 func awaitCopies(t *testing.T, session string, app *copyApp, sent int) {
 	t.Helper()
+	defer func() {
+		if t.Failed() {
+			t.Logf("%d of %d requests were copied: %s", app.count(), sent, mirrorOf(t, session).text)
+		}
+	}()
 	last, since := -1, time.Now()
-	waitFor(t, "every request is copied or counted", time.Minute, func() bool {
+	waitFor(t, "every request is copied or counted", patience, func() bool {
 		n := app.count()
 		if n != last {
 			last, since = n, time.Now()
 		}
-		return n >= sent || time.Since(since) > 5*time.Second
+		return n >= sent || time.Since(since) > 5*time.Second && mirrorOf(t, session).lost() > 0
 	})
 	app.check(t)
 	if n := app.count(); n < sent {
 		s := mirrorOf(t, session)
-		if s.lost() == 0 {
-			t.Errorf("%d of %d requests were copied, and nothing says why: %s", n, sent, s.text)
-		}
 		t.Logf("%d of %d requests were copied, the rest is counted as lost: %s", n, sent, s.text)
 	}
 }
@@ -320,11 +322,11 @@ func mirrorEveryRequest(t *testing.T) {
 	}
 	awaitCopies(t, "front", app, live.Sent)
 	var s mirrorState
-	waitFor(t, "the counters come, which they do once a second", 30*time.Second, func() bool {
+	waitFor(t, "the counters come, which they do once a second", patience, func() bool {
 		s = mirrorOf(t, "front")
 		return s.Mirror.Capture.Bytes >= uint64(live.Sent)*3000 || s.missed() > 0 // what was dropped is not among the bytes
 	})
-	waitFor(t, "every request that was seen has an outcome, and what was delivered is here", 30*time.Second, func() bool {
+	waitFor(t, "every request that was seen has an outcome, and what was delivered is here", patience, func() bool {
 		s = mirrorOf(t, "front")
 		return s.accounts(live.Sent, app.count())
 	})
@@ -396,7 +398,7 @@ func mirrorBulk(t *testing.T) {
 		c := mirrorOf(t, "front").Mirror.Capture
 		return c.LostFlows + c.Dropped
 	}
-	waitFor(t, "every upload was copied, or counted as lost", time.Minute, func() bool { return app.count() >= live.Sent || lost() > 0 })
+	waitFor(t, "every upload was copied, or counted as lost", patience, func() bool { return app.count() >= live.Sent || lost() > 0 })
 	if n := app.count(); n < live.Sent {
 		t.Logf("%d of %d uploads were copied: %s", n, live.Sent, mirrorOf(t, "front").text)
 	}
@@ -495,7 +497,7 @@ func mirrorIsNotFelt(t *testing.T) {
 			app := &copyApp{port: tt.listen(t)}
 			upMirror(t, "front", app)
 			wait := startCalls(t, mirrored, "front", "100", "4s", "3000")
-			waitFor(t, "requests are captured", 30*time.Second, func() bool { return mirrorOf(t, "front").Mirror.Capture.Bytes > 100*3000 })
+			waitFor(t, "requests are captured", patience, func() bool { return mirrorOf(t, "front").Mirror.Capture.Bytes > 100*3000 })
 			tt.disturb(t)
 			if live := wait(); live.Errors > 0 || live.Lost > 0 || live.Sent < 400 {
 				t.Errorf("the live pod's callers: %+v", live)

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 )
 
 const replicatedPods = `apiVersion: v1
@@ -91,7 +90,7 @@ func TestMirrorAllReplicas(t *testing.T) {
 		}
 	}
 	const want = "map[/replica-0/0:1 /replica-0/1:1 /replica-0/2:1 /replica-1/0:1 /replica-1/1:1 /replica-1/2:1]"
-	waitFor(t, "each request is copied", time.Minute, func() bool { return strings.Count(c.counts(), "replica") == 6 })
+	waitFor(t, "each request is copied", patience, func() bool { return strings.Count(c.counts(), "replica") == 6 })
 	if got := c.counts(); got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}

@@ -113,6 +113,14 @@ func newTools(t *testing.T, set string) tools {
 	if r := x.inPod(t, toolsEtc); r.code != 0 {
 		t.Fatal(r)
 	}
+	// What is asked for before the cluster's DNS has heard of both pods is not there for a while.
+	waitFor(t, "the pods' addresses are told of", patience, func() bool {
+		const each = `jsonpath={range .items[*].endpoints[*]}{.hostname}{" "}{end}`
+		return len(strings.Fields(kubectl(t, "-n", "shop", "get", "endpointslices", "-l", "kubernetes.io/service-name="+set, "-o", each))) == 2
+	})
+	waitFor(t, "the cluster's DNS knows the pods", patience, func() bool {
+		return x.inPod(t, `for n; do getent hosts $n.shop.svc.cluster.local >/dev/null || exit 1; done`, set+"-0."+set, set+"-1."+set, set).code == 0
+	})
 	return x
 }
 
@@ -194,7 +202,7 @@ func TestDigAsInThePod(t *testing.T) {
 	// server's name and cookie. Of a TTL, which runs down, its order of magnitude stays.
 	const normal = `ask() {
   echo "? $*"
-  dig +nocmd +nostats +nocookie +tries=1 "$@" | sed -E 's/, id: [0-9]+//; /OPT PSEUDO|^; EDNS|^;; Got|^$/d
+  dig +nocmd +nostats +nocookie +tries=1 +time=30 "$@" | sed -E 's/, id: [0-9]+//; /OPT PSEUDO|^; EDNS|^;; Got|^$/d
     s/^([^;[:space:]]+)[[:space:]]+[0-9]{1,2}[[:space:]]+IN/\1 SECONDS IN/; s/^([^;[:space:]]+)[[:space:]]+[0-9]{3,4}[[:space:]]+IN/\1 MINUTES IN/
     s/^([^;[:space:]]+)[[:space:]]+[0-9]{5,}[[:space:]]+IN/\1 HOURS IN/; s/(hostmaster[^ ]* )[0-9]+/\1SERIAL/' | tr -s '\t' ' ' | sort
 }
@@ -266,7 +274,7 @@ spec: {clusterIP: ` + ip + `, ports: [{port: 80}]}
 	// The cluster's own cache and its TTL are 5 s each.
 	waitForName := func(want string) {
 		t.Helper()
-		waitFor(t, name+" is "+want, 30*time.Second, func() bool {
+		waitFor(t, name+" is "+want, patience, func() bool {
 			var e struct {
 				Rcode  string
 				Answer []string

@@ -85,7 +85,7 @@ func TestPodsNetworkIsLeftAlone(t *testing.T) {
 	}
 
 	mustBorrownet(t, "down", "--all", "--stop-agent")
-	waitFor(t, "the agent has ended", time.Minute, func() bool { return podOf(t, pod.Metadata.Name).running() == 0 })
+	waitFor(t, "the agent has ended", patience, func() bool { return podOf(t, pod.Metadata.Name).running() == 0 })
 	after := lookAt(node, in)
 	if diff := cmp.Diff(before, after); diff != "" {
 		t.Errorf("after the session (-before +after):\n%s", diff)

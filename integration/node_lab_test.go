@@ -6,7 +6,6 @@ import (
 	"os"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/borrownet/borrownet/integration/labnode"
 )
@@ -20,7 +19,7 @@ func onNode(t *testing.T) func(script string) string {
 		t.Fatal(r)
 	}
 	t.Cleanup(func() { kubectl(t, "-n", "kube-system", "delete", "pod", "node", "--now") })
-	waitFor(t, "the node's pod runs", time.Minute, func() bool {
+	waitFor(t, "the node's pod runs", patience, func() bool {
 		return kubectl(t, "-n", "kube-system", "get", "pod", "node", "-o", "jsonpath={.status.phase}") == "Running"
 	})
 	return func(script string) string {

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
-	"time"
 )
 
 // nodeCache is what a NodeLocal DNSCache is to the pods of its node: a nameserver at a link-local address that asks the cluster's.
@@ -73,7 +72,7 @@ func TestNodeLocalDNS(t *testing.T) {
 		}
 		return e
 	}
-	waitFor(t, "the node's cache answers", 30*time.Second, func() bool { return explain("node.cache.test").Rcode == "NOERROR" })
+	waitFor(t, "the node's cache answers", patience, func() bool { return explain("node.cache.test").Rcode == "NOERROR" })
 	for name, want := range map[string]string{
 		"node.cache.test": "192.0.2.153", "orders": kubectl(t, "-n", "shop", "get", "service", "orders", "-o", "jsonpath={.spec.clusterIP}"),
 	} {
@@ -82,8 +81,15 @@ func TestNodeLocalDNS(t *testing.T) {
 		}
 	}
 	e := explain("ledger.shop.svc.cluster.local")
-	if e.Rcode != "NOERROR" || len(e.Steps) != 1 || len(e.Steps[0].Attempts) != 1 || e.Steps[0].Attempts[0].Server != "169.254.20.10:53" {
-		t.Errorf("asked of another: %+v", e)
+	if e.Rcode != "NOERROR" || len(e.Steps) != 1 || len(e.Steps[0].Attempts) == 0 {
+		t.Errorf("not asked of the node's cache: %+v", e)
+	}
+	for _, s := range e.Steps {
+		for _, attempt := range s.Attempts { // more than one where an answer is late
+			if attempt.Server != "169.254.20.10:53" {
+				t.Errorf("asked of another: %+v", e)
+			}
+		}
 	}
 	if r := borrownet(t, "run", "--", "curl", "-sS", "--max-time", "20", "http://169.254.20.10/"); r.code == 0 || strings.Contains(r.stderr, "timed out") {
 		t.Errorf("another port of the node's address is not refused: %v", r)

@@ -9,7 +9,6 @@ import (
 	"os"
 	"strings"
 	"testing"
-	"time"
 )
 
 const (
@@ -31,11 +30,8 @@ func yard(t *testing.T, namespace, labels string) {
 	for i := range 200 {
 		fmt.Fprintf(&many, "    - {name: VAR_%d, value: '%d'}\n", i, i)
 	}
+	newNamespace(t, namespace, labels)
 	kubectl(t, "apply", "-f", writeFile(t, fmt.Sprintf(`
-apiVersion: v1
-kind: Namespace
-metadata: {name: %[1]s, labels: {%[2]s}}
----
 apiVersion: v1
 kind: Secret
 metadata: {name: own, namespace: %[1]s}
@@ -44,7 +40,7 @@ stringData: {colour: green}
 apiVersion: v1
 kind: Secret
 metadata: {name: foreign, namespace: %[1]s}
-stringData: {password: %[3]s}
+stringData: {password: %[2]s}
 ---
 apiVersion: v1
 kind: Pod
@@ -67,7 +63,7 @@ spec:
     volumeMounts:
     - {name: work, mountPath: /work}
     env:
-%[4]s    - {name: MODE, value: live}
+%[3]s    - {name: MODE, value: live}
     - {name: AWS_CONTAINER_CREDENTIALS_FULL_URI, value: "http://169.254.170.23/v1/credentials"}
     - {name: EMPTY}
     - {name: COLOUR, valueFrom: {secretKeyRef: {name: own, key: colour}}}
@@ -79,7 +75,7 @@ spec:
   - name: istio-proxy # by its name and uid
     image: lab.local/pause:1
     securityContext: {runAsUser: 4000, runAsGroup: 4001}
-`, namespace, labels, foreign, many.String())))
+`, namespace, foreign, many.String())))
 	role := mustBorrownet(t, "rbac", "-n", namespace, "--workloads", "--subject", "user:dev").stdout
 	kubectl(t, "apply", "-f", writeFile(t, role))
 	t.Cleanup(func() { kubectl(t, "delete", "namespace", namespace, "--wait=false") })
@@ -98,7 +94,7 @@ func admit(t *testing.T, args ...string) {
 	t.Cleanup(func() {
 		kubectl(t, "delete", "validatingadmissionpolicy,validatingadmissionpolicybinding", policyOf, "--ignore-not-found")
 	})
-	waitFor(t, "the policy is in force", 30*time.Second, func() bool {
+	waitFor(t, "the policy is in force", patience, func() bool {
 		return strings.Contains(add(t, guarded, true, debugContainer()).stderr, policyOf)
 	})
 }
@@ -276,7 +272,7 @@ func TestPolicyAdmitsOnlyTheAgent(t *testing.T) {
 	})
 	t.Run("mirror", func(t *testing.T) {
 		kubectl(t, "delete", "validatingadmissionpolicy,validatingadmissionpolicybinding", policyOf, "--ignore-not-found")
-		waitFor(t, "the first policy is gone", 30*time.Second, func() bool { return add(t, guarded, true, debugContainer()).code == 0 })
+		waitFor(t, "the first policy is gone", patience, func() bool { return add(t, guarded, true, debugContainer()).code == 0 })
 		admit(t, "--registry", agentRepo, "--mirror")
 		mirrors := plannedContainer(t, guarded, "--mirror", "8080:3000")
 		if r := add(t, guarded, true, mirrors); r.code != 0 {
@@ -300,7 +296,7 @@ func TestPolicyAdmitsOnlyTheAgent(t *testing.T) {
 	t.Run("digest", func(t *testing.T) {
 		const digest = "@sha256:05b657f6f6ae33f835cf7fa38b2bfbfe6a09575ab08b7bb7103b540c72a51041"
 		kubectl(t, "delete", "validatingadmissionpolicy,validatingadmissionpolicybinding", policyOf, "--ignore-not-found")
-		waitFor(t, "the first policy is gone", 30*time.Second, func() bool { return add(t, guarded, true, debugContainer()).code == 0 })
+		waitFor(t, "the first policy is gone", patience, func() bool { return add(t, guarded, true, debugContainer()).code == 0 })
 		admit(t, "--image", agentRepo+":1"+digest, "--metadata", "169.254.169.254")
 		dryRun := func(image string, more ...string) result {
 			return borrownet(t, append([]string{"up", "--dry-run", "-n", guarded, "--pod", "app", "--agent-image", image}, more...)...)
@@ -330,7 +326,7 @@ func TestWithoutPolicySecretsAreReadable(t *testing.T) {
 	if r.code != 0 {
 		t.Fatal(r)
 	}
-	waitFor(t, "the Secret is in the log that the user may read", 30*time.Second, func() bool {
+	waitFor(t, "the Secret is in the log that the user may read", patience, func() bool {
 		return strings.Contains(command{argv: []string{"kubectl", "-n", unguarded, "logs", "app", "-c", "thief"}}.run(t).stdout, foreign)
 	})
 }

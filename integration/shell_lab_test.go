@@ -83,7 +83,7 @@ func TestBorrowedShell(t *testing.T) {
 	}
 	// Ctrl-C ends the program, not the shell.
 	fmt.Fprint(term.master, "sleep 600\n")
-	waitFor(t, "sleep runs", time.Minute, func() bool { return exec.Command("pgrep", "-f", "^sleep 600$").Run() == nil })
+	waitFor(t, "sleep runs", patience, func() bool { return exec.Command("pgrep", "-f", "^sleep 600$").Run() == nil })
 	fmt.Fprint(term.master, "\x03")
 	if out := term.enter("echo still $((40+2))", time.Minute); !strings.Contains(out, "still 42") {
 		t.Errorf("after Ctrl-C:\n%s", out)

@@ -80,6 +80,7 @@ spec:
 	}
 	for _, n := range st.namespaces {
 		kubectl(t, "-n", n, "wait", "--for=condition=Available", "deployments", "--all", "--timeout=180s")
+		awaitServices(t, fromAPI, "http://svc-0."+n+"/")
 	}
 	st.file = filepath.Join(t.TempDir(), "borrownet.yaml")
 	if err := os.WriteFile(st.file, []byte(file.String()), 0o600); err != nil {
@@ -174,8 +175,8 @@ func tryStack(t *testing.T, namespaces, services int) {
 	}
 	noLeaks(t)
 	mustBorrownet(t, "down", "-f", st.file, "--stop-agent")
-	waitFor(t, "nothing is left on the laptop", time.Minute, func() bool { return len(leftovers(t)) == 0 })
-	waitFor(t, "no agent is left in the cluster", 30*time.Second, func() bool { return st.agents(t) == 0 })
+	waitFor(t, "nothing is left on the laptop", patience, func() bool { return len(leftovers(t)) == 0 })
+	waitFor(t, "no agent is left in the cluster", patience, func() bool { return st.agents(t) == 0 })
 }
 
 // agents counts those that run in the stack's pods.
@@ -215,7 +216,7 @@ const relayProgram = `
 import http.server, os, sys, urllib.request
 class Relay(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
-        body = urllib.request.urlopen(sys.argv[2], timeout=10).read()
+        body = urllib.request.urlopen(sys.argv[2], timeout=20).read()
         self.send_response(200)
         self.send_header("X-Via", os.environ["BORROWNET_SESSION"] + " " + self.headers.get("X-Via", ""))
         self.end_headers()
@@ -253,7 +254,7 @@ func (st *stack) chain(t *testing.T) {
 	hop("s0-0", "svc-0.stack-1: ':13001'", "", "")
 	list := statuses(t)
 	var text string
-	waitFor(t, "the copies answer", time.Minute, func() bool {
+	waitFor(t, "the copies answer", patience, func() bool {
 		r := borrownet(t, "run", "--session", "s0-0", "--", "curl", "-sSf", "--max-time", "30", "http://svc-0.stack-1/")
 		text = r.stdout
 		return r.code == 0

@@ -7,7 +7,6 @@ import (
 	"maps"
 	"strings"
 	"testing"
-	"time"
 )
 
 // tight is a namespace at the Pod Security level "restricted" whose pods may only have
@@ -38,11 +37,8 @@ spec:
     securityContext: {allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: {drop: [ALL]}}
 `, name, tight, image)
 	}
+	newNamespace(t, tight, enforce+`: restricted, borrownet.dev/agent-only: "true"`)
 	kubectl(t, "apply", "-f", writeFile(t, fmt.Sprintf(`
-apiVersion: v1
-kind: Namespace
-metadata: {name: %[1]s, labels: {pod-security.kubernetes.io/enforce: restricted, borrownet.dev/agent-only: "true"}}
----
 apiVersion: admissionregistration.k8s.io/v1
 kind: ValidatingAdmissionPolicy
 metadata: {name: %[2]s}
@@ -85,7 +81,7 @@ func TestTargetImage(t *testing.T) {
 		return append([]string{"-n", tight, "--pod", pod}, more...)
 	}
 	t.Run("agents_image_is_refused", func(t *testing.T) {
-		waitFor(t, "the policy is in force", 30*time.Second, func() bool {
+		waitFor(t, "the policy is in force", patience, func() bool {
 			return borrownet(t, append([]string{"up", "--dry-run"}, upArgs("shelly")...)...).code != 0
 		})
 		failsWith(t, command{argv: upArgs("shelly")}, imagePolicy, "images come from the app's registry")
@@ -114,7 +110,7 @@ func TestTargetImage(t *testing.T) {
 		if n := len(tightPod(t, "shelly").Spec.EphemeralContainers); n != 1 {
 			t.Errorf("%d containers were added, want 1", n)
 		}
-		waitFor(t, "the agent is gone", time.Minute, func() bool { return tightPod(t, "shelly").running() == 0 })
+		waitFor(t, "the agent is gone", patience, func() bool { return tightPod(t, "shelly").running() == 0 })
 	})
 	t.Run("distroless_says_why_not", func(t *testing.T) {
 		failsWith(t, command{argv: upArgs("distroless", "--agent-image", "target")}, `image "lab.local/api:1" of container app has no shell`, "--agent-image REF")
@@ -125,6 +121,9 @@ func TestTargetImage(t *testing.T) {
 	t.Run("right_to_attach_is_named", func(t *testing.T) {
 		role := mustBorrownet(t, "rbac", "-n", tight, "--workloads", "--subject", "user:dev").stdout
 		kubectl(t, "apply", "-f", writeFile(t, role))
+		waitFor(t, "the right is gone", patience, func() bool {
+			return strings.TrimSpace(command{argv: []string{"kubectl", "-n", tight, "auth", "can-i", "create", "pods", "--subresource=attach"}}.run(t).stdout) == "no"
+		})
 		failsWith(t, command{argv: upArgs("shelly", "--agent-image", "target")}, "may not create pods/attach", "--target-image --subject user:dev")
 	})
 }

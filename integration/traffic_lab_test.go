@@ -248,11 +248,11 @@ func TestLaptopServicesStayLocal(t *testing.T) {
 
 const localProgram = `
 import socket, sys, threading
-a = socket.create_connection(("127.0.0.1", int(sys.argv[1])), 10).recv(100).decode()
+a = socket.create_connection(("127.0.0.1", int(sys.argv[1])), 60).recv(100).decode()
 s = socket.create_server(("127.0.0.1", 0))
 def serve():
     c, _ = s.accept(); c.sendall(b"session"); c.close()
 threading.Thread(target=serve, daemon=True).start()
-b = socket.create_connection(s.getsockname(), 10).recv(100).decode()
+b = socket.create_connection(s.getsockname(), 60).recv(100).decode()
 print(a, b)
 `

@@ -56,19 +56,10 @@ func (s *Stack) connect(ctx context.Context, ep tcpip.Endpoint, src, dst netip.A
 	if err := s.bind(ep, src); err != nil {
 		return netip.AddrPort{}, err
 	}
-	terr := ep.Connect(toFullAddress(dst))
-	if _, started := terr.(*tcpip.ErrConnectStarted); !started {
-		if s.isClosed() {
-			return netip.AddrPort{}, net.ErrClosed
-		}
-		return netip.AddrPort{}, errnoOf(terr)
-	}
-	local, err := localAddr(ep)
+	f, refused, err := s.sendSYN(ep, dst)
 	if err != nil {
 		return netip.AddrPort{}, err
 	}
-	f := flow.Flow{Proto: flow.TCP, Src: local, Dst: dst}
-	refused := s.dials.add(f)
 	defer s.dials.remove(f)
 	select {
 	case <-connected:
@@ -81,7 +72,26 @@ func (s *Stack) connect(ctx context.Context, ep tcpip.Endpoint, src, dst netip.A
 	if s.isClosed() {
 		err = net.ErrClosed
 	}
-	return local, err
+	return f.Src, err
+}
+
+// sendSYN begins to connect ep. It returns the dial's flow, and a channel for its error.
+func (s *Stack) sendSYN(ep tcpip.Endpoint, dst netip.AddrPort) (flow.Flow, <-chan error, error) {
+	s.dials.begin()
+	defer s.dials.begun()
+	terr := ep.Connect(toFullAddress(dst))
+	if _, started := terr.(*tcpip.ErrConnectStarted); !started {
+		if s.isClosed() {
+			return flow.Flow{}, nil, net.ErrClosed
+		}
+		return flow.Flow{}, nil, errnoOf(terr)
+	}
+	local, err := localAddr(ep)
+	if err != nil {
+		return flow.Flow{}, nil, err
+	}
+	f := flow.Flow{Proto: flow.TCP, Src: local, Dst: dst}
+	return f, s.dials.add(f), nil
 }
 
 // bind binds ep to src if that says anything.
@@ -103,6 +113,29 @@ type pendingDials struct {
 	mu      sync.Mutex
 	flows   map[flow.Flow]chan error // buffered, never closed
 	refused map[netip.Addr]error     // those from these addresses
+
+	// The answer to a SYN may be here before it is known which port that was sent from.
+	beginning int                 // dials between begin and begun
+	early     map[flow.Flow]error // what came meanwhile about flows that are not known
+}
+
+// maxEarly bounds the errors that wait for their dials. One that is lost comes again, with the next SYN.
+const maxEarly = 1024
+
+// begin announces a SYN, whose flow add makes known before begun.
+func (d *pendingDials) begin() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.beginning++
+}
+
+// begun ends what begin began.
+func (d *pendingDials) begun() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.beginning--; d.beginning == 0 {
+		d.early = nil
+	}
 }
 
 // add returns a channel for the error of f.
@@ -114,6 +147,8 @@ func (d *pendingDials) add(f flow.Flow) <-chan error {
 	}
 	c := make(chan error, 1)
 	if err := d.refused[f.Src.Addr()]; err != nil {
+		c <- err
+	} else if err := d.early[f]; err != nil {
 		c <- err
 	}
 	d.flows[f] = c
@@ -158,6 +193,13 @@ func (d *pendingDials) heed(p flow.Packet) {
 		case c <- err:
 		default:
 		}
+		return
+	}
+	if d.beginning > 0 && len(d.early) < maxEarly {
+		if d.early == nil {
+			d.early = make(map[flow.Flow]error)
+		}
+		d.early[*p.Inner] = err
 	}
 }
 

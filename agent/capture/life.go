@@ -42,13 +42,17 @@ type life struct {
 	waits    bool // it is in Queue.pending
 }
 
-// isAnother reports whether s opens a connection other than f, with the same ends.
-func (f *life) isAnother(s *segment) bool {
+// isAnother reports whether s is of a connection other than f, with the same ends.
+func (f *life) isAnother(s *segment, now time.Time) bool {
 	switch {
+	case f.ended && now.Sub(f.seen) > forget:
+		return true
 	case s.opens():
 		return f.ended || !f.begun || f.begin != s.seq+1
 	case s.consents():
 		return !f.begun || s.ack-f.begin > maxOpening
+	case s.fromClient && s.payload > 0 && s.flags&flow.RST == 0:
+		return f.fins[0] && int32(s.seq-f.high) > 0 // behind its FIN; how it opened was not captured
 	}
 	return false
 }

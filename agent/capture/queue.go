@@ -212,7 +212,7 @@ func (q *Queue) add(it *item) {
 // there is no room for another one it is Queue.unknown.
 func (q *Queue) flow(s *segment, now time.Time) (f *life, next bool) {
 	f = q.flows[s.ends]
-	if f != nil && f.isAnother(s) {
+	if f != nil && f.isAnother(s, now) {
 		q.retire(f)
 		f = nil
 	}

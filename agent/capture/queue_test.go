@@ -177,6 +177,43 @@ func TestQueueTellsReusedEndsApart(t *testing.T) {
 	}
 }
 
+// So are they behind the end of the one before, if the new one's beginning is not captured; also long after.
+func TestQueueTellsReusedEndsWithoutABeginning(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		end  func(f *feeder)
+	}{
+		{"behind-its-end", func(f *feeder) {
+			f.client(1, flow.FIN|flow.ACK, 0)
+			f.server(1, flow.FIN|flow.ACK, 0)
+			f.client(1, flow.ACK, 0)
+		}},
+		{"long-after-a-reset", func(f *feeder) {
+			f.client(1, flow.RST, 0)
+			f.now = f.now.Add(forget + time.Second)
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			f := newFeeder(4 * (1000 + 40 + overhead))
+			f.client(1, flow.SYN, 0)
+			for range 5 {
+				f.client(1, flow.ACK, 1000) // which is too much
+			}
+			f.drain()
+			tt.end(f)
+			f.drain()
+			f.seq[1] += 70_000
+			f.client(1, flow.ACK, 10)
+			if got := f.drain(); got.bytes[1] != 10 || got.lost[1].Packets != 0 {
+				t.Errorf("%+v, want the packet of the new flow", got)
+			}
+			if lost := f.q.Stats().LostBytes; lost != 5000 {
+				t.Errorf("%d bytes are lost, want 5000", lost)
+			}
+		})
+	}
+}
+
 func TestQueueCountsTheKernels(t *testing.T) {
 	f := newFeeder(1 << 20)
 	f.q.DroppedByKernel(3)

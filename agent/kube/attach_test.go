@@ -158,14 +158,7 @@ func TestAttachFails(t *testing.T) {
 			}
 		}, "not running any more: it is Failed", "", 1},
 		{"pod-deleted", func(f *fakeAPI) {
-			f.kubelet = func(p *api.Pod, _ string) {
-				delete(f.pods, "shop/api-1")
-				time.AfterFunc(50*time.Millisecond, func() {
-					f.mu.Lock()
-					defer f.mu.Unlock()
-					f.notify("DELETED", p)
-				})
-			}
+			f.kubelet = func(p *api.Pod, _ string) { f.remove(p) }
 		}, "the pod no longer exists", "borrownet up --pod deploy/api", 1},
 		{"slow", becomes(waiting("ContainerCreating", "")), image + " is not on the node after 1s", "goes on with borrownet-agent-1", 1},
 		{"replaced", func(f *fakeAPI) { f.pods["shop/api-1"].UID = "another" }, "no longer exists", "borrownet up --pod deploy/api", 0},

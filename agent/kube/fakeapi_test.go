@@ -32,10 +32,14 @@ type fakeAPI struct {
 	t   *testing.T
 	srv *httptest.Server
 
+	serving sync.WaitGroup // requests that are being answered; what is hijacked, or HTTP/2, srv does not wait for
+
 	mu        sync.Mutex
+	over      bool // no request is answered any more
 	rv        int
 	pods      map[string]*api.Pod // by namespace/name
-	objects   map[string]any      // by URL path
+	deleted   []*api.Pod
+	objects   map[string]any // by URL path
 	watchers  []chan []byte
 	calls     []string                                      // "verb resource[/sub]" and flags, in order
 	deny      map[string]bool                               // "verb resource[/sub]" refused by RBAC
@@ -66,6 +70,10 @@ func newFakeAPI(t *testing.T) *fakeAPI {
 		f.mu.Unlock()
 		f.srv.CloseClientConnections()
 		f.srv.Close()
+		f.mu.Lock()
+		f.over = true
+		f.mu.Unlock()
+		f.serving.Wait()
 	})
 	return f
 }
@@ -179,6 +187,25 @@ func (f *fakeAPI) notify(kind string, object any) {
 	}
 }
 
+// remove takes p out of the cluster and tells the watchers, later ones too. f.mu is held.
+func (f *fakeAPI) remove(p *api.Pod) {
+	delete(f.pods, p.Namespace+"/"+p.Name)
+	f.rv++
+	p.ResourceVersion = strconv.Itoa(f.rv)
+	f.deleted = append(f.deleted, p)
+	f.notify("DELETED", p)
+}
+
+// enter notes that a request is being answered; leave with f.serving.Done.
+func (f *fakeAPI) enter() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.over {
+		f.serving.Add(1)
+	}
+	return !f.over
+}
+
 func hello() string {
 	b, err := json.Marshal(wire.Hello{Borrownet: "agent", Protocol: wire.Protocol, Version: "1.0", PublicKey: "key", Port: 40000})
 	if err != nil {
@@ -203,6 +230,10 @@ func (f *fakeAPI) reply(w http.ResponseWriter, v any) {
 
 // serve routes a request. Paths are /api/v1/namespaces/NS/RESOURCE[/NAME[/SUB]].
 func (f *fakeAPI) serve(w http.ResponseWriter, r *http.Request) {
+	if !f.enter() {
+		return
+	}
+	defer f.serving.Done()
 	if f.intercept != nil && f.intercept(w, r) {
 		return
 	}
@@ -302,16 +333,23 @@ func (f *fakeAPI) list(w http.ResponseWriter, r *http.Request, ns string) {
 func (f *fakeAPI) watch(w http.ResponseWriter, r *http.Request) {
 	name := strings.TrimPrefix(r.URL.Query().Get("fieldSelector"), "metadata.name=")
 	events := make(chan []byte, 100)
-	for _, p := range f.pods {
-		if rv, _ := strconv.Atoi(p.ResourceVersion); p.Name == name {
-			if since, _ := strconv.Atoi(r.URL.Query().Get("resourceVersion")); rv > since {
-				b, err := json.Marshal(map[string]any{"type": "MODIFIED", "object": p})
-				if err != nil {
-					f.t.Error(err)
-				}
-				events <- b
-			}
+	missed := func(kind string, p *api.Pod) {
+		rv, _ := strconv.Atoi(p.ResourceVersion)
+		since, _ := strconv.Atoi(r.URL.Query().Get("resourceVersion"))
+		if p.Name != name || rv <= since {
+			return
 		}
+		b, err := json.Marshal(map[string]any{"type": kind, "object": p})
+		if err != nil {
+			f.t.Error(err)
+		}
+		events <- b
+	}
+	for _, p := range f.pods {
+		missed("MODIFIED", p)
+	}
+	for _, p := range f.deleted {
+		missed("DELETED", p)
 	}
 	f.watchers = append(f.watchers, events)
 	f.mu.Unlock()

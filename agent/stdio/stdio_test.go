@@ -180,14 +180,14 @@ func TestCloseUnblocks(t *testing.T) {
 				conn.Close()
 				c.In.Close()
 			case "agent":
+				c.In.Close() // else the client's write goes on behind conn's end
 				conn.Close()
-				c.In.Close()
 				s.Close()
 			case "listener":
-				c.Cut()
 				if err := l.Close(); err != nil {
 					t.Error(err)
 				}
+				c.Cut()
 			}
 			wg.Wait()
 		})

@@ -86,7 +86,7 @@ func (a *app) demoCall() *cobra.Command {
 			return demo.Call(ctx, args[0], text, hook.Lookup(a.found, hook.EnvVar), a.ui.out)
 		},
 	}
-	cmd.Flags().DurationVar(&limit, "timeout", 5*time.Second, "`TIME` to wait for the answer")
+	cmd.Flags().DurationVar(&limit, "timeout", 30*time.Second, "`TIME` to wait for the answer")
 	return cmd
 }
 

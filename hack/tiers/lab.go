@@ -66,7 +66,7 @@ func labSteps(context.Context) ([]step, error) {
 		{
 			// Of a module of its own, and as root: it starts and ends labs.
 			name: "the lab itself", kind: goTest,
-			argv: []string{goCmd(), "test", "-C", "integration/lab", "-json", "-count=1", "-timeout", "10m",
+			argv: []string{goCmd(), "test", "-C", "integration/lab", "-json", "-count=1", "-timeout", testTimeout,
 				".", "./cmd/lab", "./internal/cgroup", "./internal/cluster", "./internal/cni", "./internal/node", "./internal/state"},
 		},
 		{

@@ -48,6 +48,7 @@ func run(m *testing.M, verbs map[string]Verb) int {
 			return within(os.Args[2:])
 		}
 	}
+	hear()
 	if os.Getuid() != 0 || os.Getenv(phaseEnv) != "" {
 		return m.Run()
 	}
@@ -65,6 +66,26 @@ func run(m *testing.M, verbs map[string]Verb) int {
 	}
 	fmt.Printf("as uid %d, /dev/net/tun as it is\n", unprivileged)
 	return max(code, reexec(args, drop()))
+}
+
+// hear makes what tests start hear the signals that this process was started to ignore, as nohup and a shell's & do:
+// who has a handler leaves none of it to a program it executes.
+func hear() {
+	for _, s := range []os.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT} {
+		if signal.Ignored(s) {
+			signal.Notify(make(chan os.Signal, 1), s)
+		}
+	}
+}
+
+// Again makes a call until no signal has interrupted it. The kernel itself does not make one again that is on a socket with
+// a deadline (signal(7)), and the signals of Go's runtime come at any time.
+func Again(call func() error) error {
+	for {
+		if err := call(); !errors.Is(err, syscall.EINTR) {
+			return err
+		}
+	}
 }
 
 // possible tries whether this process may start another with attr: root of a

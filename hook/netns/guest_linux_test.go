@@ -132,7 +132,7 @@ func exchange() string {
 	buf := make([]byte, 64)
 	n := 0
 	if err == nil {
-		n, err = unix.Read(fd, buf)
+		err = hooktest.Again(func() (err error) { n, err = unix.Read(fd, buf); return err })
 	}
 	if err != nil {
 		return err.Error()

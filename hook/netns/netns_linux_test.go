@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/borrownet/borrownet/hook/hooktest"
 )
 
 func sockaddr(a netip.AddrPort) unix.Sockaddr {
@@ -73,7 +75,9 @@ func TestDatagramOutAndBack(t *testing.T) {
 				t.Fatalf("Write = %d, %v", n, err)
 			}
 			buf := make([]byte, 64)
-			n, from, err := unix.Recvfrom(fd, buf, 0)
+			var n int
+			var from unix.Sockaddr
+			err := hooktest.Again(func() (err error) { n, from, err = unix.Recvfrom(fd, buf, 0); return err })
 			if err != nil || string(buf[:n]) != "answer" {
 				t.Fatalf("received %q, %v", buf[:max(n, 0)], err)
 			}

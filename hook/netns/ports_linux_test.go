@@ -12,6 +12,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
+	"github.com/borrownet/borrownet/hook/hooktest"
+
 	"github.com/borrownet/borrownet/netstack/flow"
 )
 
@@ -89,8 +91,8 @@ func TestDialTCP(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		fd, _, err := unix.Accept(ln)
-		if err != nil {
+		var fd int
+		if err := hooktest.Again(func() (err error) { fd, _, err = unix.Accept(ln); return err }); err != nil {
 			t.Fatal(err)
 		}
 		unix.Write(fd, []byte("inside"))

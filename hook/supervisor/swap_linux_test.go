@@ -20,6 +20,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
+	"github.com/borrownet/borrownet/hook/hooktest"
+
 	"github.com/borrownet/borrownet/hook/farend"
 	"github.com/borrownet/borrownet/hook/netns"
 )
@@ -499,7 +501,8 @@ func appLoopback6(args []string) error {
 	}
 	fmt.Println("tcp", string(buf[:n]))
 	events := make([]unix.EpollEvent, 4)
-	if n, err = unix.EpollWait(ep, events, int(patience.Milliseconds())); err != nil {
+	wait := func() (err error) { n, err = unix.EpollWait(ep, events, int(patience.Milliseconds())); return err }
+	if err := hooktest.Again(wait); err != nil {
 		return err
 	}
 	fmt.Println("epoll", n, "data", events[0].Fd)

@@ -36,7 +36,7 @@ func (s samples) collectNames(o options) error {
 		return err
 	}
 	defer kubectlAdmin("", "-n", "kube-system", "delete", "pod", "names", "--now")
-	if _, err := kubectlAdmin("", "-n", "kube-system", "wait", "pod/names", "--for=condition=Ready", "--timeout=60s"); err != nil {
+	if _, err := kubectlAdmin("", "-n", "kube-system", "wait", "pod/names", "--for=condition=Ready", "--timeout=180s"); err != nil {
 		return err
 	}
 	defer borrownet("down", "--all", "--stop-agent")

@@ -95,7 +95,7 @@ func flatten() (stop func() error, err error) {
 	if _, err := kubectlAdmin(labnode.Pod, "apply", "-f", "-"); err != nil {
 		return nil, err
 	}
-	if _, err := kubectlAdmin("", "-n", "kube-system", "wait", "pod", "node", "--for=condition=Ready", "--timeout=60s"); err != nil {
+	if _, err := kubectlAdmin("", "-n", "kube-system", "wait", "pod", "node", "--for=condition=Ready", "--timeout=180s"); err != nil {
 		return nil, errors.Join(err, remove())
 	}
 	run := func(script string) error {

@@ -72,6 +72,9 @@ func (s samples) collectLive(o options) error {
 		return err
 	}
 	defer kubectlAdmin("", "-n", "shop", "delete", "--now", "pod/load", "service/api")
+	if err := awaitService("shop", liveURL); err != nil {
+		return err
+	}
 	// The first session adds the agent, and the first window is slow for other reasons.
 	if _, err := borrownet("up", "-d", "-n", "shop", "--pod", "api"); err != nil {
 		return err
@@ -261,6 +264,20 @@ func load(namespace string, args ...string) (liveWindow, error) {
 		return w, fmt.Errorf("caller load: no request was answered: %s", w.Error)
 	}
 	return w, nil
+}
+
+// awaitService waits until a Service that was just made answers the pod load of a namespace: the app listens, and the node
+// has the rules that lead to it.
+func awaitService(namespace, url string) error {
+	for end := time.Now().Add(2 * time.Minute); ; time.Sleep(100 * time.Millisecond) {
+		said, err := kubectlAdmin("", "-n", namespace, "exec", "load", "-c", "load", "--", "/caller", "get", url)
+		if err == nil && bytes.HasPrefix(said, []byte("200 ")) {
+			return nil
+		}
+		if time.Now().After(end) {
+			return fmt.Errorf("%s does not answer: %w: %s", url, err, said)
+		}
+	}
 }
 
 // kubectlAdmin runs kubectl as the cluster's administrator: a developer may not make pods.

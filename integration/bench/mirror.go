@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -22,7 +23,7 @@ const (
 	mirrorURL        = "http://front/sha256"
 	mirrorSize       = 200 // bytes of a request's body
 	// settle is how long copies may take that are under way when the last request is answered.
-	settle = 20 * time.Second
+	settle = time.Minute
 	// What is uploaded to it: 100 MB each second.
 	uploadRate = "5"
 	uploadSize = 20e6
@@ -60,6 +61,9 @@ func (s samples) collectMirror(o options) error {
 		return err
 	}
 	if _, err := kubectlAdmin("", "-n", "mirrored", "wait", "pod", "--all", "--for=condition=Ready", "--timeout=2m"); err != nil {
+		return err
+	}
+	if err := awaitService("mirrored", "http://front/"); err != nil {
 		return err
 	}
 	copies, err := listenForCopies()
@@ -142,15 +146,19 @@ func (s samples) collectUpload(o options, copies *copies) error {
 func (s samples) account(rows string, copies *copies, size, sent int) error {
 	var silent float64
 	for end := time.Now().Add(settle); ; time.Sleep(time.Second) { // the counters come once a second
-		st, err := mirrorNow()
-		if err != nil {
+		st, err := mirrorNow() // fails while the session has lost its carrier
+		late := time.Now().After(end)
+		if err != nil && late {
 			return err
+		}
+		if err != nil {
+			continue
 		}
 		silent = st.unexplained(sent, copies.count(), copies.lengthOf(size))
 		if silent == 0 {
 			break
 		}
-		if time.Now().After(end) {
+		if late {
 			fmt.Fprintf(os.Stderr, "%s: of %d requests of %d bytes %d came, and the counters are %+v\n", rows, sent, copies.lengthOf(size), copies.count(), st)
 			break
 		}
@@ -258,15 +266,12 @@ func (c *copies) calibrate() error {
 	}
 	for end := time.Now().Add(settle); ; time.Sleep(100 * time.Millisecond) {
 		m, err := mirrorNow()
-		if err != nil {
-			return err
-		}
-		if n := uint64(w.Sent); n > 0 && m.Replay.Requests.Seen == n && m.Replay.Requests.Delivered == n && m.Replay.RequestBytes%n == 0 {
+		if n := uint64(w.Sent); err == nil && n > 0 && m.Replay.Requests.Seen == n && m.Replay.Requests.Delivered == n && m.Replay.RequestBytes%n == 0 {
 			c.head = int(m.Replay.RequestBytes/n) - mirrorSize - len(strconv.Itoa(mirrorSize))
 			return nil
 		}
 		if time.Now().After(end) {
-			return fmt.Errorf("of %d single requests not all were copied: %+v", w.Sent, m)
+			return errors.Join(fmt.Errorf("of %d single requests not all were copied: %+v", w.Sent, m), err)
 		}
 	}
 }

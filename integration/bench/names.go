@@ -33,7 +33,7 @@ const (
 	namesInFlight   = 500
 	namesSockets    = 10
 	namesTime       = 2 * time.Second
-	namesPatience   = 5 * time.Second
+	namesPatience   = 30 * time.Second
 )
 
 // measureNames measures the nameserver at args[0], or the first one of resolv.conf if that is "-", and prints Names. Names

@@ -16,7 +16,7 @@ import (
 )
 
 // startLimit is far beyond any start that was seen.
-const startLimit = 3 * time.Minute
+const startLimit = 6 * time.Minute
 
 // TestNothingIsLeft ends labs in every way there is.
 func TestNothingIsLeft(t *testing.T) {
@@ -205,7 +205,7 @@ func signal(t *testing.T, p *os.Process, s syscall.Signal) {
 
 func waitFor(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.After(time.Minute)
+	deadline := time.After(3 * time.Minute)
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for !ok() {

@@ -30,6 +30,7 @@ type conversation struct {
 	again          *syn    // may open a new conversation
 	begin          *uint32 // what the server's SYN acknowledged; nil if it is not in the capture
 	turned         bool    // the server has sent bytes since the client has, or the client none
+	reset          bool    // it ended by a RST
 	prev, next     *conversation
 }
 
@@ -74,9 +75,6 @@ func (l *list) first() *conversation { return l.head.next }
 
 // add begins to follow a flow, which makes room if there is none.
 func (a *Assembler) add(f flow.Flow, s stage, at time.Time) *conversation {
-	for old := &a.lists[over]; old.len > 0 && at.Sub(old.first().at) > overFor; {
-		a.forget(old.first())
-	}
 	if len(a.flows) >= a.cfg.MaxFlows {
 		for _, s := range []stage{over, opening, open} {
 			if l := &a.lists[s]; l.len > 0 {
@@ -89,6 +87,13 @@ func (a *Assembler) add(f flow.Flow, s stage, at time.Time) *conversation {
 	a.flows[f] = c
 	a.lists[s].push(c)
 	return c
+}
+
+// expire forgets those that have been over for long.
+func (a *Assembler) expire(at time.Time) {
+	for old := &a.lists[over]; old.len > 0 && at.Sub(old.first().at) > overFor; {
+		a.forget(old.first())
+	}
 }
 
 // enter moves c to a stage.
@@ -124,17 +129,28 @@ func (a *Assembler) fromClient(seg flow.Segment, at time.Time) {
 // if that shows that the server has consented: the consent is not in the capture.
 func (a *Assembler) opened(c *conversation, seg flow.Segment, at time.Time) *conversation {
 	consented := seg.Flags&(flow.ACK|flow.RST) == flow.ACK
+	says := len(seg.Payload)+seg.Cut > 0
+	another := c != nil && consented && says && c.client.isBehindFin(seg.Seq)
 	switch {
-	case c == nil && (len(seg.Payload)+seg.Cut == 0 || seg.Flags&flow.RST != 0):
+	case c == nil && (!says || seg.Flags&flow.RST != 0):
 		return nil // there is nothing that anybody could be told
 	case c == nil:
-		c = a.add(seg.Flow, opening, at)
-		a.open(c, at)
+		c = a.join(seg.Flow, at)
 	case c.stage == opening && consented && c.syn.follows(seg.Seq):
 		a.open(c, at)
-	case c.again != nil && consented && seg.Seq == c.again.seq+1:
+	case c.again != nil && consented && (seg.Seq == c.again.seq+1 || another && c.again.follows(seg.Seq)):
 		c = a.reopen(c, at)
+	case another: // of which not even the SYN is in the capture
+		a.abandon(c, Reused)
+		c = a.join(seg.Flow, at)
 	}
+	return c
+}
+
+// join begins to follow a flow in its middle.
+func (a *Assembler) join(f flow.Flow, at time.Time) *conversation {
+	c := a.add(f, opening, at)
+	a.open(c, at)
 	return c
 }
 
@@ -214,12 +230,17 @@ func (a *Assembler) fromServer(seg flow.Segment, at time.Time) {
 		c = a.synOfServer(c, seg, at)
 	}
 	switch {
-	case c == nil, c.stage == over:
+	case c == nil:
+		return
+	case c.stage == over:
+		if c.reset && seg.Flags&(flow.ACK|flow.RST) == flow.ACK {
+			a.forget(c) // the server has a connection
+		}
 		return
 	case c.stage == opening:
 		if seg.Flags&flow.RST != 0 {
 			a.refused.Add(1)
-			a.enter(c, over, at)
+			a.reset(c, at)
 		}
 		return
 	}
@@ -249,8 +270,7 @@ func (a *Assembler) synOfServer(c *conversation, seg flow.Segment, at time.Time)
 		if c != nil {
 			a.abandon(c, Reused)
 		}
-		c = a.add(seg.Flow, opening, at)
-		a.open(c, at)
+		c = a.join(seg.Flow, at)
 		c.client.start(seg.Ack)
 	}
 	c.begin = &seg.Ack
@@ -296,6 +316,7 @@ func (a *Assembler) resetByClient(c *conversation, seq uint32, at time.Time) {
 func (a *Assembler) reset(c *conversation, at time.Time) {
 	c.client.end(true)
 	c.server.end(true)
+	c.reset = true
 	a.enter(c, over, at)
 }
 

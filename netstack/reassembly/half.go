@@ -128,6 +128,9 @@ func (h *half) finish(seq uint32) {
 	}
 }
 
+// isBehindFin reports whether bytes at seq are of another connection.
+func (h *half) isBehindFin(seq uint32) bool { return h.fin && before(h.finAt, seq) }
+
 // acknowledge hands on what the receiver has taken: all before ack.
 func (h *half) acknowledge(ack uint32) {
 	if !h.known {

@@ -254,3 +254,84 @@ func TestAnyTraffic(t *testing.T) {
 		})
 	}
 }
+
+// A reader of streams whose bytes say of which connection they are, and where in it.
+type reader struct {
+	next byte
+	sure bool // that it comes next
+	ends int
+	err  error
+}
+
+func (r *reader) Data(b []byte, _ bool) {
+	for _, got := range b {
+		if r.sure && got != r.next {
+			r.err = fmt.Errorf("%#x comes, want %#x", got, r.next)
+		}
+		r.next, r.sure = got&0xf0|(got+1)&0xf, true
+	}
+}
+
+func (r *reader) Gap(Reason, uint64) { r.sure = false }
+func (r *reader) End(bool)           { r.ends++ }
+
+// TestAnyReuse makes up connections of the same addresses, one after the other, that end in
+// all ways, in a capture in which any packet may be missing: no stream goes on with bytes
+// of another connection unless it has a gap there, and each ends at most once.
+func TestAnyReuse(t *testing.T) {
+	for seed := range uint64(150) {
+		random := rand.New(rand.NewPCG(seed, 1))
+		missing := []float64{0, 0.05, 0.3}[seed%3]
+		var readers []*reader
+		a := New(Config{Server: func(a netip.AddrPort) bool { return a == server }, Open: func(flow.Flow, bool, time.Time) (Stream, Stream) {
+			r := &reader{}
+			readers = append(readers, r)
+			return r, nil
+		}})
+		dark := 0 // packets that are still missing in a row
+		c := mirrortest.New(client, server, func(p mirror.Packet) {
+			if dark--; dark < 0 && random.Float64() >= missing {
+				a.Packet(p)
+			}
+		})
+		const connections = 20
+		for k := range byte(connections) {
+			c.Client += 1 + random.Uint32()>>uint(2+random.IntN(20))
+			c.Server += 1 + random.Uint32()>>2
+			if random.IntN(4) == 0 {
+				dark = random.IntN(4)
+			}
+			c.Open()
+			at := byte(0)
+			for range 1 + random.IntN(4) {
+				b := make([]byte, 1+random.IntN(40))
+				for i := range b {
+					b[i] = k<<4 | at&0xf
+					at++
+				}
+				c.FromClient(flow.ACK, string(b))
+				if random.IntN(3) == 0 { // once more
+					c.Client -= uint32(len(b))
+					c.FromClient(flow.ACK, string(b))
+				}
+				c.FromServer(flow.ACK, "x")
+			}
+			switch random.IntN(4) {
+			case 0:
+				c.FromClient(flow.RST|flow.ACK, "")
+			case 1:
+				c.FromServer(flow.RST|flow.ACK, "")
+			default:
+				c.Close()
+			}
+		}
+		for i, r := range readers {
+			if r.err != nil || r.ends > 1 {
+				t.Fatalf("seed %d, stream %d: %v, %d ends", seed, i, r.err, r.ends)
+			}
+		}
+		if missing == 0 && len(readers) < connections/2 {
+			t.Fatalf("seed %d: %d streams of %d connections", seed, len(readers), connections)
+		}
+	}
+}

@@ -134,6 +134,7 @@ func (a *Assembler) Stats() Stats {
 // Packet takes the next captured packet, whose bytes it keeps.
 func (a *Assembler) Packet(p mirror.Packet) {
 	a.packets.Add(1)
+	a.expire(p.Time)
 	defer func() { a.live.Store(int64(len(a.flows) - a.lists[over].len)) }()
 	seg, err := flow.ParseSegment(p.Data)
 	if err != nil {

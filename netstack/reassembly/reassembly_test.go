@@ -249,6 +249,60 @@ func TestConversations(t *testing.T) {
 			c.FromClient(flow.ACK, "")
 			c.Ask("two")
 		}, "turn one; gap reused 0; end true | turn two"},
+		{"addresses-used-again-the-beginning-is-missing", func(c *mirrortest.Conversation) {
+			c.Open()
+			c.Ask("one")
+			c.Close()
+			c.Client += 1000
+			c.Server += 5000
+			c.FromClient(flow.ACK, "")
+			c.Ask("two")
+			c.Answer("answer")
+			c.Ask("three")
+		}, "turn one; end false | turn two; turn three"},
+		{"addresses-used-again-the-servers-end-and-the-beginning-are-missing", func(c *mirrortest.Conversation) {
+			c.Open()
+			c.FromClient(flow.FIN|flow.ACK, "one")
+			c.Client += 1000
+			c.Server += 5000
+			c.Ask("two")
+		}, "gap reused 3; end true | turn two"},
+		{"addresses-used-again-the-servers-end-its-consent-and-the-first-bytes-are-missing", func(c *mirrortest.Conversation) {
+			c.Open()
+			c.FromClient(flow.FIN|flow.ACK, "one")
+			c.Client += 1000
+			c.FromClient(flow.SYN, "")
+			c.Server += 5000
+			c.Client += 7
+			c.Ask("two")
+		}, "gap reused 3; end true | gap hole 7; more two"},
+		{"addresses-used-again-after-a-reset-the-beginning-is-missing", func(c *mirrortest.Conversation) {
+			c.Open()
+			c.Ask("one")
+			c.FromServer(flow.RST|flow.ACK, "")
+			c.Client += 1000
+			c.Server += 5000
+			c.Ask("two") // may be what was still on its way, until the server takes it
+			c.Ask("three")
+		}, "turn one; end true | turn three"},
+		{"addresses-used-again-after-a-refusal-the-beginning-is-missing", func(c *mirrortest.Conversation) {
+			c.FromClient(flow.SYN, "")
+			c.FromServer(flow.RST|flow.ACK, "")
+			c.Client += 1000
+			c.FromServer(flow.ACK, "hello")
+			c.Ask("one")
+		}, "turn one"},
+		{"sent-again-when-it-is-over", func(c *mirrortest.Conversation) {
+			c.Open()
+			c.FromClient(flow.FIN|flow.ACK, "one")
+			c.FromServer(flow.FIN|flow.ACK, "")
+			c.FromClient(flow.ACK, "")
+			c.Client -= 4
+			c.FromClient(flow.FIN|flow.ACK, "one")
+			c.Client--
+			c.FromClient(flow.ACK, "x") // a probe
+			c.FromServer(flow.ACK, "")
+		}, "turn one; end false"},
 		{"a-syn-that-the-server-does-not-take", func(c *mirrortest.Conversation) {
 			c.Open()
 			c.Ask("one")
@@ -384,6 +438,19 @@ func TestLostBeginning(t *testing.T) {
 	if got, want := r.tapes[1].events, []string{"turn more"}; !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
+}
+
+// Addresses are those of another flow if one that is over had them long ago, whatever the numbers.
+func TestOverForAWhile(t *testing.T) {
+	r := record(Config{})
+	c := mirrortest.New(client, server, r.Packet)
+	c.Open()
+	c.Ask("one")
+	c.FromServer(flow.RST|flow.ACK, "")
+	c.Now = c.Now.Add(overFor)
+	c.Client += 3 << 30
+	c.Ask("two")
+	r.want(t, "turn one; end true | turn two")
 }
 
 // A client's number behind its FIN is no byte that is missing.

@@ -119,6 +119,9 @@ func (d *delivery) run() {
 	if a == nil && f == delivered {
 		d.r.counts.unanswered.Add(1)
 	}
+	if d.body != nil {
+		d.body.close() // whoever is told that it is over finds nothing held
+	}
 	d.r.settle(d.now, d.flow, d.bytes.Load(), f, a)
 	d.mu.Lock()
 	close(d.done)
@@ -127,14 +130,10 @@ func (d *delivery) run() {
 	}
 	d.mu.Unlock()
 	d.cancel()
-	d.pass()
-	if d.body != nil {
-		d.body.close()
-	}
 	d.to.release()
 }
 
-// pass lets the next request begin.
+// pass lets the next request begin, once it is the turn of this one.
 func (d *delivery) pass() { d.once.Do(func() { close(d.begun) }) }
 
 // deliver gives the request to the local program and reads the answer.

@@ -132,3 +132,32 @@ func TestGivenUpIsForgotten(t *testing.T) {
 		}
 	})
 }
+
+// TestGivenUpKeepsOrder: a request that is given up before it was its turn does not let those behind it pass those in front
+// of it: they would call the program at the same time.
+func TestGivenUpKeepsOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := piped(t, func(http.ResponseWriter, *http.Request) {})
+		var dials atomic.Int32
+		answers := make(chan struct{})
+		r := replaying(t, nil, Config{Dial: func(ctx context.Context, call Call) (relay.Conn, error) {
+			dials.Add(1)
+			<-answers
+			return p.dial(ctx, call)
+		}})
+		in, _ := r.open(flow.Flow{Proto: flow.TCP, Src: client, Dst: server}, true, time.Time{})
+		defer in.End(false)
+		ask := newSide()
+		in.Data([]byte(ask.hello()+ask.ask(1, true, "GET", "/1")+ask.ask(3, false, "POST", "/3")+ask.ask(5, true, "GET", "/5")), true)
+		in.Data([]byte(ask.reset(3)), true)
+		synctest.Wait()
+		if n, got := dials.Load(), r.Stats().Requests; n != 1 || got != (Outcomes{Seen: 3, Cut: 1}) {
+			t.Errorf("while the first request waits: %d calls, requests %+v", n, got)
+		}
+		close(answers)
+		synctest.Wait()
+		if n, got := dials.Load(), r.Stats().Requests; n != 1 || got != (Outcomes{Seen: 3, Delivered: 2, Cut: 1}) {
+			t.Errorf("in the end: %d calls, requests %+v", n, got)
+		}
+	})
+}

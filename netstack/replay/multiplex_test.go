@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -485,14 +486,8 @@ func TestMultiplexOfASlowProgram(t *testing.T) {
 // TestMultiplexWithoutAProgram is refused, and says so.
 func TestMultiplexWithoutAProgram(t *testing.T) {
 	leaktest.Check(t)
-	p := serve2(t, "http/2", nil)
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	p.at = ln.Addr().String()
-	ln.Close()
-	r := replaying(t, nil, Config{Dial: p.dial})
+	refuse := func(context.Context, Call) (relay.Conn, error) { return nil, syscall.ECONNREFUSED }
+	r := replaying(t, nil, Config{Dial: refuse})
 	c := mirrortest.New(client, server, r.Packet)
 	c.Open()
 	s := newSide()
@@ -575,7 +570,9 @@ func TestMultiplexBesideALongOne(t *testing.T) {
 				in.WriteGoAway(f.StreamID, http2.ErrCodeNo, nil)
 				in.WritePing(false, [8]byte{1})
 			case *http2.PingFrame:
-				close(drains) // the other side has read what was before the ping
+				if f.IsAck() {
+					close(drains) // the other side has read what was before the ping
+				}
 			}
 			return true
 		})
@@ -612,7 +609,9 @@ func TestMultiplexNotTaken(t *testing.T) {
 			return true
 		})
 	})
-	r := replaying(t, p, Config{Linger: 100 * time.Millisecond})
+	held := make(chan int64, 1) // when it was told what became of the request
+	var r *Replayer
+	r = replaying(t, p, Config{Linger: 100 * time.Millisecond, OnRequest: func(Request) { held <- r.Stats().Held }})
 	c := mirrortest.New(client, server, r.Packet)
 	c.Open()
 	s := newSide()
@@ -625,6 +624,9 @@ func TestMultiplexNotTaken(t *testing.T) {
 	c.Ask(s.reset(1))
 	if got := settled(t, r); got.Requests != (Outcomes{Seen: 1, Broken: 1}) || got.Held != 0 {
 		t.Errorf("stats %+v", got)
+	}
+	if n := <-held; n != 0 {
+		t.Errorf("%d bytes are held of a request that is over", n)
 	}
 }
 

@@ -109,6 +109,8 @@ func (s *shared) deliver(q *request, head *http.Request, ended bool) *delivery {
 	s.r.wg.Go(func() {
 		d.run()
 		s.r.playing.Add(-1)
+		<-d.before // one that was given up early passes its turn on when it has got it
+		d.pass()
 	})
 	return d
 }

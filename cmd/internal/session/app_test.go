@@ -16,6 +16,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/borrownet/borrownet/hook/hooktest"
 )
 
 // appMain is a program to be relayed.
@@ -192,11 +194,14 @@ func appDatagrams([]string) error {
 			}
 			var n int
 			var from unix.Sockaddr
-			if how == "sendmsg" {
-				n, _, _, from, err = unix.Recvmsg(fd, buf, nil, 0)
-			} else {
-				n, from, err = unix.Recvfrom(fd, buf, 0)
-			}
+			err = hooktest.Again(func() (err error) {
+				if how == "sendmsg" {
+					n, _, _, from, err = unix.Recvmsg(fd, buf, nil, 0)
+				} else {
+					n, from, err = unix.Recvfrom(fd, buf, 0)
+				}
+				return err
+			})
 			if err != nil {
 				return fmt.Errorf("%s: receive: %w", how, err)
 			}
@@ -233,7 +238,7 @@ func reconnect() error {
 	if _, err := unix.Write(fd, []byte("x")); err != nil {
 		return err
 	}
-	if _, err := unix.Read(fd, make([]byte, 10)); err != nil {
+	if err := hooktest.Again(func() error { _, err := unix.Read(fd, make([]byte, 10)); return err }); err != nil {
 		return fmt.Errorf("after reconnecting: %w", err)
 	}
 	return nil

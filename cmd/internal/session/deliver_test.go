@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/borrownet/borrownet/hook/hooktest"
 	"github.com/borrownet/borrownet/netstack/replay"
 )
 
@@ -60,8 +61,9 @@ func TestDeliverInside(t *testing.T) {
 				t.Fatal(err)
 			}
 			t.Cleanup(func() { c.Close() })
-			fd, sa, err := unix.Accept(ln)
-			if err != nil {
+			var fd int
+			var sa unix.Sockaddr
+			if err := hooktest.Again(func() (err error) { fd, sa, err = unix.Accept(ln); return err }); err != nil {
 				t.Fatal(err)
 			}
 			defer unix.Close(fd)
@@ -73,7 +75,8 @@ func TestDeliverInside(t *testing.T) {
 				t.Fatal(err)
 			}
 			buf := make([]byte, 16)
-			n, err := unix.Read(fd, buf)
+			n := 0
+			err = hooktest.Again(func() (err error) { n, err = unix.Read(fd, buf); return err })
 			if err != nil || string(buf[:n]) != "hello" {
 				t.Errorf("the program hears %q, %v", buf[:n], err)
 			}

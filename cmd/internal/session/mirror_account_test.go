@@ -24,13 +24,14 @@ type uploader struct {
 	said []byte // on the connection at hand
 	rest string // of the request at hand
 	sum  int    // what was said
+	dark bool   // nothing of the connection at hand is in the capture
 }
 
-// connect opens a connection, of which the capture may not have the first or the second packet.
+// connect opens a connection, of which the capture may not have the first packets.
 func (u *uploader) connect() {
-	u.said = nil
+	u.said, u.dark = nil, false
 	u.Client += u.Uint32() >> 2 // another connection of the same ports
-	switch u.IntN(4) {
+	switch u.IntN(5) {
 	case 0:
 		u.Client++
 		u.FromServer(flow.SYN|flow.ACK, "")
@@ -39,6 +40,10 @@ func (u *uploader) connect() {
 		u.FromClient(flow.SYN, "")
 		u.Server++
 		u.FromClient(flow.ACK, "")
+	case 2:
+		u.Client++
+		u.Server += u.Uint32() >> 2
+		u.dark = true
 	default:
 		u.Open()
 	}
@@ -54,10 +59,11 @@ func (u *uploader) step() {
 	u.rest = u.rest[len(piece):]
 	u.said = append(u.said, piece...)
 	u.sum += len(piece)
-	if u.IntN(20) == 0 {
+	if !u.dark && u.IntN(20) == 0 {
 		u.Client += uint32(len(piece)) // the kernel drops it
 	} else {
 		u.FromClient(flow.ACK|flow.PSH, piece)
+		u.dark = false
 	}
 	if u.IntN(4) == 0 {
 		u.again()

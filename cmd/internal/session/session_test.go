@@ -20,6 +20,7 @@ import (
 
 	"github.com/borrownet/borrownet/agent/kube"
 	"github.com/borrownet/borrownet/cmd/internal/fault"
+	"github.com/borrownet/borrownet/hook/hooktest"
 	"github.com/borrownet/borrownet/netstack/link"
 )
 
@@ -206,8 +207,9 @@ func TestProgramsMeetOnLoopback(t *testing.T) {
 		t.Fatal(err)
 	}
 	go func() {
-		fd, from, err := unix.Accept(ln)
-		if err != nil {
+		var fd int
+		var from unix.Sockaddr
+		if hooktest.Again(func() (err error) { fd, from, err = unix.Accept(ln); return err }) != nil {
 			return
 		}
 		c := os.NewFile(uintptr(fd), "accepted")
@@ -237,7 +239,9 @@ func TestProgramsMeetOnLoopback(t *testing.T) {
 		t.Fatal(err)
 	}
 	buf := make([]byte, 16)
-	n, from, err := unix.Recvfrom(server, buf, 0)
+	var n int
+	var from unix.Sockaddr
+	err = hooktest.Again(func() (err error) { n, from, err = unix.Recvfrom(server, buf, 0); return err })
 	if err != nil || string(buf[:n]) != "ping" {
 		t.Fatalf("server got %q, %v", buf[:n], err)
 	}

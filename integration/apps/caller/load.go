@@ -24,7 +24,7 @@ const loadUsage = `  load URL RATE LENGTH DELAY [SIZE]
 `
 
 // requestLimit bounds a request.
-const requestLimit = 10 * time.Second
+const requestLimit = time.Minute
 
 // warmUp is how long requests are sent before the first that counts: connections and
 // caches are those of a caller that has called for a while.

@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -60,12 +61,18 @@ func TestWindow(t *testing.T) {
 }
 
 func TestWindowCountsFailures(t *testing.T) {
-	var requests atomic.Int64
-	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		switch requests.Add(1) {
-		case 5:
-			panic(http.ErrAbortHandler) // a reset
-		case 7:
+	var mu sync.Mutex // guards what follows
+	requests, reset, bad := map[string]int{}, false, false
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		requests[r.RemoteAddr]++
+		switch {
+		case !reset && requests[r.RemoteAddr] > 1: // a request on a connection of its own would not be sent again
+			reset = true
+			panic(http.ErrAbortHandler)
+		case !bad && reset:
+			bad = true
 			w.WriteHeader(http.StatusBadGateway)
 		}
 	}))

@@ -27,7 +27,7 @@ const Usage = `  get URL [NAME:VALUE…]  HTTP/1.1: the status and the body; hea
 `
 
 // limit bounds a call.
-const limit = 20 * time.Second
+const limit = time.Minute
 
 // A caller calls whom, with whatever more its kind of call takes.
 type caller func(ctx context.Context, out io.Writer, whom string, more ...string) error

@@ -28,7 +28,7 @@ const (
 	holdVerb = "__hold"
 	// holdReady is its last line on the way up.
 	holdReady = "ready"
-	stopLimit = 60 * time.Second
+	stopLimit = 3 * time.Minute
 )
 
 // up starts a process that holds the shared lab and waits until it is ready.

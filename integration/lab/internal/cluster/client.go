@@ -30,7 +30,7 @@ func (a *Authority) NewClient() (*Client, error) {
 	pool := x509.NewCertPool()
 	pool.AppendCertsFromPEM(a.PEM)
 	return &Client{http: &http.Client{
-		Timeout:   5 * time.Second,
+		Timeout:   time.Minute,
 		Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool, Certificates: []tls.Certificate{cert}}},
 	}}, nil
 }

@@ -77,11 +77,21 @@ func (c *Client) Deployed(ctx context.Context) error {
 	return nil
 }
 
-// addresses asks the cluster's DNS for the sample Service.
+// addresses asks the cluster's DNS for the sample Service. A question from before the
+// proxy's rules is lost, so it is asked again soon, and then later and later.
 func addresses(ctx context.Context) ([]net.IP, error) {
-	// A question from before the proxy's rules is lost: ask again soon.
-	ctx, cancel := context.WithTimeout(ctx, 200*time.Millisecond)
-	defer cancel()
+	for patience := 200 * time.Millisecond; ; patience *= 2 {
+		asking, cancel := context.WithTimeout(ctx, patience)
+		ips, err := lookUp(asking)
+		late := asking.Err() != nil
+		cancel()
+		if err == nil || !late || ctx.Err() != nil {
+			return ips, err
+		}
+	}
+}
+
+func lookUp(ctx context.Context) ([]net.IP, error) {
 	r := net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
 		var d net.Dialer
 		return d.DialContext(ctx, network, net.JoinHostPort(spec.DNSIP, "53"))
@@ -156,20 +166,25 @@ func answersAs(ctx context.Context, client *http.Client, url, app string) error 
 	return nil
 }
 
-// Wait polls until check returns nil. Each try has a second; when the time is
-// up the last error says what was missing.
+// Wait polls until check returns nil. A try has a second, and twice as long as the
+// last one if that was too short; when the time is up the last error says what was
+// missing.
 func Wait(ctx context.Context, limit time.Duration, what string, check func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	tick := time.NewTicker(25 * time.Millisecond)
 	defer tick.Stop()
-	for {
-		try, done := context.WithTimeout(ctx, time.Second)
+	for patience := time.Second; ; {
+		try, done := context.WithTimeout(ctx, patience)
 		err := check(try)
-		done()
 		if err == nil {
+			done()
 			return nil
 		}
+		if try.Err() != nil {
+			patience *= 2
+		}
+		done()
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("wait for %s: %w (%w)", what, err, context.Cause(ctx))

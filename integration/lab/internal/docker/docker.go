@@ -18,7 +18,7 @@ import (
 const Socket = "/run/docker.sock"
 
 const (
-	startLimit = 60 * time.Second
+	startLimit = 3 * time.Minute
 	path       = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 )
 

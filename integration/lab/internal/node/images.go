@@ -7,7 +7,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/borrownet/borrownet/integration/lab/internal/cluster"
 	"github.com/borrownet/borrownet/integration/lab/internal/spec"
@@ -16,7 +15,7 @@ import (
 // importImages gives containerd every image that the lab needs.
 // Unpacking is left to the kubelet, which does it when a pod asks.
 func importImages(ctx context.Context, s spec.Spec) error {
-	err := cluster.Wait(ctx, 30*time.Second, "containerd", func(ctx context.Context) error {
+	err := cluster.Wait(ctx, limit, "containerd", func(ctx context.Context) error {
 		return ctr(ctx, "version")
 	})
 	if err != nil {

@@ -24,7 +24,7 @@ const (
 	lockFile   = "lock"
 	recordFile = "lab.json"
 	// removal bounds the wait for processes that a SIGKILL is about to end.
-	removal = 20 * time.Second
+	removal = time.Minute
 )
 
 // A Record tells other processes how to find a lab that is ready.
