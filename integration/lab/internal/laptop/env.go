@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/borrownet/borrownet/integration/lab/internal/resolved"
 	"github.com/borrownet/borrownet/integration/lab/internal/spec"
 )
 
@@ -40,6 +41,9 @@ func Env(s spec.Spec) []string {
 	}
 	if s.Nodes > 1 {
 		env = append(env, "LAB_NODES=2")
+	}
+	if hasResolved(s) {
+		env = append(env, "LAB_RESOLVED="+resolved.Dir)
 	}
 	if s.GoRoot != "" {
 		// Nothing can be downloaded, and the checkout belongs to somebody else.
