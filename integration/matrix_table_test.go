@@ -52,12 +52,12 @@ var matrixRuntimes = []*matrixRuntime{
 		source: "python/conform.py", argv: []string{"/usr/bin/python3", "$BIN/conform.py"},
 	},
 	{
-		name: "glibc", about: "C, glibc", needs: []string{"cc"}, build: `cc -O1 -Wall -o $BIN/conform-glibc c/conform.c -lresolv`,
+		name: "glibc", about: "C, glibc", needs: []string{"cc"}, build: `cc -O1 -Wall -o $BIN/conform-glibc c/*.c -lresolv`,
 		argv: []string{"$BIN/conform-glibc"},
 	},
 	{
 		name: "musl", about: "C, musl, static", closed: true, needs: []string{"musl-gcc"},
-		build: `musl-gcc -O1 -Wall -static -o $BIN/conform-musl c/conform.c`, argv: []string{"$BIN/conform-musl"},
+		build: `musl-gcc -O1 -Wall -static -o $BIN/conform-musl c/*.c`, argv: []string{"$BIN/conform-musl"},
 	},
 	{
 		name: "asio", about: "C++, Boost.Asio", needs: []string{"g++"}, try: "test -e /usr/include/boost/asio.hpp", source: "asio", slow: true,

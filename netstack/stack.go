@@ -237,27 +237,34 @@ func (s *Stack) Close() error {
 	go s.waitEnd(ended)
 	timeout := time.NewTimer(closeTimeout)
 	defer timeout.Stop()
-	// An Accept may register its endpoint after gv.Close has looked.
+	select {
+	case <-ended:
+	case <-timeout.C:
+		s.log.Warn("stack did not end in time", "dur", closeTimeout)
+	}
+	return nil
+}
+
+// waitEnd closes ended when nothing of the stack runs any more, however long that takes.
+func (s *Stack) waitEnd(ended chan<- struct{}) {
+	quiet := make(chan struct{})
+	go func() { // ends with the stack
+		s.handshakes.Wait()
+		s.gv.Wait()
+		close(quiet)
+	}()
+	// An Accept may register its endpoint after gVisor's Close has looked.
 	again := time.NewTicker(10 * time.Millisecond)
 	defer again.Stop()
 	for {
 		select {
-		case <-ended:
-			return nil
-		case <-timeout.C:
-			s.log.Warn("stack did not end in time", "dur", closeTimeout)
-			return nil
+		case <-quiet:
+			close(ended)
+			return
 		case <-again.C:
 			s.gv.Close()
 		}
 	}
-}
-
-// waitEnd closes ended when nothing of the stack runs any more.
-func (s *Stack) waitEnd(ended chan<- struct{}) {
-	s.handshakes.Wait()
-	s.gv.Wait()
-	close(ended)
 }
 
 // join adds a goroutine or a call to wg unless s is closed.

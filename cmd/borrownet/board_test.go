@@ -59,7 +59,8 @@ func TestBoardElsewhere(t *testing.T) {
 	b.step(0, "opening the tunnel")
 	b.done(0, "pod shop/api-1", nil)
 	b.close()
-	want := "api: opening the tunnel\napi: ready, after 0s\napi: pod shop/api-1\n1 of 1 sessions are ready after 0s\n"
+	took := b.rows[0].took()
+	want := "api: opening the tunnel\napi: ready, after " + took + "\napi: pod shop/api-1\n1 of 1 sessions are ready after " + took + "\n"
 	if got := out.String(); got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}

@@ -243,7 +243,7 @@ func (a *app) attendAll(ctx context.Context, client *daemon.Client, list []raise
 		if r.hold == nil {
 			continue
 		}
-		t := &teller{ui: a.ui, session: r.name, brief: true}
+		t := &teller{ui: a.ui, session: r.name, brief: true, last: r.hold.Status.State}
 		wg.Go(func() { // ends with the session or its hold's Close
 			if why, err := r.hold.Watch(t.tell); err == nil {
 				a.ui.say("session %s is down: %s", r.name, why)

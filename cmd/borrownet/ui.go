@@ -127,7 +127,10 @@ func (u *ui) identity(st session.Status) {
 	if u.emit(event{Session: st.Session, Ready: &st}) {
 		return
 	}
-	u.say("session %s is ready: %s", st.Session, strings.Join(identity(st), ", "))
+	u.say("session %s is %s: %s", st.Session, st.State, strings.Join(identity(st), ", "))
+	if st.Problem != nil { // it was lost again at once
+		u.warn(st.Problem.Error(), st.Problem.Hint)
+	}
 	for _, f := range st.Files {
 		if f.Why != "" {
 			u.warn("files of the pod at "+f.Path+" ("+f.Volume+") are missing: "+f.Why, fileHint(f))

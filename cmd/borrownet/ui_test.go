@@ -5,8 +5,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/borrownet/borrownet/cmd/internal/daemon"
 	"github.com/borrownet/borrownet/cmd/internal/fault"
 	"github.com/borrownet/borrownet/cmd/internal/session"
+	"github.com/borrownet/borrownet/hook"
 )
 
 // TestErrorIsOneLine: names come from people and texts from clusters.
@@ -14,6 +16,24 @@ func TestErrorIsOneLine(t *testing.T) {
 	var out strings.Builder
 	newUI(nil, &out).fail(&fault.Error{Op: "find session", Object: "a\nb", Reason: "none\x1b[2J\n", Hint: "first\nsecond"})
 	if want := "error: find session a b: none?[2J\nhint: first\n      second\n"; out.String() != want {
+		t.Errorf("got %q, want %q", out.String(), want)
+	}
+}
+
+// TestUpSaysTheState: a session whose link is lost by the time that it has begun is not called ready, and is once it is.
+func TestUpSaysTheState(t *testing.T) {
+	var out strings.Builder
+	u := newUI(nil, &out)
+	u.identity(session.Status{Session: "api", State: session.Reconnecting, Hook: hook.Seccomp, Target: session.Target{Context: "lab", Namespace: "shop", Pod: "api-1"},
+		Problem: &fault.Error{Op: "reach", Object: "pod shop/api-1", Reason: "the connection was lost", Hint: "kubectl get pods"}})
+	for _, want := range []string{"session api is reconnecting: context lab,", "\nwarning: reach pod shop/api-1: the connection was lost\nhint: kubectl get pods\n"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("got %q, want %q in it", out.String(), want)
+		}
+	}
+	out.Reset()
+	(&teller{ui: u, session: "api", last: session.Reconnecting}).tell(daemon.StateEvent{State: session.Ready})
+	if want := "session api is ready again\n"; out.String() != want {
 		t.Errorf("got %q, want %q", out.String(), want)
 	}
 }

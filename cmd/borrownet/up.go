@@ -199,7 +199,7 @@ func (a *app) attend(ctx context.Context, client *daemon.Client, hold *daemon.Ho
 // was ended, and the reason when it is lost.
 func (a *app) follow(hold *daemon.Hold) error {
 	var lost *fault.Error
-	t := &teller{ui: a.ui, session: hold.Status.Session}
+	t := &teller{ui: a.ui, session: hold.Status.Session, last: hold.Status.State}
 	why, err := hold.Watch(func(ev daemon.StateEvent) {
 		if ev.State == session.Lost {
 			lost = ev.Problem
@@ -222,7 +222,7 @@ func (a *app) follow(hold *daemon.Hold) error {
 func (a *app) subshell(client *daemon.Client, dir string, hold *daemon.Hold, shell program) error {
 	name := hold.Status.Session
 	go func() { // ends with hold.Close
-		t := &teller{ui: a.ui, session: name, brief: true}
+		t := &teller{ui: a.ui, session: name, brief: true, last: hold.Status.State}
 		if _, err := hold.Watch(func(ev daemon.StateEvent) {
 			if ev.Problem != nil && ev.State == session.Lost {
 				ev.Problem.Hint = "exit, then: " + ev.Problem.Hint

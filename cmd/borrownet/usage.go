@@ -85,10 +85,10 @@ there ("borrownet status" lists the ports).
 It has the environment that the container declares, without what describes a machine
 or a language's runtime (PATH, HOME, JAVA_*, ...), what makes a program run code of
 who set it (LD_*, BASH_ENV, NODE_OPTIONS, PYTHON*, GIT_*, ...) and proxies ("borrownet
-help variables" lists them all); --pod-env takes one of these all the same. Over it come --env-file, then --env. Of this machine
-its own proxies and cloud identity (AWS_PROFILE, ~/.aws, GOOGLE_APPLICATION_CREDENTIALS,
-AZURE_*, ~/.config/gcloud for pods of GKE) are hidden; -v says all names. --env-out
-writes the pod's environment to a file.
+help variables" lists them all); --pod-env takes one of these all the same. Over it come
+--env-file, then --env. Of this machine its own proxies and cloud identity (AWS_PROFILE,
+~/.aws, GOOGLE_APPLICATION_CREDENTIALS, AZURE_*, ~/.config/gcloud for pods of GKE) are
+hidden; -v says all names. --env-out writes the pod's environment to a file.
 
 It finds the container's Secrets, ConfigMaps, tokens and downward files at the
 container's paths, read-only, and sees them change; "borrownet status" lists them.
@@ -209,8 +209,10 @@ const cpExample = `  borrownet cp /etc/app/config.yaml config.yaml
   borrownet cp /var/run/secrets/kubernetes.io/serviceaccount/token -`
 
 const downLong = `End a session: NAME, or the only one there is; with --file those that a file
-describes. The agent in the pod is parked, so
-that the next "up" is quick, and leaves by itself; --stop-agent ends it now.`
+describes. The agent in the pod is parked, so that the next "up" is quick, and leaves by
+itself; --stop-agent ends it now. An agent that is just being placed, because the session
+starts or is on its way to another pod, cannot be told yet: --stop-agent waits up to five
+seconds for it.`
 
 const demoLong = `Show the whole job on a cluster that lives inside this process: a pod to borrow, two
 Services to call and a DNS server. Each step is a command as you would type it, with

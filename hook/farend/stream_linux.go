@@ -47,7 +47,8 @@ func (s Socket) Join(attach func(fd int) error) error {
 		return err
 	}
 	defer unix.Close(ln)
-	if err := unix.Connect(s.FD, Sockaddr(s.Domain, at)); err != nil && err != unix.EINPROGRESS {
+	// After a signal it goes on, as it does where the program does not wait.
+	if err := unix.Connect(s.FD, Sockaddr(s.Domain, at)); err != nil && err != unix.EINPROGRESS && err != unix.EINTR {
 		return fmt.Errorf("connect to far end: %w", err)
 	}
 	fd, err := acceptFrom(ln, Name(s.FD))

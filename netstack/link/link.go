@@ -1,13 +1,13 @@
 // Package link carries datagrams over one reliable byte stream at a time, the carrier, and hides that a carrier is
 // lost and replaced: Send and Receive wait for the next one, and fail only when the Link is closed.
 //
-// A carrier is any io.ReadWriteCloser, without deadlines: closing it is the only way to end a Read or Write in progress,
-// and must do so at once. On a new carrier the client proves its key with [Prove] and the agent admits it with
-// [Verifier.Verify]; after that both ends speak frames.
+// A carrier is any io.ReadWriteCloser. It has no deadlines: Close has to end a Read or Write in progress, at once. On a
+// new carrier the client proves its key with [Prove] and the agent admits it with [Verifier.Verify]; after that both
+// ends speak frames.
 //
-// Datagrams arrive once and in order, over all carriers: each end says how many it has got, the other keeps what
-// it has sent until then, and on a new carrier sends again what is missing. What may be on its way unacknowledged is
-// bounded by a window that follows the measured delay.
+// Datagrams arrive once and in order, over all carriers, but for those that Strand gives up: each end says how many it
+// has got, the other keeps what it has sent until then, and on a new carrier sends again what is missing. What may be on
+// its way unacknowledged is bounded by a window that follows the measured delay.
 //
 // A Link has no queue for data: Send writes to the carrier itself and so passes its back-pressure on, Receive reads
 // from it. A carrier's keeper goroutine, owned by Run, writes heartbeats, acknowledgements, urgent datagrams and what must
@@ -98,9 +98,9 @@ type Link struct {
 	changed  chan struct{} // closed and replaced when cur changes
 	carriers uint64        // attached so far
 	running  bool
-	redials  uint64 // calls of Redial
-	stranded bool   // what is sent is lost until there is a carrier; cur is nil then
-	bye      bool   // the peer has said goodbye
+	endDial  context.CancelCauseFunc // of the dial in progress; nil if there is none
+	stranded bool                    // what is sent is lost until there is a carrier; cur is nil then
+	bye      bool                    // the peer has said goodbye
 
 	redialing atomic.Bool // the carrier was given up by Redial
 
@@ -161,19 +161,6 @@ func (l *Link) Attach(c io.ReadWriteCloser) {
 func (l *Link) attach(c *carrier) {
 	l.mu.Lock()
 	l.attachAndUnlock(c)
-}
-
-// attachDialled is attach of a carrier for which Config.Dial was called after so many calls of Redial. It reports false, and
-// closes c, if there was another one since: then a dial gets a better one.
-func (l *Link) attachDialled(c *carrier, redials uint64) bool {
-	l.mu.Lock()
-	if l.redials != redials {
-		l.mu.Unlock()
-		c.close(errReplaced)
-		return false
-	}
-	l.attachAndUnlock(c)
-	return true
 }
 
 // attachAndUnlock is attach for who holds l.mu.
@@ -394,8 +381,8 @@ func (l *Link) settle() {
 	}
 }
 
-// OnSettle makes f be told how many datagrams of those given to Send have arrived, or are lost with a peer that began
-// anew: all up to the n-th. f is called by Receive and must not block. It must be set before the first carrier.
+// OnSettle has f told that the first n datagrams given to Send have arrived, or are lost: with a peer that began anew, or by
+// Strand. Receive, Send and Strand call f, which must not block. It must be set before the first carrier.
 func (l *Link) OnSettle(f func(n uint64)) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -492,11 +479,13 @@ func (l *Link) control(c *carrier, code byte, payload []byte) {
 	}
 }
 
-// Redial gives the carrier up although it works, or the one that is being dialled, because Config.Dial would get a better one.
-// If it gets one at once, Config.OnState is not told.
+// Redial gives the carrier up although it works, or ends the dial of one, because Config.Dial, which is called again at once,
+// would get a better one. If it does, Config.OnState is not told.
 func (l *Link) Redial() {
 	l.mu.Lock()
-	l.redials++
+	if l.endDial != nil {
+		l.endDial(errReplaced)
+	}
 	c := l.cur
 	if c != nil {
 		l.redialing.Store(true)
@@ -506,13 +495,6 @@ func (l *Link) Redial() {
 	if c != nil {
 		c.close(errReplaced)
 	}
-}
-
-// redialled is how often Redial was called.
-func (l *Link) redialled() uint64 {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.redials
 }
 
 // Strand gives up what is unacknowledged, and what is sent until there is a carrier: who sends has another way. That is lost,

@@ -47,7 +47,11 @@ func (l *Link) Run(ctx context.Context) error {
 		born := time.Now()
 		l.tend(ctx, c)
 		s.lost = time.Now()
-		s.lived(s.lost.Sub(born))
+		if errors.Is(c.err, errReplaced) {
+			s.delay = 0
+		} else {
+			s.lived(s.lost.Sub(born))
+		}
 		if ctx.Err() == nil {
 			l.cfg.Logger.Info("carrier lost", "err", c.err, "dur", s.lost.Sub(born))
 		}
@@ -235,9 +239,16 @@ func (s *seeker) dial(ctx context.Context) (*carrier, error) {
 	l := s.link
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
-	before := l.redialled()
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	l.setDial(end)
+	defer l.setDial(nil)
 	rwc, err := l.cfg.Dial(ctx)
-	if err != nil {
+	switch {
+	case err != nil && replaced(ctx):
+		s.delay = 0
+		return nil, errReplaced
+	case err != nil:
 		s.err = err
 		s.slower()
 		l.cfg.Logger.Info("carrier not dialled", "err", err)
@@ -245,10 +256,33 @@ func (s *seeker) dial(ctx context.Context) (*carrier, error) {
 	}
 	s.err = nil
 	c := newCarrier(rwc)
-	if !l.attachDialled(c, before) {
+	if !l.attachDialled(ctx, c) {
+		s.delay = 0
 		return nil, errReplaced
 	}
 	return c, nil
+}
+
+// setDial notes how to end the dial that begins; nil says that it is over.
+func (l *Link) setDial(end context.CancelCauseFunc) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.endDial = end
+}
+
+// replaced reports whether Redial has ended the dial of ctx.
+func replaced(ctx context.Context) bool { return errors.Is(context.Cause(ctx), errReplaced) }
+
+// attachDialled is attach of a carrier that was dialled with ctx. It reports false, and closes c, if Redial has ended ctx.
+func (l *Link) attachDialled(ctx context.Context, c *carrier) bool {
+	l.mu.Lock()
+	if replaced(ctx) {
+		l.mu.Unlock()
+		c.close(errReplaced)
+		return false
+	}
+	l.attachAndUnlock(c)
+	return true
 }
 
 func (s *seeker) giveUp() error {

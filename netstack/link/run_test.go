@@ -494,3 +494,45 @@ func TestRedialWhileDialling(t *testing.T) {
 		<-end
 	})
 }
+
+// TestRedialIsAtOnce: whatever failed before, a dial follows Redial at once, and the one in progress has ended.
+func TestRedialIsAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		begun, ended := make(chan time.Time, 100), make(chan error, 1)
+		dials := 0
+		l := New(Config{Dial: func(ctx context.Context) (io.ReadWriteCloser, error) {
+			begun <- time.Now()
+			dials++
+			switch {
+			case dials < 8:
+				return nil, errors.New("refused")
+			case dials == 8:
+				<-ctx.Done()
+				ended <- context.Cause(ctx)
+				return nil, ctx.Err()
+			}
+			return newMuted(), nil
+		}})
+		end := runs(l)
+		for range 8 {
+			<-begun
+		}
+		for _, what := range []string{"a dial", "a young carrier"} {
+			synctest.Wait()
+			asked := time.Now()
+			l.Redial()
+			if wait := (<-begun).Sub(asked); wait != 0 {
+				t.Errorf("instead of %s another is dialled after %v, want at once", what, wait)
+			}
+		}
+		if cause := <-ended; !errors.Is(cause, errReplaced) {
+			t.Errorf("the dial ended with %v, want %v", cause, errReplaced)
+		}
+		synctest.Wait()
+		if s := l.Stats(); !s.Up || s.Redials != 1 || len(begun) != 0 {
+			t.Errorf("stats %+v, %d more dials", s, len(begun))
+		}
+		l.Close()
+		<-end
+	})
+}

@@ -8,8 +8,8 @@ import (
 	"github.com/borrownet/borrownet/cmd/internal/proc"
 )
 
-// endWait bounds the wait for a daemon that has nothing left to do.
-const endWait = 3 * time.Second
+// endWait bounds the wait for a daemon that has nothing left to do: it takes milliseconds, and longer on a machine that is busy.
+const endWait = 10 * time.Second
 
 // awaitEnd waits until the daemon with process id pid has ended, so that who has
 // ended the last session finds nothing of it. 0 and this process itself are not

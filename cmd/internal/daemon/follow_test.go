@@ -2,6 +2,8 @@ package daemon
 
 import (
 	"context"
+	"encoding/json"
+	"net/http/httptest"
 	"runtime"
 	"testing"
 	"time"
@@ -64,6 +66,37 @@ func TestFollow(t *testing.T) {
 	}
 	if err := h.client.Follow(t.Context(), "api", nil); err == nil {
 		t.Error("a session that is gone is followed")
+	}
+}
+
+// TestLastWords: what happened last is told before the end, whichever of them the stream finds first.
+func TestLastWords(t *testing.T) {
+	for range 50 {
+		e, _ := newRegistry().reserve(t.Context(), "api")
+		changes, stop := e.watch()
+		e.observe(session.Reattaching, nil)
+		e.observe(session.Lost, nil)
+		e.cancel(errDowned)
+		close(e.gone)
+		w := httptest.NewRecorder()
+		tell(t.Context(), e, newStream(w), changes)
+		stop()
+		var got []string
+		for d := json.NewDecoder(w.Body); d.More(); {
+			var ev Event
+			if err := d.Decode(&ev); err != nil {
+				t.Fatal(err)
+			}
+			if ev.State != nil {
+				got = append(got, string(ev.State.State))
+			}
+			if ev.Ended != "" {
+				got = append(got, ev.Ended)
+			}
+		}
+		if diff := cmp.Diff([]string{"reattaching", "lost", errDowned.Error()}, got); diff != "" {
+			t.Fatalf("(-want +got)\n%s", diff)
+		}
 	}
 }
 

@@ -137,6 +137,10 @@ func tell(client context.Context, e *entry, out *stream, changes <-chan StateEve
 		case <-client.Done():
 			return false
 		case <-e.gone:
+			for len(changes) > 0 { // nobody writes any more
+				ev := <-changes
+				out.send(Event{State: &ev})
+			}
 			out.send(Event{Ended: context.Cause(e.ctx).Error()})
 			return true
 		case ev := <-changes:

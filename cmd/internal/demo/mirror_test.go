@@ -97,6 +97,8 @@ func mirrorAs(t *testing.T, l *laptop, req session.Request) *session.Session {
 			t.Errorf("close session: %v", err)
 		}
 	})
+	// The start itself does not wait for ever.
+	await(t, "the pod is mirrored", func() bool { return s.Status(t.Context(), false).Mirror.Running })
 	return s
 }
 

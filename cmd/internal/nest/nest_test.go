@@ -189,7 +189,7 @@ func script(t *testing.T, api, web place, text string) string {
 	cmd := exec.CommandContext(ctx, hooktest.Self, "__outer", api.text(t), "sh", "-c", text)
 	exe := fmt.Sprintf("/proc/%d/exe", os.Getpid())
 	cmd.Env = append(os.Environ(), "EXE="+exe, "WEB="+web.text(t))
-	cmd.WaitDelay = 5 * time.Second
+	cmd.WaitDelay = 30 * time.Second
 	out, err := cmd.Output()
 	if err != nil {
 		t.Fatalf("%v: %s", err, out)

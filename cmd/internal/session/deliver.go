@@ -9,7 +9,6 @@ import (
 	"syscall"
 
 	"github.com/borrownet/borrownet/netstack"
-	"github.com/borrownet/borrownet/netstack/flow"
 	"github.com/borrownet/borrownet/netstack/relay"
 	"github.com/borrownet/borrownet/netstack/replay"
 	"github.com/borrownet/borrownet/netstack/router"
@@ -26,19 +25,14 @@ func (s *Session) deliver(ctx context.Context, call replay.Call) (relay.Conn, er
 	port := call.Server.Port()
 	if s.helper != nil {
 		c, err := s.deliverInside(ctx, call)
-		if err == nil || !errors.Is(err, syscall.ECONNREFUSED) || s.ports.owns(flow.TCP, port) {
+		if err == nil || !errors.Is(err, syscall.ECONNREFUSED) {
 			return c, err
 		}
 	}
 	if c, err := s.deliverContained(ctx, call); !errors.Is(err, syscall.ECONNREFUSED) {
 		return c, err
 	}
-	c, err := dialLaptop(ctx, netip.AddrPortFrom(localhost, port))
-	if errors.Is(err, syscall.ECONNREFUSED) {
-		if c6, err6 := dialLaptop(ctx, netip.AddrPortFrom(netip.IPv6Loopback(), port)); err6 == nil {
-			c, err = c6, nil
-		}
-	}
+	c, err := s.dialOwn(ctx, port)
 	if err != nil || !s.req.MirrorProxy {
 		return c, err
 	}
@@ -46,6 +40,21 @@ func (s *Session) deliver(ctx context.Context, call replay.Call) (relay.Conn, er
 		return nil, errors.Join(err, c.Close())
 	}
 	return c, nil
+}
+
+// dialOwn connects to a port of the laptop's loopback that is not the session's.
+func (s *Session) dialOwn(ctx context.Context, port uint16) (relay.Conn, error) {
+	for _, a := range []netip.Addr{localhost, netip.IPv6Loopback()} {
+		at := netip.AddrPortFrom(a, port)
+		if s.ports.owns(at) {
+			continue
+		}
+		c, err := dialLaptop(ctx, at)
+		if err == nil || a.Is4() && !errors.Is(err, syscall.ECONNREFUSED) {
+			return c, err
+		}
+	}
+	return nil, syscall.ECONNREFUSED
 }
 
 // deliverInside connects to a program in the session's namespace.

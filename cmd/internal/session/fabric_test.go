@@ -56,7 +56,7 @@ func TestLocalFlowsOutliveALoss(t *testing.T) {
 		select {
 		case s := <-served:
 			return c, s
-		case <-time.After(10 * time.Second):
+		case <-time.After(30 * time.Second):
 			t.Fatal("nobody has accepted")
 			return nil, nil
 		}
@@ -67,7 +67,7 @@ func TestLocalFlowsOutliveALoss(t *testing.T) {
 			t.Errorf("send %q: %v", text, err)
 		}
 		buf := make([]byte, len(text))
-		to.SetReadDeadline(time.Now().Add(10 * time.Second))
+		to.SetReadDeadline(time.Now().Add(30 * time.Second))
 		if _, err := io.ReadFull(to, buf); err != nil || string(buf) != text {
 			t.Errorf("got %q, %v, want %q", buf, err, text)
 		}

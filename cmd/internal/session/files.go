@@ -34,7 +34,7 @@ const filesPrefix = "files-"
 
 // files are copies of the pod's volumes, in memory, that follow the originals.
 type files struct {
-	dir string         // "" = there are none
+	dir string         // "" = there are none; set under mu, by the goroutine that begins at a pod
 	why string         // why nothing may be copied, or ""
 	wg  sync.WaitGroup // who follows
 
@@ -120,7 +120,9 @@ func (s *Session) makeFilesDir() error {
 		return &fault.Error{Code: fault.Laptop, Op: "make a place for the pod's files", Object: dir, Reason: err.Error(), Err: err,
 			Hint: "is there room? df -h " + place.String()}
 	}
+	f.mu.Lock()
 	f.dir = dir
+	f.mu.Unlock()
 	s.onEnd(f.close)
 	f.wg.Go(s.ground.followFiles)
 	return nil
@@ -337,6 +339,16 @@ func (f *files) close() error {
 		}
 	}
 	return errors.Join(append(errs, os.RemoveAll(f.dir))...)
+}
+
+// scratch is a place for programs' views, "" if there are no files.
+func (f *files) scratch() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.dir == "" {
+		return ""
+	}
+	return filepath.Join(f.dir, "view")
 }
 
 // binds are the copies and where programs are to see them.

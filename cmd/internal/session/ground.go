@@ -55,6 +55,8 @@ type ground struct {
 	endHook func()        // ends the relay; nil unless hook is a relayed one
 	guests  *guests       // nil if containers cannot join
 
+	telling sync.Mutex // held, and taken before mu, while the observer is told: he hears of changes in their order
+
 	mu      sync.Mutex
 	state   State
 	problem *fault.Error   // guarded by mu: why it is not ready
@@ -102,11 +104,19 @@ func (g *ground) step(log *slog.Logger) func(string) {
 
 // become changes the state and tells the observer. A lost session stays lost.
 func (g *ground) become(state State, problem *fault.Error) {
+	g.change(func(State) (State, *fault.Error) { return state, problem })
+}
+
+// change is become of what next returns, under mu, for the state until then.
+func (g *ground) change(next func(State) (State, *fault.Error)) {
+	g.telling.Lock()
+	defer g.telling.Unlock()
 	g.mu.Lock()
 	if g.state == Lost || g.closed {
 		g.mu.Unlock()
 		return
 	}
+	state, problem := next(g.state)
 	again := state == g.state && (problem == g.problem || problem != nil && g.problem != nil && problem.Error() == g.problem.Error())
 	g.state, g.problem = state, problem
 	g.mu.Unlock()

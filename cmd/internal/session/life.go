@@ -110,8 +110,13 @@ func (s *Session) dial(ctx context.Context, lane fairqueue.Lane) (io.ReadWriteCl
 // dialBulkDirect waits for a direct path, and dials the bulk lane's carrier there: port-forward is refused, and all goes over
 // the one attached stream else.
 func (s *Session) dialBulkDirect(ctx context.Context, refused error) (io.ReadWriteCloser, error) {
-	if !s.req.Direct || errors.Is(s.shortcut.await(ctx), errNoDirect) {
+	if !s.req.Direct {
 		return nil, errors.Join(link.ErrPermanent, refused)
+	}
+	if err := s.shortcut.await(ctx); errors.Is(err, errNoDirect) {
+		return nil, errors.Join(link.ErrPermanent, refused)
+	} else if err != nil {
+		return nil, refused
 	}
 	c := s.shortcut.dial(ctx, s.identity(fairqueue.Bulk))
 	if c == nil {
@@ -215,20 +220,42 @@ func (s *Session) lostFault(reason string, cause error) *fault.Error {
 
 // linkState follows the express link; it is called from the link's goroutine.
 func (s *Session) linkState(st link.State) {
-	s.fabric.queue.setUp(fairqueue.Express, st == link.Up)
-	if !s.is(Ready, Reconnecting) || s.now.Load() != s {
-		return
-	}
-	if st == link.Up {
+	up := st == link.Up
+	s.fabric.queue.setUp(fairqueue.Express, up)
+	if up && s.is(Ready, Reconnecting) && s.now.Load() == s {
 		// The agent forgets a client that was away for long, and with it the keys
 		// of the session.
 		if err := s.tunnel.Renew(); err != nil {
 			s.log.Debug("renew tunnel", "err", err)
 		}
-		s.become(Ready, nil)
-		return
 	}
-	s.become(Reconnecting, &fault.Error{Code: fault.NoDataPath, ID: "BN3302", Op: "reach the agent in", Object: "pod " + s.target.Namespace + "/" + s.target.Pod, Reason: "the connection was lost, trying again"})
+	s.change(func(was State) (State, *fault.Error) {
+		s.up = up
+		follows := was == Ready || was == Reconnecting && up
+		if !follows || s.now.Load() != s {
+			return was, s.problem
+		}
+		return s.ofLinkLocked()
+	})
+}
+
+// arrive says that all is there which programs need at this pod, but for the link, perhaps,
+// which may have been lost meanwhile.
+func (s *Session) arrive() {
+	s.change(func(State) (State, *fault.Error) { return s.ofLinkLocked() })
+}
+
+// ofLinkLocked is the state of a session at its pod.
+func (s *Session) ofLinkLocked() (State, *fault.Error) {
+	if s.up {
+		return Ready, nil
+	}
+	return Reconnecting, s.unreached("the connection was lost, trying again")
+}
+
+// unreached says why the agent is out of reach.
+func (s *Session) unreached(reason string) *fault.Error {
+	return &fault.Error{Code: fault.NoDataPath, ID: "BN3302", Op: "reach the agent in", Object: "pod " + s.target.Namespace + "/" + s.target.Pod, Reason: reason}
 }
 
 // watch follows the session from pod to pod until it is closed or lost.
@@ -298,7 +325,7 @@ const (
 // afterBye returns why the agent has said goodbye, as awaitLoss does. What the session has
 // of it is reset meanwhile: it will not come back.
 func (s *Session) afterBye() (*fault.Error, error) {
-	s.become(Reconnecting, &fault.Error{Code: fault.NoDataPath, ID: "BN3302", Op: "reach the agent in", Object: "pod " + s.target.Namespace + "/" + s.target.Pod, Reason: "it has said that it ends"})
+	s.become(Reconnecting, s.unreached("it has said that it ends"))
 	s.fabric.lose()
 	problem := s.lostFault("the agent "+s.agent.Container+" has said that it ends", errAgentEnded)
 	ctx, cancel := context.WithTimeout(s.life, byeWait)
@@ -340,11 +367,10 @@ func (s *Session) lose(problem *fault.Error, gone bool) {
 	if err := s.tunnel.Close(); err != nil {
 		s.log.Debug("close tunnel", "err", err)
 	}
+	if gone { // else its agent may be there yet, and fit the next session
+		if err := s.key.Forget(); err != nil {
+			s.log.Debug("forget key", "err", err)
+		}
+	}
 	s.become(Lost, problem)
-	if !gone {
-		return // its agent may be there yet, and fit the next session
-	}
-	if err := s.key.Forget(); err != nil {
-		s.log.Debug("forget key", "err", err)
-	}
 }

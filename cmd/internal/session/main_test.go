@@ -59,11 +59,12 @@ type fakeCluster struct {
 	key      string // client key of agent
 	attached int    // agents started
 	carriers []io.Closer
-	cut      error // of Dial, if not nil
-	ended    bool  // the agent's container has terminated
-	silent   bool  // the API server does not answer for its fate
-	attach   error // of Attach, if not nil
-	volumes  dirs  // of the pod
+	cut      error          // of Dial, if not nil
+	refused  func(kube.Use) // called by a Dial that is cut; may be nil
+	ended    bool           // the agent's container has terminated
+	silent   bool           // the API server does not answer for its fate
+	attach   error          // of Attach, if not nil
+	volumes  dirs           // of the pod
 	env      []string
 	gone     string       // why the pod is no more, or ""
 	next     *kube.Target // its successor; nil = there is none yet
@@ -110,9 +111,9 @@ type fakeCarrier struct{ io.ReadWriteCloser }
 
 func (fakeCarrier) Protocol() string { return kube.ProtocolSPDY }
 
-func (c *fakeCluster) Dial(ctx context.Context, t *kube.Target, _ *kube.Agent, _ kube.Use) (kube.Carrier, error) {
+func (c *fakeCluster) Dial(ctx context.Context, t *kube.Target, _ *kube.Agent, use kube.Use) (kube.Carrier, error) {
 	c.mu.Lock()
-	cut, a, stuck := c.cut, c.agent, c.stuck
+	cut, a, stuck, refused := c.cut, c.agent, c.stuck, c.refused
 	if c.next != nil && t.UID != c.next.UID {
 		cut = errors.New("the pod is gone")
 	}
@@ -122,6 +123,9 @@ func (c *fakeCluster) Dial(ctx context.Context, t *kube.Target, _ *kube.Agent, _
 		return nil, ctx.Err()
 	}
 	if cut != nil {
+		if refused != nil {
+			refused(use)
+		}
 		return nil, cut
 	}
 	conn, err := a.Dial(ctx)

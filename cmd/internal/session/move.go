@@ -219,7 +219,7 @@ func (s *Session) settle(ctx context.Context, before *Session, why string) {
 	s.mu.Lock()
 	s.moved = move
 	s.mu.Unlock()
-	s.become(Ready, nil)
+	s.arrive()
 	if tell := s.obs.Moved; tell != nil {
 		tell(*move)
 	}

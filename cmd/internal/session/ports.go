@@ -81,6 +81,7 @@ type ports struct {
 
 	scanning sync.Mutex // held by a scan, before mu: an earlier one must not undo what a later one has found
 	avoided  []uint16   // what the session's kernel was told last; guarded by scanning
+	deaf     bool       // it can be told nothing; guarded by scanning
 
 	mu     sync.Mutex
 	runs   int // programs that run
@@ -248,8 +249,12 @@ func (p *ports) openAll(found []netns.Port, udp map[uint16]bool) {
 }
 
 // avoid keeps the session's kernel from choosing ports that somebody on the laptop has,
-// other sessions among them, which all choose out of the same.
+// other sessions among them, which all choose out of the same. Where /proc/sys is for
+// reading only, as in most containers, it is tried once.
 func (p *ports) avoid() {
+	if p.deaf {
+		return
+	}
 	taken, err := netns.Taken()
 	if err == nil && slices.Equal(taken, p.avoided) {
 		return
@@ -259,9 +264,10 @@ func (p *ports) avoid() {
 	}
 	if err == nil {
 		p.avoided = taken
-	} else {
-		p.log.Debug("ports of the laptop are not avoided", "err", err)
+		return
 	}
+	p.deaf = errors.Is(err, syscall.EROFS) || errors.Is(err, syscall.EACCES)
+	p.log.Debug("ports of the laptop are not avoided", "err", err)
 }
 
 // worthPublishing reports whether a UDP socket may be a server, and can be reached
@@ -349,24 +355,16 @@ func (p *ports) closeAll() {
 	}
 }
 
-// owns reports whether the port of the laptop is only a way back to the same port
-// of the session.
-func (p *ports) owns(proto flow.Proto, port uint16) bool {
-	if p == nil {
+// owns reports whether the TCP port of the laptop at this address is only a way back to
+// the same port of the session.
+func (p *ports) owns(at netip.AddrPort) bool {
+	if p == nil || at.Addr() != localhost && at.Addr() != netip.IPv6Loopback() {
 		return false
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if proto == flow.UDP {
-		o := p.udp[port]
-		return o != nil && o.host == port
-	}
-	for _, d := range []door{{port: port}, {port, true}} {
-		if o := p.tcp[d]; o != nil && o.host == port {
-			return true
-		}
-	}
-	return false
+	o := p.tcp[door{at.Port(), at.Addr().Is6()}]
+	return o != nil && o.host == at.Port()
 }
 
 // list is what status shows.

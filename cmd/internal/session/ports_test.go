@@ -244,14 +244,19 @@ func TestListenersAreReachable(t *testing.T) {
 type insideOf struct {
 	list    []netns.Port
 	avoided []uint16
+	deaf    error               // of Avoid
+	asked   int                 // calls of Avoid
 	dialed  chan netip.AddrPort // where to; nil: nobody looks
 }
 
 func (i *insideOf) Ports() ([]netns.Port, error) { return i.list, nil }
 
 func (i *insideOf) Avoid(ports []uint16) error {
-	i.avoided = ports
-	return nil
+	i.asked++
+	if i.deaf == nil {
+		i.avoided = ports
+	}
+	return i.deaf
 }
 
 func (i *insideOf) DialTCP(_ context.Context, dst netip.AddrPort) (*net.TCPConn, error) {
@@ -365,6 +370,29 @@ func TestDoorsFollowListeners(t *testing.T) {
 		}
 		if got := p.list(); len(got) != ports {
 			t.Errorf("%s listen: status shows %+v", tt.listen, got)
+		}
+	}
+}
+
+// TestAvoidIsGivenUp: where the session's kernel can be told nothing, it is tried once, and said once.
+func TestAvoidIsGivenUp(t *testing.T) {
+	for _, tt := range []struct {
+		err  error
+		want int // of four looks
+	}{
+		{&os.PathError{Op: "write", Path: "/proc/sys", Err: syscall.EROFS}, 1},
+		{fmt.Errorf("open: %w", syscall.EACCES), 1},
+		{syscall.ENOBUFS, 4},
+	} {
+		var said bytes.Buffer
+		inside := &insideOf{deaf: tt.err}
+		p := newPorts(t.Context(), Publish{}, inside, slog.New(slog.NewTextHandler(&said, &slog.HandlerOptions{Level: slog.LevelDebug})))
+		p.avoided = []uint16{1} // not what is taken, whatever that is
+		for range 4 {
+			p.scan()
+		}
+		if lines := strings.Count(said.String(), "not avoided"); inside.asked != tt.want || lines != tt.want {
+			t.Errorf("%v: asked %d times, said %d times, want %d\n%s", tt.err, inside.asked, lines, tt.want, said.String())
 		}
 	}
 }
@@ -537,6 +565,102 @@ func TestPortIsTakenInOneFamily(t *testing.T) {
 	if n := strings.Count(log.String(), "port is not published"); n != 1 {
 		t.Errorf("said %d times, want once:\n%s", n, log.String())
 	}
+}
+
+// TestPortsOfTwoFamilies: where a program of the session listens in one family and somebody of the laptop on the same port in
+// the other, each is reached where he is, from the session as from the laptop.
+func TestPortsOfTwoFamilies(t *testing.T) {
+	if !laptopHas6() {
+		t.Skip("needs ::1 on this machine")
+	}
+	l := newLab(t)
+	s := l.start()
+	for _, tt := range []struct{ bind, insideAt, laptopAt string }{
+		{"v6only", "::1", "127.0.0.1"},
+		{"0.0.0.0", "127.0.0.1", "::1"},
+		{"v6only", "::1", "127.0.0.7"}, // at which nothing is published
+	} {
+		port := strconv.Itoa(int(freePort(t)))
+		ln, err := net.Listen("tcp", net.JoinHostPort(tt.laptopAt, port))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer ln.Close()
+		go answerAll(ln, "the laptop") // ends with ln
+		h := startHooked(t, s, hooktest.Self, "__app", "greet", "tcp", tt.bind, port)
+		if got, want := h.line(), "listening "+port; got != want {
+			t.Fatalf("%s: got %q, want %q", tt.bind, got, want)
+		}
+		for at, want := range map[string]string{tt.insideAt: "hello ", tt.laptopAt: "the laptop"} {
+			at = net.JoinHostPort(at, port)
+			if got := startHooked(t, s, hooktest.Self, "__app", "talk", at).line(); !strings.HasPrefix(got, want) {
+				t.Errorf("the session at %s hears %q, want %q", at, got, want)
+			}
+			if got := talk(t, "tcp", at); !strings.HasPrefix(got, want) {
+				t.Errorf("the laptop at %s hears %q, want %q", at, got, want)
+			}
+		}
+	}
+}
+
+// answerAll says so to everybody until ln is closed.
+func answerAll(ln net.Listener, text string) {
+	for {
+		c, err := ln.Accept()
+		if err != nil {
+			return
+		}
+		_, _ = io.WriteString(c, text) // who has gone hears nothing
+		c.Close()
+	}
+}
+
+// TestOtherLoopbackAddresses: the laptop's name leads to 127.0.1.1 on Debian. Whoever listens there is reached from the session,
+// on the laptop and on all addresses of the session, and who does not is refused.
+func TestOtherLoopbackAddresses(t *testing.T) {
+	l := newLab(t)
+	s := l.start()
+	ln, err := net.Listen("tcp", fmt.Sprintf("127.0.1.1:%d", freePort(t)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	go answerAll(ln, "the laptop") // ends with ln
+	h := startHooked(t, s, hooktest.Self, "__app", "greet", "tcp", "0.0.0.0", strconv.Itoa(int(freePort(t))))
+	f := strings.Fields(h.line())
+	if f[0] != "listening" {
+		t.Fatal(f)
+	}
+	for _, tt := range []struct{ at, want string }{
+		{ln.Addr().String(), "the laptop"},
+		{"127.0.1.1:" + f[1], "hello 127.0.0.1"},
+		{"127.0.1.1:1", "ECONNREFUSED"},
+	} {
+		if got := startHooked(t, s, hooktest.Self, "__app", "talk", tt.at).line(); got != tt.want {
+			t.Errorf("%s: got %q, want %q", tt.at, got, tt.want)
+		}
+	}
+
+	udp, err := net.ListenPacket("udp4", "127.0.1.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer udp.Close()
+	go func() { // ends with udp
+		buf := make([]byte, 16)
+		for {
+			n, from, err := udp.ReadFrom(buf)
+			if err != nil {
+				return
+			}
+			_, _ = udp.WriteTo(buf[:n], from)
+		}
+	}()
+	c, err := newProgram(t, s).connect(netip.MustParseAddrPort(udp.LocalAddr().String()), unix.SOCK_DGRAM)
+	if err != nil {
+		t.Fatal(err)
+	}
+	echo(t, c, "over UDP")
 }
 
 // TestPublishPolicy publishes a port under another number, and none.

@@ -10,7 +10,6 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -72,6 +71,7 @@ type Session struct {
 	shortcut shortcut
 	mesh     atomic.Pointer[Mesh] // as it was looked at last; nil = nothing is known
 
+	up      bool // guarded by ground.mu: the express link has a carrier
 	counted bool // guarded by ground.mu: the tunnel is part of past
 
 	undoMu sync.Mutex
@@ -110,7 +110,7 @@ func (o *Opening) Start(ctx context.Context, name string, obs Observer) (_ *Sess
 		}
 	}
 	s.watching.Go(s.watch)
-	s.become(Ready, nil)
+	s.arrive()
 	return s, nil
 }
 
@@ -519,9 +519,7 @@ func (s *Session) Place() Place {
 		Remote: s.req.RemoteLocalhost, Session: s.name, Hook: s.hook, Socket: s.socket, Broker: s.broker, Ports: s.board, Addrs: onePerFamily(s.target.PodIPs),
 		Pod: s.target.Pod, Namespace: s.target.Namespace, Hostname: s.target.Hostname, Files: s.files.binds(), Google: s.target.Cloud.Google(),
 	}
-	if s.files.dir != "" {
-		p.Scratch = filepath.Join(s.files.dir, "view")
-	}
+	p.Scratch = s.files.scratch()
 	p.Env = s.environment()
 	return p
 }

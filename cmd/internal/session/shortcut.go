@@ -37,20 +37,21 @@ type shortcut struct {
 	mu    sync.Mutex
 	path  *direct.Path  // nil = there is none
 	err   error         // why there is none; nil = it is looked for
-	moved chan struct{} // closed when path or err changes; nil = nobody waits for that
+	moved chan struct{} // closed when err changes; nil = nobody waits for that
 }
 
 func (c *shortcut) set(p *direct.Path, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.path, c.err = p, err
-	if c.moved != nil {
+	if c.moved != nil && p == nil {
 		close(c.moved)
 		c.moved = nil
 	}
 }
 
-// await waits for a path that is not lost. Its error is ctx's, or an errNoDirect if there will be none.
+// await waits for a path that is not lost. Its error is ctx's, or an errNoDirect if there will be none. Nobody is told of a
+// path: useShortcut ends the dials that wait for one, so that the next finds it and is not one too many.
 func (c *shortcut) await(ctx context.Context) error {
 	for {
 		c.mu.Lock()

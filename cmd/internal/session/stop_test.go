@@ -24,7 +24,7 @@ func (l *lab) onTheWay(lose func(), then func(*fakeCluster)) *Session {
 		close(placed)
 		select {
 		case <-s.stopping:
-		case <-time.After(20 * time.Second):
+		case <-time.After(time.Minute):
 			l.t.Error("StopAgent is not called")
 		}
 	}
@@ -32,7 +32,7 @@ func (l *lab) onTheWay(lose func(), then func(*fakeCluster)) *Session {
 	lose()
 	select {
 	case <-placed:
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		l.t.Fatal("no agent is placed")
 	}
 	return s
@@ -52,7 +52,7 @@ func TestStopAgentOnTheWay(t *testing.T) {
 			if err := s.StopAgent(t.Context()); err != nil {
 				t.Errorf("stop agent: %v", err)
 			}
-			if err := l.cluster.agent.Wait(10 * time.Second); err != nil {
+			if err := l.cluster.agent.Wait(time.Minute); err != nil {
 				t.Errorf("the agent still runs: %v", err)
 			}
 			s.watching.Wait() // it looks for no other pod
@@ -85,7 +85,7 @@ func TestStopAgentOutOfReach(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Errorf("close: %v", err)
 	}
-	if took := time.Since(begun); took > 10*time.Second {
+	if took := time.Since(begun); took > 30*time.Second {
 		t.Errorf("close took %v", took)
 	}
 }

@@ -12,7 +12,6 @@ import (
 
 	"github.com/borrownet/borrownet/agent/wire"
 	"github.com/borrownet/borrownet/netstack"
-	"github.com/borrownet/borrownet/netstack/flow"
 	"github.com/borrownet/borrownet/netstack/relay"
 )
 
@@ -127,11 +126,17 @@ func (l *locals) dialLoopback(dst netip.AddrPort) (relay.Conn, error) {
 	}
 	ctx, cancel := context.WithTimeout(l.ctx, inwardTimeout)
 	defer cancel()
-	c, err := l.dialProgram(ctx, dst)
+	inside := dst
+	if dst.Addr().Is4() {
+		// The namespace's kernel answers at no other address of 127.0.0.0/8, not even with
+		// a reset, and programs that listen on one of these alone are the laptop's.
+		inside = netip.AddrPortFrom(localhost, dst.Port())
+	}
+	c, err := l.dialProgram(ctx, inside)
 	switch {
 	case err == nil, errors.Is(err, context.DeadlineExceeded):
 		return c, err
-	case ports.owns(flow.TCP, dst.Port()):
+	case ports.owns(dst):
 		return nil, syscall.ECONNREFUSED // the laptop's port is the one that just refused
 	}
 	return l.dialLaptop(dst)

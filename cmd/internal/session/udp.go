@@ -174,8 +174,8 @@ func (t *udpTable) refuser(f flow.Flow, end func()) func(error) {
 	}
 }
 
-// isLate reports whether an error of a datagram socket is what an ICMP error said about an earlier datagram: this one was
-// not sent, or none has come, and the socket works.
+// isLate reports whether an error of a datagram socket may be about an earlier datagram, by ICMP: the call did nothing, and the
+// socket works.
 func isLate(err error) bool {
 	errno, _ := errors.AsType[syscall.Errno](err)
 	switch errno {

@@ -30,8 +30,8 @@ func TestRefusedDatagramsFindALateServer(t *testing.T) {
 	}
 	send := func() error {
 		_, err := client.WriteString("count:1")
-		if errors.Is(err, syscall.ECONNREFUSED) {
-			_, err = client.WriteString("count:1") // that was about an earlier one
+		for errors.Is(err, syscall.ECONNREFUSED) { // that was about an earlier one
+			_, err = client.WriteString("count:1")
 		}
 		return err
 	}
@@ -47,7 +47,7 @@ func TestRefusedDatagramsFindALateServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	buf := make([]byte, 16)
-	for limit := time.Now().Add(20 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+	for limit := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
 		if err := send(); err != nil {
 			t.Fatal(err)
 		}
@@ -198,7 +198,7 @@ func TestRelayedAnswersAfterAnError(t *testing.T) {
 	}
 	defer c.Close()
 	(&exchange{}).replies(&script{reads: []error{syscall.EHOSTDOWN, nil, net.ErrClosed}}, c)
-	program.SetReadDeadline(time.Now().Add(10 * time.Second))
+	program.SetReadDeadline(time.Now().Add(30 * time.Second))
 	buf := make([]byte, 16)
 	if n, err := program.Read(buf); err != nil || string(buf[:n]) != "answer" {
 		t.Errorf("got %q, %v", buf[:n], err)
