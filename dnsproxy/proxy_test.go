@@ -257,6 +257,48 @@ func TestSearchErrors(t *testing.T) {
 	}
 }
 
+// TestLaptopsSearchList asks what a C library makes of short names with the laptop's search list, where the pod's nameservers
+// fail for names outside of the cluster, or say nothing at all.
+func TestLaptopsSearchList(t *testing.T) {
+	for _, tt := range []struct {
+		name, qname string
+		rcode       int // of names outside, -1 for silence
+		want        int
+		data        bool
+	}{
+		{"fails", "orders.home.example.", dns.RcodeServerFailure, dns.RcodeSuccess, true},
+		{"refused", "orders.home.example.", dns.RcodeRefused, dns.RcodeSuccess, true},
+		{"silent", "orders.home.example.", -1, dns.RcodeSuccess, true},
+		{"exists-not", "orders.home.example.", dns.RcodeNameError, dns.RcodeNameError, false}, // the library goes on by itself
+		{"nobody", "nobody.home.example.", dns.RcodeServerFailure, dns.RcodeServerFailure, false},
+		{"nobody-silent", "nobody.home.example.", -1, dns.RcodeServerFailure, false},
+		{"other-domain", "orders.other.example.", dns.RcodeServerFailure, dns.RcodeServerFailure, false},
+		{"local", "orders.corp.example.", dns.RcodeServerFailure, dns.RcodeServerFailure, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				srv := dnsproxytest.New(t, world()...)
+				srv.Handle(func(q dnsproxytest.Query, reply *dns.Msg) []*dns.Msg {
+					switch {
+					case !strings.HasSuffix(q.Msg.Question[0].Name, ".example."):
+						return []*dns.Msg{reply}
+					case tt.rcode < 0:
+						return nil
+					}
+					return []*dns.Msg{new(dns.Msg).SetRcode(q.Msg, tt.rcode)}
+				})
+				p := newProxy(Config{Pod: podConf(), Dial: srv.Dial, Local: []string{"corp.example."}, DialLaptop: srv.Dial})
+				t.Cleanup(func() { p.Close() })
+				p.SetLaptop(ResolvConf{Nameservers: podConf().Nameservers, Search: []string{".", "home.example", "corp.example"}})
+				got := ask(t, p, question(tt.qname, dns.TypeA), true)
+				if got == nil || got.Rcode != tt.want || len(got.Answer) > 0 != tt.data || got.Question[0].Name != tt.qname {
+					t.Errorf("got %v", got)
+				}
+			})
+		})
+	}
+}
+
 // TestSilenceIsServfail checks that names are not said to be missing when nobody answered.
 func TestSilenceIsServfail(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -41,6 +41,8 @@ func (p *Proxy) names(q query) (steps [][]string, settled bool) {
 //
 // It is stricter than glibc when no nameserver answered at all: then nothing more is asked and the search fails, where
 // glibc tries the name itself and may report its NXDOMAIN.
+//
+// A name that fails, and ends as the laptop's search list does, is tried without that: see searchRules.without.
 func (p *Proxy) resolve(ctx context.Context, q query, t *trace) (result, error) {
 	s := search{p: p, q: q}
 	for {
@@ -86,22 +88,21 @@ func (s *search) run(t *trace) (_ result, missing *lookup, _ error) {
 	for i, names := range steps {
 		r.last = i == len(steps)-1
 		found, err := r.step(names)
-		if err != nil || r.missing != nil {
-			return result{}, r.missing, err
+		if err != nil {
+			return r.withoutLaptop(result{}, err)
+		}
+		if r.missing != nil {
+			return result{}, r.missing, nil
 		}
 		if found != nil {
 			return *found, nil, nil
 		}
 	}
-	switch {
-	case settled:
-		return r.asIs, nil, nil
-	case r.nodata != nil:
-		return *r.nodata, nil, nil
-	case r.failed != nil:
-		return *r.failed, nil, nil
+	res := r.result(settled)
+	if rcode := res.msg.Rcode; rcode != dns.RcodeSuccess && rcode != dns.RcodeNameError {
+		return r.withoutLaptop(res, nil)
 	}
-	return r.asIs, nil, nil
+	return res, nil, nil
 }
 
 // pass is one run of a search.
@@ -114,6 +115,36 @@ type pass struct {
 	stopped        bool    // by an error: only the name itself is tried yet
 	asIs           result  // of the name itself
 	nodata, failed *result // the first ones
+}
+
+// result is that of a search that found nothing.
+func (r *pass) result(settled bool) result {
+	switch {
+	case settled:
+		return r.asIs
+	case r.nodata != nil:
+		return *r.nodata
+	case r.failed != nil:
+		return *r.failed
+	}
+	return r.asIs
+}
+
+// withoutLaptop tries a name that failed, by an answer or by err, without the end that the laptop's search list has given
+// it. If that finds nothing it stays as it is.
+func (r *pass) withoutLaptop(failed result, err error) (_ result, missing *lookup, _ error) {
+	if r.p.local.has(r.q.key().name) {
+		return failed, nil, err
+	}
+	rest := pass{search: r.search, t: r.t, last: true}
+	found, restErr := rest.step(r.p.rules.without(r.p.laptop.Load().search, r.q))
+	switch {
+	case rest.missing != nil:
+		return result{}, rest.missing, nil
+	case restErr == nil && found != nil:
+		return *found, nil, nil
+	}
+	return failed, nil, err
 }
 
 // step asks for names at the same time and returns the first of them, in their order, that has an answer, or nil.

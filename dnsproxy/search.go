@@ -1,6 +1,7 @@
 package dnsproxy
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/miekg/dns"
@@ -17,15 +18,8 @@ type searchRules struct {
 // newSearchRules reads the rules out of rc, which came from the agent: what is not a domain name is left out.
 func newSearchRules(rc ResolvConf) searchRules {
 	rules := searchRules{ndots: min(max(rc.Ndots, 0), maxNdots)}
-	for _, s := range rc.Search[:min(len(rc.Search), maxSearch)] {
-		if s == "" {
-			continue
-		}
-		s = strings.ToLower(dns.Fqdn(s))
-		if _, ok := dns.IsDomainName(s); !ok {
-			continue
-		}
-		rules.suffixes = append(rules.suffixes, s)
+	rules.suffixes = rc.suffixes()
+	for _, s := range rules.suffixes {
 		if s == "." {
 			continue
 		}
@@ -36,6 +30,20 @@ func newSearchRules(rc ResolvConf) searchRules {
 		}
 	}
 	return rules
+}
+
+// suffixes returns the search list, what is no domain name left out, in lower case and with dots at the end; "." is the root.
+func (rc *ResolvConf) suffixes() []string {
+	var out []string
+	for _, s := range rc.Search[:min(len(rc.Search), maxSearch)] {
+		if s == "" {
+			continue
+		}
+		if s = strings.ToLower(dns.Fqdn(s)); isName(s) {
+			out = append(out, s)
+		}
+	}
+	return out
 }
 
 // plan returns the names to ask, in order. Those of one step are asked at the same time, the next step only if none of
@@ -77,6 +85,31 @@ func (s *searchRules) plan(q query) (steps [][]string, settled bool) {
 		steps = append(steps, itself)
 	}
 	return steps, settled
+}
+
+// without returns the names to ask for what is left of name without a domain of the laptop's search list, as a program may
+// have written it; nil if name is in none of them, or complete for the pod. Its C library has put the domain there, and
+// asks for the rest by itself only if a nameserver says that there is no such name: musl, dig and host give up when it fails.
+func (s *searchRules) without(laptop []string, q query) []string {
+	if !searched(q) || s.complete(q.name) {
+		return nil
+	}
+	for _, domain := range laptop {
+		if len(q.name) <= len(domain)+1 || !within(domain, q.name) {
+			continue
+		}
+		rest := q
+		rest.name = q.name[:len(q.name)-len(domain)]
+		steps, _ := s.plan(rest)
+		var names []string
+		for _, name := range slices.Concat(steps...) {
+			if name != rest.name { // as it is it would be a question about the whole world
+				names = append(names, name)
+			}
+		}
+		return names
+	}
+	return nil
 }
 
 func isName(s string) bool {

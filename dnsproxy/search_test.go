@@ -57,6 +57,28 @@ func TestPlan(t *testing.T) {
 	}
 }
 
+func TestWithout(t *testing.T) {
+	rules := newSearchRules(ResolvConf{Search: []string{"shop.svc.cluster.local", "svc.cluster.local", "cluster.local"}, Ndots: 5})
+	laptop := []string{"home.example.", "corp.example.", "cluster.local."}
+	for _, tt := range []struct {
+		qname string
+		qtype uint16
+		want  []string
+	}{
+		{"orders.home.example.", dns.TypeA, []string{"orders.shop.svc.cluster.local.", "orders.svc.cluster.local.", "orders.cluster.local."}},
+		{"Orders.shop.CORP.example.", dns.TypeA, []string{"Orders.shop.shop.svc.cluster.local.", "Orders.shop.svc.cluster.local.", "Orders.shop.cluster.local."}},
+		{"home.example.", dns.TypeA, nil},
+		{"ahome.example.", dns.TypeA, nil},
+		{"orders.cluster.local.", dns.TypeA, nil},
+		{"orders.example.org.", dns.TypeA, nil},
+		{"orders.home.example.", dns.TypePTR, nil},
+	} {
+		if diff := cmp.Diff(tt.want, rules.without(laptop, query{name: tt.qname, qtype: tt.qtype})); diff != "" {
+			t.Errorf("%s %s (-want +got):\n%s", tt.qname, dns.TypeToString[tt.qtype], diff)
+		}
+	}
+}
+
 func TestSearchListBounded(t *testing.T) {
 	rules := newSearchRules(ResolvConf{Search: strings.Split(strings.Repeat("example.org ", 100), " "), Ndots: 5})
 	got, _ := rules.plan(query{name: "x.", qtype: dns.TypeA})

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -28,6 +29,7 @@ type resolver struct {
 	dial      func(ctx context.Context, network string, addr netip.AddrPort) (net.Conn, error)
 	datagrams func(addr netip.AddrPort, receive func(payload []byte, err error)) (io.WriteCloser, error) // may be nil
 	servers   []*upstream
+	search    []string      // see ResolvConf.suffixes, without the root
 	patience  time.Duration // for one nameserver, once
 	attempts  int
 	rotate    bool
@@ -57,6 +59,7 @@ type Attempt struct {
 // another one, or the same one again, has a chance within the time that the program waits.
 func (p *Proxy) newResolver(rc ResolvConf, dial func(context.Context, string, netip.AddrPort) (net.Conn, error)) *resolver {
 	r := &resolver{p: p, dial: dial, patience: p.timeout * 2 / 5, attempts: defaultAttempts, rotate: rc.Rotate, stream: rc.UseVC}
+	r.search = slices.DeleteFunc(rc.suffixes(), func(s string) bool { return s == "." })
 	if rc.Timeout > 0 {
 		r.patience = min(r.patience, rc.Timeout)
 	}

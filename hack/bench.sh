@@ -4,6 +4,7 @@
 #
 # Measures borrownet beside raw kubectl port-forward on the lab's laptop, in one run: prints
 # the table and writes docs/benchmarks/results.json. FLAGs are those of integration/bench.
+# Fails, after that, if something was wrong or missing without being counted.
 #
 #   -run GROUP   measures one group of rows only (up, link, direct, cost, kill, delay, dns, live, mirror, move,
 #                containers, many) and writes GROUP.json
@@ -39,12 +40,15 @@ if [ "$name" = containers ]; then
   lab+=(--docker)
 fi
 mkdir -p docs/benchmarks
+rm -f bin/results.json
+status=0
 commit=$(git describe --always --dirty 2>/dev/null || echo unknown)
 # The laptop's user cannot write into the checkout: the results come back on standard output.
 # shellcheck disable=SC2016
-hack/lab-run.sh --fresh "${lab[@]}" sh -c '"$@" -o /tmp/results.json && echo "== results" && cat /tmp/results.json' \
+hack/lab-run.sh --fresh "${lab[@]}" sh -c 'rm -f /tmp/results.json; "$@" -o /tmp/results.json; s=$?; echo "== results"; cat /tmp/results.json; exit "$s"' \
   bench "$PWD/bin/bench" -rounds "${ROUNDS:-5}" -seconds "${SECONDS_EACH:-3}" -commit "$commit" "${flags[@]}" |
-  awk '/^== results$/ { on = 1; next } on { print > "bin/results.json"; next } { print; fflush() }'
+  awk '/^== results$/ { on = 1; next } on { print > "bin/results.json"; next } { print; fflush() }' || status=$?
+[ -s bin/results.json ] || exit 1 # it has said why
 mv bin/results.json "docs/benchmarks/$result"
 bin/bench overview docs/benchmarks
 echo "docs/benchmarks/$result is written, and README.md with charts beside it"
@@ -53,3 +57,4 @@ echo "docs/benchmarks/$result is written, and README.md with charts beside it"
   bin/bench page "docs/benchmarks/$result" "$page"
   echo "$page is up to date"
 done
+exit "$status"

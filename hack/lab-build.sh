@@ -41,7 +41,7 @@ say() { echo "lab-build: $*" >&2; }
 install_packages() {
   local need missing=() sudo=()
   local needs=(containerd=containerd runc=runc nft=nftables iptables=iptables conntrack=conntrack ip=iproute2
-    ping=iputils-ping curl=curl) # the last two for the laptop
+    ping=iputils-ping curl=curl dbus-daemon=dbus-daemon) # the last three for the laptop
   local PATH=$PATH:/usr/sbin:/sbin
   for need in "${needs[@]}"; do
     command -v "${need%%=*}" >/dev/null || missing+=("${need#*=}")
@@ -127,6 +127,37 @@ named_image() {
   "$GO" run ./hack/mkimage -arch "$("$GO" env GOARCH)" -ref lab.local/api-named:1 -user app -entrypoint /api \
     -file "$1:/api:0755" -file "$users:/etc/passwd:0644" -o "$2" &&
     rm "$users"
+}
+
+# unpack_resolved OUT packs what a laptop with systemd-resolved has, out of Debian's packages.
+# They are not installed: that would make the machine itself resolve names by it. Without them
+# the file is empty.
+unpack_resolved() {
+  local dir=$cache/build/resolved.debs tree=$cache/build/resolved.tree
+  rm -rf "$dir" "$tree"
+  mkdir -p "$dir" "$tree/lib"
+  : >"$1"
+  if [ -n "${BORROWNET_NO_APT-}" ] || ! command -v apt-get >/dev/null; then
+    say "no systemd-resolved for the laptop, its tests are skipped: only apt-get can fetch it"
+  else
+    fetch_resolved "$dir" "$tree" && tar -C "$tree" -cf "$1" .
+  fi
+  rm -rf "$dir" "$tree"
+}
+
+# fetch_resolved DIR TREE downloads the packages into DIR, all of one version, and lays out TREE.
+fetch_resolved() {
+  local debs=(systemd-resolved libnss-resolve libsystemd-shared) sudo=() deb
+  [ "$(id -u)" = 0 ] || sudo=(sudo)
+  (cd "$1" && { apt-get download "${debs[@]}" || { "${sudo[@]}" apt-get update -q && apt-get download "${debs[@]}"; }; }) >&2
+  for deb in "$1"/*.deb; do dpkg-deb -x "$deb" "$1/root"; done
+  install -m 755 "$1"/root/{,usr/}lib/systemd/systemd-resolved "$1/root/usr/bin/resolvectl" "$2/" 2>/dev/null || true
+  find "$1/root" \( -name 'libsystemd-shared-*.so' -o -name 'libnss_resolve.so.2' \) -exec install -m 644 -t "$2/lib" {} +
+  LD_LIBRARY_PATH=$2/lib ldd "$2/systemd-resolved" "$2/resolvectl" >"$1/ldd"
+  if [ ! -x "$2/systemd-resolved" ] || [ ! -x "$2/resolvectl" ] || [ ! -e "$2/lib/libnss_resolve.so.2" ] || grep 'not found' "$1/ldd" >&2; then
+    say "no systemd-resolved for the laptop, its tests are skipped: packages or libraries are missing"
+    return 1
+  fi
 }
 
 istio=$lab/istio
@@ -291,12 +322,15 @@ coredns=$(cached coredns "$(hash $lab/coredns/go.mod $lab/coredns/go.sum $lab/co
 lab_binary=$(cached lab "$(hash $lab/go.mod $lab/go.sum "${lab_sources[@]}")" compile $lab ./cmd/lab "-s -w")
 pause=$(cached pause "$(hash $lab/cmd/pause/*.go)" compile $lab ./cmd/pause "-s -w")
 
+resolved=$(cached resolved.tar "$(hash /etc/os-release)" unpack_resolved)
+[ -s "$resolved" ] || { rm -f "$resolved" && resolved=''; } # the next build tries again
+
 apps=$(hash go.mod go.sum "${app_sources[@]}" "${image_sources[@]}")
 mesh_parts=() flux_parts=()
 [ -z "$mesh" ] || build_mesh
 [ -z "$flux" ] || build_flux
 
-kit_key=$(hash hack/lab-build.sh go.mod go.sum "${app_sources[@]}" "${image_sources[@]}" "$hyperkube" "$coredns" "$lab_binary" "$pause")
+kit_key=$(hash hack/lab-build.sh go.mod go.sum "${app_sources[@]}" "${image_sources[@]}" "$hyperkube" "$coredns" "$lab_binary" "$pause" ${resolved:+"$resolved"})
 # Names of built files have the hash of their inputs in them.
 [ -z "$mesh$flux" ] || kit_key=$kit_key-$(sha256sum <<<"${mesh_parts[*]} / ${flux_parts[*]}" | cut -c1-8)
 kit=$cache/kits/$kit_key
@@ -306,6 +340,10 @@ if [ ! -e "$kit" ]; then
   put "$hyperkube" hyperkube
   put "$hyperkube" kubectl
   put "$lab_binary" lab
+  if [ -n "$resolved" ]; then
+    mkdir "$kit.new/resolved"
+    tar -C "$kit.new/resolved" -xf "$resolved"
+  fi
   images=$(hash "${image_sources[@]}" "$coredns" "$pause")
   put "$(image pause 65535:65535 "$pause" "$images")" images/pause.tar
   put "$(image coredns 65532:65532 "$coredns" "$images")" images/coredns.tar

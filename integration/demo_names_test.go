@@ -10,10 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"testing"
-
-	"golang.org/x/net/dns/dnsmessage"
 )
 
 // resolvePrograms builds the programs of integration/apps/resolve that this machine has compilers for into dir.
@@ -161,14 +158,7 @@ func TestDemoLocalNames(t *testing.T) {
 	if err != nil {
 		t.Skipf("needs port 53 of a loopback address: %v", err)
 	}
-	var asked atomic.Pointer[[]string]
-	asked.Store(new([]string))
-	served := make(chan struct{})
-	go func() {
-		defer close(served)
-		serveLaptop(pc, &asked)
-	}()
-	defer func() { pc.Close(); <-served }()
+	laptops := answerAll(t, pc, [4]byte{192, 0, 2, 99})
 	as(t, map[string]int{"root": 0}, func(t *testing.T, p *demoPlace) {
 		conf := filepath.Join(t.TempDir(), "resolv.conf")
 		if err := os.WriteFile(conf, []byte("nameserver 127.0.0.153\nsearch home.example\n"), 0o644); err != nil {
@@ -177,7 +167,7 @@ func TestDemoLocalNames(t *testing.T) {
 		p.wrap = []string{"unshare", "-m", "sh", "-c", `mount --bind "$0" /etc/resolv.conf && exec "$@"`, conf}
 		k := p.keep()
 		p.must("down")
-		asked.Store(new([]string)) // the demo's own calls without a session
+		laptops.forget() // the demo's own calls without a session
 		p.must("up", "--pod", "api", "--context", "demo", "-d", "--local", "corp.example")
 		for _, tt := range []struct{ url, want string }{
 			{"dns://db.corp.example", "192.0.2.99\n"},
@@ -189,12 +179,13 @@ func TestDemoLocalNames(t *testing.T) {
 				t.Errorf("%s: got %q, want %q", tt.url, said, tt.want)
 			}
 		}
-		for _, name := range *asked.Load() {
+		asked := laptops.asked()
+		for _, name := range asked {
 			if name != "db.corp.example." {
 				t.Errorf("the laptop's nameserver was asked for %s", name)
 			}
 		}
-		if len(*asked.Load()) == 0 {
+		if len(asked) == 0 {
 			t.Error("the laptop's nameserver was not asked")
 		}
 		if said := p.must("explain", "dns", "db.corp.example", "--type", "MX"); !strings.Contains(said, "laptop udp 127.0.0.153") {
@@ -205,32 +196,4 @@ func TestDemoLocalNames(t *testing.T) {
 		}
 		k.end()
 	})
-}
-
-// serveLaptop answers every query with one address, and notes its name, until pc is closed.
-func serveLaptop(pc net.PacketConn, asked *atomic.Pointer[[]string]) {
-	buf := make([]byte, 4096)
-	for {
-		n, from, err := pc.ReadFrom(buf)
-		if err != nil {
-			return
-		}
-		var m dnsmessage.Message
-		if err := m.Unpack(buf[:n]); err != nil || len(m.Questions) != 1 {
-			continue
-		}
-		q := m.Questions[0]
-		names := append(append([]string(nil), *asked.Load()...), q.Name.String())
-		asked.Store(&names)
-		m.Response, m.RecursionAvailable, m.Additionals = true, true, nil
-		if q.Type == dnsmessage.TypeA {
-			m.Answers = []dnsmessage.Resource{{
-				Header: dnsmessage.ResourceHeader{Name: q.Name, Class: q.Class, TTL: 5},
-				Body:   &dnsmessage.AResource{A: [4]byte{192, 0, 2, 99}},
-			}}
-		}
-		if reply, err := m.Pack(); err == nil {
-			_, _ = pc.WriteTo(reply, from)
-		}
-	}
 }

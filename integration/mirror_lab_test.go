@@ -15,9 +15,10 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/borrownet/borrownet/integration/apps/stream"
 )
@@ -73,12 +74,18 @@ func makeMirrored(t *testing.T, level string) {
 	kubectl(t, "apply", "-f", writeFile(t, fmt.Sprintf(mirroredPods+loadPod, mirrored)))
 	t.Cleanup(func() { kubectl(t, "delete", "namespace", mirrored, "--wait=false") })
 	kubectl(t, "apply", "-f", writeFile(t, mustBorrownet(t, "rbac", "-n", mirrored, "--workloads", "--subject", "user:dev").stdout))
+	awaitMirroredPods(t)
+	if !meshed() { // there it would leave a connection of the sidecar's, which a mirror joins midway
+		awaitServices(t, inLoad(mirrored), "http://front/")
+	}
+}
+
+// awaitMirroredPods waits until all pods of the namespace are ready.
+func awaitMirroredPods(t *testing.T) {
+	t.Helper()
 	argv := []string{"kubectl", "--kubeconfig", os.Getenv("LAB_ADMIN_KUBECONFIG"), "-n", mirrored, "wait", "--for=condition=Ready", "pod", "--all", "--timeout=180s"}
 	if r := (command{argv: argv}).run(t); r.code != 0 {
 		t.Fatalf("%v\n%s", r, kubectl(t, "-n", mirrored, "get", "pods,events"))
-	}
-	if !meshed() { // there it would leave a connection of the sidecar's, which a mirror joins midway
-		awaitServices(t, inLoad(mirrored), "http://front/")
 	}
 }
 
@@ -155,10 +162,17 @@ type loadReport struct {
 	Lost   int    `json:"lost"`
 }
 
-// callFront has the load pod send requests to front.
-func callFront(t *testing.T, rate, length, size string) loadReport {
+// callMirrored has the load pod send requests to another one.
+func callMirrored(t *testing.T, pod, rate, length, size string) loadReport {
 	t.Helper()
-	return startCalls(t, mirrored, "front", rate, length, size)()
+	return startCalls(t, mirrored, pod, rate, length, size)()
+}
+
+// callFromLoad has the load pod make one call.
+func callFromLoad(t *testing.T, call ...string) result {
+	t.Helper()
+	argv := append([]string{"kubectl", "--kubeconfig", os.Getenv("LAB_ADMIN_KUBECONFIG")}, inLoad(mirrored)...)
+	return command{argv: append(argv, call...)}.run(t)
 }
 
 // startCalls has the load pod of a namespace send requests to host, until what it returns is called.
@@ -279,10 +293,10 @@ func mirrorOf(t *testing.T, session string) mirrorState {
 	return s
 }
 
-// upMirror opens a session that copies port 8080 of front to app.
-func upMirror(t *testing.T, session string, app *copyApp) result {
+// upMirror opens a session that copies port 8080 of a pod to app.
+func upMirror(t *testing.T, pod, session string, app *copyApp) result {
 	t.Helper()
-	r := mustBorrownet(t, "up", "-d", "-n", mirrored, "--pod", "front", "--session", session, "--mirror", fmt.Sprintf("8080:%d", app.port))
+	r := mustBorrownet(t, "up", "-d", "-n", mirrored, "--pod", pod, "--session", session, "--mirror", fmt.Sprintf("8080:%d", app.port))
 	t.Cleanup(func() { borrownet(t, "down", session, "--stop-agent") })
 	return r
 }
@@ -294,21 +308,63 @@ func meshed() bool { return os.Getenv("LAB_MESH") != "" }
 func TestMirror(t *testing.T) {
 	makeMirrored(t, "baseline")
 	t.Run("plan", mirrorPlan)
-	t.Run("every_request", mirrorEveryRequest)
+	t.Run("every_request", func(t *testing.T) { mirrorEveryRequest(t, "front") })
 	if !meshed() { // a call to a pod's own address is none of the mesh's, and STRICT refuses it
 		t.Run("ipv6", mirrorIPv6)
 	}
 	t.Run("least_privilege", mirrorLeastPrivilege)
 	t.Run("bulk", mirrorBulk)
 	t.Run("two_developers", mirrorForTwo)
-	t.Run("not_felt", mirrorIsNotFelt)
+	t.Run("protocols", mirrorProtocols)
+	t.Run("peers", mirrorPeers) // whose first call leaves a connection that a mirror joins midway
+	t.Run("not_felt", func(t *testing.T) { mirrorIsNotFelt(t, "front") })
+	if meshed() {
+		t.Run("classic_sidecar", mirrorClassicSidecar)
+	}
+}
+
+// mirrorClassicSidecar: it makes no difference that a pod's sidecar is one of its containers, and no init container.
+func mirrorClassicSidecar(t *testing.T) {
+	kubectl(t, "apply", "-f", writeFile(t, fmt.Sprintf(variantPod, "classic", mirrored, classic)))
+	awaitMirroredPods(t)
+	if containers, _ := (variant{name: "classic"}).shape(t, mirrored); containers != "istio-validation | classic istio-proxy" {
+		t.Fatalf("the pod is %q", containers)
+	}
+	t.Run("every_request", func(t *testing.T) { mirrorEveryRequest(t, "classic") })
+	t.Run("not_felt", func(t *testing.T) { mirrorIsNotFelt(t, "classic") })
+}
+
+// mirrorPeers: the pod sees a caller, and what that sends, as it does when nothing is copied.
+func mirrorPeers(t *testing.T) {
+	look := func() seen {
+		r := callFromLoad(t, "get", "http://front/peers")
+		_, body, ok := strings.Cut(r.stdout, "{")
+		if r.code != 0 || !ok {
+			t.Fatal(r)
+		}
+		var s seen
+		decode(t, "{"+body, &s)
+		s.Remote, _, _ = net.SplitHostPort(s.Remote) // the port is the connection's
+		for name := range s.Headers {
+			s.Headers[name] = nil // some are the request's
+		}
+		return s
+	}
+	before := look()
+	upMirror(t, "front", "front", &copyApp{port: freePort(t)})
+	if s := mirrorOf(t, "front"); !s.Mirror.Running {
+		t.Fatalf("status: %s", s.text)
+	}
+	if diff := cmp.Diff(before, look()); diff != "" || before.Remote == "" {
+		t.Errorf("front sees (-before +while it is mirrored):\n%s", diff)
+	}
 }
 
 // mirrorEveryRequest: each request is copied, once, with every byte, while the callers of the pod notice nothing. It is
 // captured where it is plain: behind the sidecar if there is one.
-func mirrorEveryRequest(t *testing.T) {
+func mirrorEveryRequest(t *testing.T, pod string) {
 	app := listenForCopies(t)
-	said := upMirror(t, "front", app)
+	said := upMirror(t, pod, pod, app)
 	if !strings.Contains(said.stderr, "acts on copied requests") {
 		t.Errorf("up does not say what mirroring does: %v", said)
 	}
@@ -316,25 +372,25 @@ func mirrorEveryRequest(t *testing.T) {
 	if meshed() {
 		rate = "150"
 	}
-	live := callFront(t, rate, "5s", "3000")
+	live := callMirrored(t, pod, rate, "5s", "3000")
 	if live.Errors > 0 || live.Lost > 0 {
 		t.Errorf("the live pod's callers: %+v", live)
 	}
-	awaitCopies(t, "front", app, live.Sent)
+	awaitCopies(t, pod, app, live.Sent)
 	var s mirrorState
 	waitFor(t, "the counters come, which they do once a second", patience, func() bool {
-		s = mirrorOf(t, "front")
+		s = mirrorOf(t, pod)
 		return s.Mirror.Capture.Bytes >= uint64(live.Sent)*3000 || s.missed() > 0 // what was dropped is not among the bytes
 	})
 	waitFor(t, "every request that was seen has an outcome, and what was delivered is here", patience, func() bool {
-		s = mirrorOf(t, "front")
+		s = mirrorOf(t, pod)
 		return s.accounts(live.Sent, app.count())
 	})
 	if m := s.Mirror; !m.Running || m.Problem != nil || m.Starts != 1 {
 		t.Errorf("status: %s", s.text)
 	}
 	s.wantPlace(t, meshed())
-	if text := mustBorrownet(t, "status", "front").stdout; !strings.Contains(text, "captured on") {
+	if text := mustBorrownet(t, "status", pod).stdout; !strings.Contains(text, "captured on") {
 		t.Errorf("status does not tell of the mirror:\n%s", text)
 	}
 }
@@ -353,7 +409,7 @@ func mirrorIPv6(t *testing.T) {
 		t.Fatalf("the pod has no IPv6 address: %v", front.Status.PodIPs)
 	}
 	app := listenForCopies(t)
-	upMirror(t, "front", app)
+	upMirror(t, "front", "front", app)
 	live := startCalls(t, mirrored, host, "50", "1s", "3000")()
 	if live.Errors > 0 || live.Lost > 0 {
 		t.Errorf("the live pod's callers: %+v", live)
@@ -363,7 +419,7 @@ func mirrorIPv6(t *testing.T) {
 
 // mirrorLeastPrivilege: the agent that mirrors has no capability, and can gain none but NET_RAW.
 func mirrorLeastPrivilege(t *testing.T) {
-	upMirror(t, "front", listenForCopies(t))
+	upMirror(t, "front", "front", listenForCopies(t))
 	if s := mirrorOf(t, "front"); !s.Mirror.Running {
 		t.Fatalf("status: %s", s.text)
 	}
@@ -389,8 +445,8 @@ func mirrorLeastPrivilege(t *testing.T) {
 // mirrorBulk copies uploads of many megabytes.
 func mirrorBulk(t *testing.T) {
 	app := listenForCopies(t)
-	upMirror(t, "front", app)
-	live := callFront(t, "2", "2s", fmt.Sprint(20<<20))
+	upMirror(t, "front", "front", app)
+	live := callMirrored(t, "front", "2", "2s", fmt.Sprint(20<<20))
 	if live.Errors > 0 || live.Lost > 0 {
 		t.Errorf("the live pod's callers: %+v", live)
 	}
@@ -414,9 +470,9 @@ func mirrorBulk(t *testing.T) {
 // mirrorForTwo: two developers copy the same port of the same pod at once, and both get everything.
 func mirrorForTwo(t *testing.T) {
 	first, second := listenForCopies(t), listenForCopies(t)
-	upMirror(t, "first", first)
-	upMirror(t, "second", second)
-	live := callFront(t, "50", "3s", "500")
+	upMirror(t, "front", "first", first)
+	upMirror(t, "front", "second", second)
+	live := callMirrored(t, "front", "50", "3s", "500")
 	if live.Errors > 0 || live.Lost > 0 {
 		t.Errorf("the live pod's callers: %+v", live)
 	}
@@ -468,107 +524,5 @@ func mirrorPlan(t *testing.T) {
 				t.Errorf("capabilities %s, want %s\n%s", &got, tt.want, dry.stdout)
 			}
 		})
-	}
-}
-
-// mirrorIsNotFelt: whatever happens to the program that gets the copies, to the client and to the agent, the pod's
-// callers have every request answered, and keep their connections.
-func mirrorIsNotFelt(t *testing.T) {
-	node := onNode(t)
-	kill := func(pattern string) func(*testing.T) {
-		return func(t *testing.T) {
-			if n := node(`n=0; for p in $(grep -lzs '` + pattern + `' /proc/[0-9]*/cmdline | cut -d/ -f3); do [ "$p" = $$ ] || { kill -9 "$p" && n=$((n+1)); }; done; echo $n`); n == "0" {
-				t.Error("there was nothing to kill")
-			}
-		}
-	}
-	for _, tt := range []struct {
-		name    string
-		listen  func(t *testing.T) int // port of the program that gets the copies
-		disturb func(t *testing.T)
-		lost    bool // the session is, afterwards
-	}{
-		{"nobody_listens", freePort, func(*testing.T) {}, false},
-		{"program_never_reads", deafPort, func(*testing.T) {}, false},
-		{"client_is_killed", freePort, func(t *testing.T) { killDaemon(t) }, true},
-		{"agent_is_killed", freePort, kill("^/borrownet-agent"), true},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			app := &copyApp{port: tt.listen(t)}
-			upMirror(t, "front", app)
-			wait := startCalls(t, mirrored, "front", "100", "4s", "3000")
-			waitFor(t, "requests are captured", patience, func() bool { return mirrorOf(t, "front").Mirror.Capture.Bytes > 100*3000 })
-			tt.disturb(t)
-			if live := wait(); live.Errors > 0 || live.Lost > 0 || live.Sent < 400 {
-				t.Errorf("the live pod's callers: %+v", live)
-			}
-			if !tt.lost {
-				if s := mirrorOf(t, "front"); !s.Mirror.Running {
-					t.Errorf("status: %s", s.text)
-				}
-			}
-		})
-	}
-}
-
-// freePort returns a port that nobody listens on.
-func freePort(t *testing.T) int {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	return ln.Addr().(*net.TCPAddr).Port
-}
-
-// deafPort returns a port where connections are accepted and never read.
-func deafPort(t *testing.T) int {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var conns []net.Conn
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			conns = append(conns, c)
-		}
-	}()
-	t.Cleanup(func() {
-		ln.Close()
-		<-ended
-		for _, c := range conns {
-			c.Close()
-		}
-	})
-	return ln.Addr().(*net.TCPAddr).Port
-}
-
-// killDaemon kills the user's daemon.
-func killDaemon(t *testing.T) {
-	t.Helper()
-	found := false
-	for _, line := range leftovers(t) {
-		if !strings.Contains(line, "__daemon") {
-			continue
-		}
-		pid, err := strconv.Atoi(strings.Split(line, "/")[2])
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
-			t.Fatal(err)
-		}
-		found = true
-	}
-	if !found {
-		t.Error("there is no daemon to kill")
 	}
 }

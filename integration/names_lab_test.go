@@ -91,25 +91,36 @@ spec:
 `
 
 // tools runs shell scripts in the tools pod and on the laptop, in a session on api.
-type tools struct{ programs string }
+type tools struct {
+	programs string
+	wrap     []string // what commands on the laptop are started by, if anything
+}
 
-// newTools makes the pod, and a StatefulSet named set. Tests have one each: names of pods that were there a moment ago
+// newTools makes the pod, and the StatefulSets named. Tests have one each: names of pods that were there a moment ago
 // may be in some cache.
-func newTools(t *testing.T, set string) tools {
+func newTools(t *testing.T, sets ...string) tools {
 	t.Helper()
-	x := tools{filepath.Dir(self(t))}
+	x := tools{programs: filepath.Dir(self(t))}
+	manifests := []string{fmt.Sprintf(toolsPod, x.programs)}
+	for _, set := range sets {
+		manifests = append(manifests, strings.ReplaceAll(moreNames, "shelves", set))
+	}
 	admin := []string{"kubectl", "--kubeconfig", os.Getenv("LAB_ADMIN_KUBECONFIG")}
-	for _, manifest := range []string{fmt.Sprintf(toolsPod, x.programs), strings.ReplaceAll(moreNames, "shelves", set)} {
+	for _, manifest := range manifests {
 		if r := (command{argv: append(admin, "apply", "-f", "-"), stdin: manifest}).run(t); r.code != 0 {
 			t.Fatal(r)
 		}
 	}
 	t.Cleanup(func() {
 		kubectl(t, "-n", "kube-system", "delete", "pod", "tools", "--now")
-		kubectl(t, "-n", "shop", "delete", "statefulset/"+set, "service/"+set, "--now")
+		for _, set := range sets {
+			kubectl(t, "-n", "shop", "delete", "statefulset/"+set, "service/"+set, "--now")
+		}
 	})
 	kubectl(t, "-n", "kube-system", "wait", "pod/tools", "--for=condition=Ready", "--timeout=180s")
-	kubectl(t, "-n", "shop", "rollout", "status", "statefulset/"+set, "--timeout=180s")
+	for _, set := range sets {
+		kubectl(t, "-n", "shop", "rollout", "status", "statefulset/"+set, "--timeout=180s")
+	}
 	if r := x.inPod(t, toolsEtc); r.code != 0 {
 		t.Fatal(r)
 	}
@@ -133,7 +144,7 @@ func (x tools) inPod(t *testing.T, script string, args ...string) result {
 
 func (x tools) onLaptop(t *testing.T, script string, args ...string) result {
 	t.Helper()
-	argv := []string{"borrownet", "run", "--", "/bin/sh", "-c", "export PATH=/usr/sbin:/usr/bin BIN=" + x.programs + "\n" + script, "sh"}
+	argv := append(slices.Clone(x.wrap), "borrownet", "run", "--", "/bin/sh", "-c", "export PATH=/usr/sbin:/usr/bin BIN="+x.programs+"\n"+script, "sh")
 	return command{argv: append(argv, args...), timeout: 3 * time.Minute}.run(t)
 }
 

@@ -88,7 +88,8 @@ func meshSteps(context.Context) ([]step, error) {
 	}, nil
 }
 
-// benchSteps measures every row once: whether the bench still works, not how fast things are.
+// benchSteps measures every row once: whether the bench still works, and nothing is wrong or silently missing; not how fast
+// things are.
 func benchSteps(context.Context) ([]step, error) {
 	return []step{
 		labBuild,

@@ -103,7 +103,7 @@ func tiers() []*tier {
 		},
 		{
 			name: "mesh", about: "end to end in a lab whose namespace is in a STRICT Istio mesh and kept by Flux",
-			warm: 4, cold: 30, prove: "sudo make test-mesh",
+			warm: 5, cold: 30, prove: "sudo make test-mesh",
 			probe:   probeMesh,
 			missing: missingMesh,
 			steps:   meshSteps,

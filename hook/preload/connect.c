@@ -1,6 +1,7 @@
 /*
  * connect() - native, but for ::1 in a session with a namespace: its kernel keeps
- * that address to itself, and it means the laptop
+ * that address to itself, and it means the laptop; and for name services of the
+ * laptop, which seem not to run
  * Return: as the C library's
  */
 #include <errno.h>
@@ -34,6 +35,8 @@ BN_EXPORT int connect(int fd, const struct sockaddr *sa, socklen_t len)
 	__typeof__(&connect) real;
 	int mode = bn_mode();
 
+	if (mode != BN_OFF && bn_resolves_names(sa, len))
+		return (int)bn_return(-ENOENT);
 	if (mode == BN_NAMESPACED && is_loopback6(sa, len) && bn_domain(fd) == AF_INET6 && bn_of_session(fd))
 		return (int)bn_return(connect_to_host(fd, sa, len));
 	if (mode == BN_RELAYED) {

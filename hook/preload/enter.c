@@ -12,12 +12,16 @@
  * the user their own number back, so that files belong to whom they should. It has
  * one user and one group: setuid programs have no effect in it.
  *
+ * Sockets of the laptop's name services are covered, in a mount namespace of the
+ * command's own: a C library that finds nobody there asks DNS, as the session's does.
+ *
  * What it says goes to standard error, and its exit code is 125 when it failed
  * itself, 126 and 127 as a shell's.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
+#include <sys/mount.h>
 
 #include "../abi.h"
 #include "helper.h"
@@ -104,6 +108,27 @@ static void join(const char *helper, int which, const char *what)
 	bn_close(fd);
 }
 
+/* cover_name_services() - nobody answers to a connect() there any more */
+static void cover_name_services(void)
+{
+	static const char *const sockets[] = { "/run/systemd/resolve/io.systemd.Resolve", "/run/nscd/socket",
+					       "/run/avahi-daemon/socket" };
+	int own = 0;
+	unsigned int i;
+	long ret;
+
+	for (i = 0; i < sizeof(sockets) / sizeof(sockets[0]); i++) {
+		if (bn_sys(SYS_faccessat, BN_AT_FDCWD, sockets[i], 0))
+			continue;
+		ret = own ? 0 : bn_sys(SYS_unshare, CLONE_NEWNS);
+		own = 1;
+		if (ret == 0)
+			ret = bn_sys(SYS_mount, "/dev/null", sockets[i], 0, MS_BIND, 0);
+		if (ret < 0)
+			fail(EXIT_OURS, sockets[i], ret);
+	}
+}
+
 /* run() - execute the file, or a shell for a script that names none */
 static _Noreturn void run(char **argv, char **envp)
 {
@@ -137,6 +162,7 @@ _Noreturn void enter_main(long *stack)
 	put("/proc/self/setgroups", "deny");
 	put_map("/proc/self/uid_map", uid);
 	put_map("/proc/self/gid_map", gid);
+	cover_name_services();
 	run(argv + 2, envp);
 }
 

@@ -106,6 +106,12 @@ int bn_host_twin(int fd);
  */
 long bn_swap(int fd, int other);
 
+/*
+ * bn_resolves_names() - whether a socket address is that of a name service of the
+ * laptop: nscd, Avahi, systemd-resolved, and for resolvectl D-Bus
+ */
+int bn_resolves_names(const struct sockaddr *sa, socklen_t len);
+
 size_t bn_strlen(const char *s);
 int bn_streq(const char *a, const char *b);
 void bn_copy(void *to, const void *from, size_t n);

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"path"
 	"slices"
 	"strings"
@@ -39,7 +40,7 @@ func (s *supervisor) connect(n *notification, c trap) verdict {
 	}
 	switch family(sa) {
 	case afUnix:
-		return s.connectUnix(sa)
+		return s.connectUnix(n, sa)
 	case afInet6:
 		dst, ok := parseSockaddr(sa)
 		if !ok {
@@ -52,12 +53,12 @@ func (s *supervisor) connect(n *notification, c trap) verdict {
 
 // connectUnix refuses the sockets of name services that resolve names by
 // themselves, outside the session: without them libc asks DNS, from its own socket.
-func (s *supervisor) connectUnix(sa []byte) verdict {
+func (s *supervisor) connectUnix(n *notification, sa []byte) verdict {
 	p, ok := unixPath(sa)
 	switch {
 	case !ok:
 		return leave(nil)
-	case resolvesNames(p):
+	case resolvesNames(p), path.Base(p) == systemBus && asksResolved(int(n.Pid)):
 		return fail(unix.ENOENT, fmt.Errorf("connect to %s", p))
 	case s.connecting == nil:
 		return leave(nil)
@@ -187,4 +188,15 @@ func resolvesNames(p string) bool {
 		p = "/run/" + rest
 	}
 	return p == "/run/nscd/socket" || p == "/run/avahi-daemon/socket" || strings.HasPrefix(p, "/run/systemd/resolve/")
+}
+
+// systemBus is the name of D-Bus's socket. What else is on the bus is of use to programs of
+// a session, so it is not refused to all of them.
+const systemBus = "system_bus_socket"
+
+// asksResolved reports whether a process runs resolvectl, also by its older names: what it
+// has systemd-resolved resolve, over D-Bus, are the laptop's names.
+func asksResolved(pid int) bool {
+	exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
+	return err == nil && path.Base(exe) == "resolvectl"
 }

@@ -205,7 +205,7 @@ func (r *relay) connect(n *notification, c trap) verdict {
 // or one that the program was born with, or one that is connected already.
 func (r *relay) connectForeign(n *notification, sa []byte, ino uint64) verdict {
 	if f := family(sa); f != unix.AF_INET && f != unix.AF_INET6 {
-		return r.sup.connectUnix(sa)
+		return r.sup.connectUnix(n, sa)
 	}
 	dst, ok := parseSockaddr(sa)
 	if _, connected := r.table.peer(ino); connected {

@@ -445,6 +445,9 @@ func TestNameServices(t *testing.T) {
 		"first /run/other",
 		"/run/other connected",
 		"/run/nscd/other connected",
+		"/run/dbus/system_bus_socket connected",
+		"/run/dbus/system_bus_socket ENOENT", // for resolvectl
+		"/run/other connected",
 	}, "\n")
 	if out != want || code != 0 {
 		t.Errorf("exit code %d, got:\n%s\n%s\nwant:\n%s", code, out, errs, want)
@@ -458,7 +461,7 @@ func appServices(args []string) error {
 	}
 	paths := []string{
 		"/run/nscd/socket", "/var/run/nscd/socket", "/run/systemd/resolve/io.systemd.Resolve",
-		"/run/other", "/run/nscd/other",
+		"/run/other", "/run/nscd/other", "/run/dbus/system_bus_socket",
 	}
 	for _, p := range paths {
 		if err := os.MkdirAll(filepath.Dir(p), 0o755); err != nil {
@@ -476,6 +479,19 @@ func appServices(args []string) error {
 	cmd := exec.Command(hooktest.Self, append([]string{"__run", args[0]}, app("connect", paths...)...)...)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	cmd.Env = append(os.Environ(), connectingVar+"=/run/other")
+	if err := cmd.Run(); err != nil {
+		return err
+	}
+	const resolvectl = "/run/resolvectl"
+	program, err := os.ReadFile(hooktest.Self)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(resolvectl, program, 0o755); err != nil {
+		return err
+	}
+	cmd = exec.Command(hooktest.Self, "__run", args[0], resolvectl, "__app", "connect", "/run/dbus/system_bus_socket", "/run/other")
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	return cmd.Run()
 }
 

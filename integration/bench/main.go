@@ -8,6 +8,9 @@
 // Rows of a kind, "within noise", are of pairs: with and without borrownet in turn. See
 // live.go and noise.go.
 //
+// It fails if it cannot measure, and if a row is not held that any machine holds: bytes that
+// are wrong, or missing without being counted.
+//
 //	bench [-run GROUP] [-rounds N] [-seconds S] [-o results.json]
 //	bench measure ECHO SINK SOURCE SECONDS   (one subject; run by bench itself)
 //	bench act NAME SERVER SECONDS            (one thing that costs; run by bench itself)
@@ -21,6 +24,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -115,14 +119,27 @@ func run(args []string) error {
 	if err := print(res); err != nil {
 		return err
 	}
-	if *out == "" {
-		return nil
+	if *out != "" {
+		text, err := json.MarshalIndent(res, "", "  ")
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(*out, append(text, '\n'), 0o644); err != nil {
+			return err
+		}
 	}
-	text, err := json.MarshalIndent(res, "", "  ")
-	if err != nil {
-		return err
+	return res.defects()
+}
+
+// defects is an error that names the rows among defects that do not hold their bars.
+func (res Results) defects() error {
+	var errs []error
+	for _, r := range res.Rows {
+		if r.Held != nil && !*r.Held && slices.Contains(defects, r.ID) {
+			errs = append(errs, fmt.Errorf("%s is %.3g %s, and must be %s", r.ID, r.Max, r.Unit, r.Bar))
+		}
 	}
-	return os.WriteFile(*out, append(text, '\n'), 0o644)
+	return errors.Join(errs...)
 }
 
 // machine describes the hardware that figures depend on.

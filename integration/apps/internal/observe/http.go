@@ -125,7 +125,8 @@ func HTTP(app, addr string, conf *tls.Config) Server {
 		if conf != nil {
 			l = tls.NewListener(l, conf)
 		}
-		srv := &http.Server{Handler: Handler(app), ReadHeaderTimeout: 10 * time.Second, Protocols: new(http.Protocols)}
+		// Longer than any test: connections that a caller has opened and not used yet are its own to end.
+		srv := &http.Server{Handler: Handler(app), ReadHeaderTimeout: 5 * time.Minute, Protocols: new(http.Protocols)}
 		srv.Protocols.SetHTTP1(true)
 		srv.Protocols.SetUnencryptedHTTP2(true)
 		stop := context.AfterFunc(ctx, func() { _ = srv.Close() })

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/borrownet/borrownet/integration/lab/internal/resolved"
 	"github.com/borrownet/borrownet/integration/lab/internal/spec"
 )
 
@@ -37,6 +38,9 @@ func Env(s spec.Spec) []string {
 	}
 	if s.Docker {
 		env = append(env, "LAB_DOCKER=1")
+	}
+	if hasResolved(s) {
+		env = append(env, "LAB_RESOLVED="+resolved.Dir)
 	}
 	if s.GoRoot != "" {
 		// Nothing can be downloaded, and the checkout belongs to somebody else.

@@ -16,6 +16,7 @@ import (
 	"github.com/borrownet/borrownet/integration/lab/internal/cluster"
 	"github.com/borrownet/borrownet/integration/lab/internal/docker"
 	"github.com/borrownet/borrownet/integration/lab/internal/mounts"
+	"github.com/borrownet/borrownet/integration/lab/internal/resolved"
 	"github.com/borrownet/borrownet/integration/lab/internal/spec"
 )
 
@@ -60,7 +61,7 @@ func setUp(s spec.Spec) error {
 	defer func() { _ = closeAll(seen) }()
 	for _, step := range []func(spec.Spec) error{
 		func(spec.Spec) error { return unix.Sethostname([]byte("laptop")) },
-		setUpNetwork, privateMounts, tunDevice, etc, home, runtimeDir, tools, engine, ownTmp,
+		setUpNetwork, privateMounts, tunDevice, etc, home, runtimeDir, tools, engine, nameService, ownTmp,
 	} {
 		if err := step(s); err != nil {
 			return err
@@ -212,6 +213,23 @@ func engine(s spec.Spec) error {
 	}
 	_, err := docker.Start(s.Path("laptop", "docker"), spec.UserID)
 	return err
+}
+
+// nameService starts systemd-resolved, if it was there when the lab was built. The laptop's resolv.conf does not
+// name it: tests that want that have a mount namespace of their own.
+func nameService(s spec.Spec) error {
+	if !hasResolved(s) {
+		return nil
+	}
+	if err := mounts.Bind(filepath.Join(s.Kit, "resolved"), resolved.Dir); err != nil {
+		return err
+	}
+	return resolved.Start(s.Path("log"))
+}
+
+func hasResolved(s spec.Spec) bool {
+	_, err := os.Stat(filepath.Join(s.Kit, "resolved"))
+	return err == nil
 }
 
 func ownDir(path string, mode os.FileMode) error {
