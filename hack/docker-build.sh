@@ -2,8 +2,9 @@
 # usage: hack/docker-build.sh [--packages]
 #
 # Builds what the docker tier runs, all into bin/: borrownet, a program that runs a
-# command beside a Docker engine in namespaces of its own, the tests, and the images
-# that they start.
+# command beside a Docker engine in namespaces of its own, the tests, the images
+# that they start, and Compose v2, which Debian does not have. That is compiled once
+# and kept in ${XDG_CACHE_HOME:-~/.cache}/borrownet-lab.
 #
 # Installs the Debian packages that this needs and this machine lacks, after saying
 # which; BORROWNET_NO_APT=1 makes it only say. --packages does only that.
@@ -37,7 +38,24 @@ if [ ${#missing[@]} -gt 0 ]; then
 fi
 [ "${1-}" != --packages ] || exit 0
 
+# compose_v2 FILE
+compose_v2() {
+  local module=integration/lab/compose package=github.com/docker/compose/v2 cache built
+  cache=${XDG_CACHE_HOME:-$HOME/.cache}/borrownet-lab/build
+  built=$cache/compose-$({ $GO version && cat $module/go.mod $module/go.sum; } | sha256sum | cut -c1-16)
+  if [ ! -e "$built" ]; then
+    say "compiling Compose v2, which takes some minutes on two cores"
+    mkdir -p "$cache"
+    (cd $module && nice -n 10 "$GO" build -trimpath -ldflags "-s -w -X $package/internal.Version=$("$GO" list -m -f '{{.Version}}' $package)" \
+      -o "$built.$$" $package/cmd)
+    mv "$built.$$" "$built"
+  fi
+  touch "$built" # in use: lab-build.sh removes what is not
+  ln -f "$built" "$1" 2>/dev/null || cp "$built" "$1"
+}
+
 make --no-print-directory build
+compose_v2 bin/docker-compose
 (cd integration/lab && $GO build -trimpath -o ../../bin/engine ./cmd/engine)
 $GO build -trimpath -o bin/caller ./integration/apps/caller
 $GO test -c -tags docker -trimpath -o bin/containers.test ./integration/containers

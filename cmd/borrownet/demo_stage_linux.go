@@ -28,8 +28,8 @@ import (
 const (
 	// sceneTimeout bounds one command of the demo.
 	sceneTimeout = time.Minute
-	// leaveTimeout bounds the end of what the demo has started.
-	leaveTimeout = 10 * time.Second
+	// leaveTimeout bounds the end of what the demo has started: less than a second, and longer on a machine that is busy.
+	leaveTimeout = 30 * time.Second
 	// maxSaid bounds what is kept of a command's output.
 	maxSaid = 1 << 20
 )

@@ -38,10 +38,12 @@ func missingDocker(ctx context.Context) string {
 			return program + " is not installed; make test-docker installs Debian's docker.io, docker-compose, busybox-static and musl-tools"
 		}
 	}
-	list := exec.CommandContext(ctx, goCmd(), "list", "-deps", "./cmd/engine")
-	list.Dir = "integration/lab"
-	if err := list.Run(); err != nil {
-		return "the modules of integration/lab are not here; make test-docker downloads them"
+	for dir, program := range map[string]string{"integration/lab": "./cmd/engine", "integration/lab/compose": "github.com/docker/compose/v2/cmd"} {
+		list := exec.CommandContext(ctx, goCmd(), "list", "-deps", program)
+		list.Dir = dir
+		if err := list.Run(); err != nil {
+			return "the modules of " + dir + " are not here; make test-docker downloads them"
+		}
 	}
 	return ""
 }

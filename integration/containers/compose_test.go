@@ -40,6 +40,34 @@ services:
     healthcheck: *alive
 `
 
+// composeTools are the compose tools, by what a person types.
+var composeTools = map[string]func(*place){
+	"docker-compose": func(*place) {}, // Debian's, which is 1.29
+	"docker compose": (*place).installCompose,
+}
+
+// installCompose gives the user Compose v2, as a plugin of the docker command.
+func (p *place) installCompose() {
+	p.t.Helper()
+	plugins := filepath.Join(p.dir, ".docker", "cli-plugins")
+	program, err := os.ReadFile(filepath.Join(bins, "docker-compose"))
+	if err == nil {
+		err = os.MkdirAll(plugins, 0o755)
+	}
+	if err == nil {
+		err = os.WriteFile(filepath.Join(plugins, "docker-compose"), program, 0o755)
+	}
+	if err == nil {
+		err = os.Chown(filepath.Dir(plugins), user, user) // the docker command writes there, too
+	}
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	if said := p.must("docker", "compose", "version", "--short"); !strings.HasPrefix(strings.TrimPrefix(said, "v"), "2.") {
+		p.t.Fatalf("docker compose is %s", said)
+	}
+}
+
 // composePlace has a project with a file.
 func composePlace(t *testing.T, file string) (p *place, compose func(words ...string) []string) {
 	t.Helper()
@@ -63,11 +91,18 @@ func composePlace(t *testing.T, file string) (p *place, compose func(words ...st
 
 // TestCompose runs a stack of two services that are pods and two that are not.
 func TestCompose(t *testing.T) {
+	for tool, install := range composeTools {
+		t.Run(tool, func(t *testing.T) { testCompose(t, install) })
+	}
+}
+
+func testCompose(t *testing.T, install func(*place)) {
 	p, compose := composePlace(t, stack)
+	install(p)
 	p.must(compose("up", "-d")...)
 	// As compose exec, but for a start of Python.
 	in := func(service string, words ...string) []string {
-		return append([]string{"docker", "exec", "stack_" + service + "_1"}, words...)
+		return append([]string{"docker", "exec", p.containerOf(service)}, words...)
 	}
 	p.must(compose("exec", "-T", "web", "/caller", "get", "http://orders/")...)
 	if got := decodeSeen(t, p.must(in("web", "/caller", "get", "http://orders/")...)); got.App != "orders" || !strings.HasPrefix(got.Remote, "192.0.2.10:") {
@@ -127,7 +162,17 @@ func TestCompose(t *testing.T) {
 
 // TestComposeConfig prints the file and uses it without borrownet.
 func TestComposeConfig(t *testing.T) {
+	for tool, install := range composeTools {
+		t.Run(tool, func(t *testing.T) { testComposeConfig(t, tool, install) })
+	}
+}
+
+func testComposeConfig(t *testing.T, tool string, install func(*place)) {
 	p, compose := composePlace(t, stack)
+	install(p)
+	alone := func(file string, words ...string) []string {
+		return append(append(strings.Fields(tool), "-p", "stack", "-f", file), words...)
+	}
 	p.must(compose("up", "-d", "web", "worker")...)
 	file := p.must(compose("config")...)
 	if !regexp.MustCompile(`(?m)^  borrownet-web:$`).MatchString(file) || !strings.Contains(file, "network_mode: service:borrownet-web") && !strings.Contains(file, `network_mode: "service:borrownet-web"`) {
@@ -138,11 +183,11 @@ func TestComposeConfig(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := p.must("docker", "ps", "-q", "--no-trunc")
-	p.must("docker-compose", "-p", "stack", "-f", name, "up", "-d", "web", "worker")
+	p.must(alone(name, "up", "-d", "web", "worker")...)
 	if after := p.must("docker", "ps", "-q", "--no-trunc"); after != before {
 		t.Errorf("it is another file:\n%s\n%s", before, after)
 	}
-	if got := decodeSeen(t, p.must("docker-compose", "-p", "stack", "-f", name, "exec", "-T", "web", "/caller", "get", "http://orders/")); got.App != "orders" {
+	if got := decodeSeen(t, p.must(alone(name, "exec", "-T", "web", "/caller", "get", "http://orders/")...)); got.App != "orders" {
 		t.Errorf("web at orders: %+v", got)
 	}
 }

@@ -143,8 +143,8 @@ func (s *server2) hear(r *http.Request) {
 }
 
 func (s *server2) dial(ctx context.Context, _ Call) (relay.Conn, error) {
-	var d net.Dialer
-	c, err := d.DialContext(ctx, "tcp", s.at)
+	d := net.Dialer{Timeout: patience} // a busy machine may take longer than the Replayer waits for
+	c, err := d.DialContext(context.WithoutCancel(ctx), "tcp", s.at)
 	if err != nil {
 		return nil, err
 	}

@@ -106,8 +106,8 @@ func (p *program) heard() []string {
 }
 
 func (p *program) dial(ctx context.Context, _ Call) (relay.Conn, error) {
-	var d net.Dialer
-	c, err := d.DialContext(ctx, "tcp", p.ln.Addr().String())
+	d := net.Dialer{Timeout: patience} // a busy machine may take longer than the Replayer waits for
+	c, err := d.DialContext(context.WithoutCancel(ctx), "tcp", p.ln.Addr().String())
 	if err != nil {
 		return nil, err
 	}

@@ -6,8 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"net/http"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -21,6 +24,7 @@ import (
 type fakeEngine struct {
 	labels   map[string]string // of the container, nil = there is none
 	rootless bool
+	podman   bool
 	startErr string
 	created  engine.Spec
 	removed  int
@@ -36,6 +40,9 @@ func (f *fakeEngine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		info := engine.Info{}
 		if f.rootless {
 			info.SecurityOptions = []string{"name=rootless"}
+		}
+		if f.podman {
+			info.BuildahVersion = "1.28.2"
 		}
 		json.NewEncoder(w).Encode(info)
 	case r.URL.Path == "/containers/create" && f.labels != nil:
@@ -87,6 +94,7 @@ func TestStart(t *testing.T) {
 		{"port_taken", fakeEngine{startErr: "Bind for 127.0.0.1:18080 failed: port is already allocated"}, "a port that is to be published is taken", "--publish HOST:PORT"},
 		{"no_device", fakeEngine{startErr: `error gathering device information while adding custom device "/dev/net/tun": no such file`}, "/dev/net/tun", "modprobe tun"},
 		{"rootless", fakeEngine{startErr: "it does not work", rootless: true}, "it does not work", "this engine is rootless"},
+		{"podman", fakeEngine{startErr: "it does not work", podman: true}, "it does not work", "this engine is podman"},
 		{"other", fakeEngine{startErr: "it does not work"}, "it does not work", "journalctl -u docker"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -112,6 +120,27 @@ func TestStart(t *testing.T) {
 				t.Error("a container that did not start stays")
 			}
 		})
+	}
+}
+
+// TestFindOthers has no Docker but another engine, as a machine with podman has.
+func TestFindOthers(t *testing.T) {
+	dir := filepath.Dir(enginetest.Serve(t, &fakeEngine{}))
+	env := []string{"DOCKER_HOST=unix:///nonexistent/docker.sock", "XDG_RUNTIME_DIR=" + dir}
+	if _, err := Find(context.Background(), env); fault.From(err).Reason != "no engine listens there" || strings.Contains(fault.From(err).Hint, dir) {
+		t.Errorf("alone: %v, hint %q", err, fault.From(err).Hint)
+	}
+	podman := filepath.Join(dir, "podman", "podman.sock")
+	if err := os.Mkdir(filepath.Dir(podman), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	ln, err := net.Listen("unix", podman)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	if _, err := Find(context.Background(), env); !strings.Contains(fault.From(err).Hint, "DOCKER_HOST=unix://"+podman) {
+		t.Errorf("beside podman: %v, hint %q", err, fault.From(err).Hint)
 	}
 }
 

@@ -29,7 +29,7 @@ func Find(ctx context.Context, env []string) (*engine.Client, error) {
 	defer cancel()
 	info, err := e.Info(ctx)
 	if err != nil {
-		return nil, Explain("reach the container engine at", socket, e, err)
+		return nil, withOthers(Explain("reach the container engine at", socket, e, err), engine.Others(env))
 	}
 	if info.OperatingSystem == "Docker Desktop" {
 		return nil, &fault.Error{Code: fault.Engine, ID: "BN2201", Op: "use the container engine at", Object: socket, Reason: "its containers run in a virtual machine, and a packet device cannot leave its machine",
@@ -38,13 +38,28 @@ func Find(ctx context.Context, env []string) (*engine.Client, error) {
 	return e, nil
 }
 
+// withOthers tells of engines that there are instead of one that is not there.
+func withOthers(err error, others []string) error {
+	f, ok := errors.AsType[*fault.Error](err)
+	if !ok || len(others) == 0 || !isAbsent(f.Err) {
+		return err
+	}
+	f.Hint = "there is an engine at " + others[0] + ", of a kind that was not tried: DOCKER_HOST=unix://" + others[0] + "; is Docker installed and running? sudo systemctl start docker"
+	return f
+}
+
+// isAbsent reports whether err says that no engine listens.
+func isAbsent(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED)
+}
+
 // Explain makes a fault of what came of a call to the engine.
 func Explain(op, object string, e *engine.Client, err error) error {
 	f := &fault.Error{Code: fault.Engine, ID: "BN2202", Op: op, Object: object, Reason: err.Error(), Err: err}
 	switch {
 	case errors.Is(err, context.Canceled):
 		return err
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
+	case isAbsent(err):
 		f.Reason = "no engine listens there"
 		f.Hint = "is Docker installed and running? sudo systemctl start docker; if it listens elsewhere, say so: DOCKER_HOST=unix:///PATH"
 	case errors.Is(err, fs.ErrPermission):
@@ -53,22 +68,33 @@ func Explain(op, object string, e *engine.Client, err error) error {
 	case errors.Is(err, context.DeadlineExceeded):
 		f.Reason = "it does not answer"
 		f.Hint = "docker info; if that hangs too: sudo systemctl restart docker"
-	case isRootless(e):
-		f.Hint = rootlessHint
 	default:
 		f.Hint = "docker info; the engine's log says more: journalctl -u docker"
+		if kind := untried(e); kind != "" {
+			f.Hint = untriedHint(kind)
+		}
 	}
 	return f
 }
 
-const rootlessHint = "this engine is rootless, which was not tried; with the system's engine: docker context use default"
-
-// isRootless asks the engine whether it runs as an ordinary user.
-func isRootless(e *engine.Client) bool {
+// untried asks the engine what it is, and returns that if borrownet was never tried with such engines.
+func untried(e *engine.Client) string {
 	ctx, cancel := context.WithTimeout(context.Background(), askTimeout)
 	defer cancel()
 	info, err := e.Info(ctx)
-	return err == nil && slices.Contains(info.SecurityOptions, "name=rootless")
+	switch {
+	case err != nil:
+		return ""
+	case info.BuildahVersion != "":
+		return "podman"
+	case slices.Contains(info.SecurityOptions, "name=rootless"):
+		return "rootless"
+	}
+	return ""
+}
+
+func untriedHint(kind string) string {
+	return "this engine is " + kind + ", which was not tried; with the system's Docker: docker context use default, and DOCKER_HOST unset"
 }
 
 // explainStart makes a fault of a container that did not start.
@@ -92,8 +118,8 @@ func (s Spec) explainStart(e *engine.Client, err error) error {
 func NoGuest(e *engine.Client, name string, err error) error {
 	f := &fault.Error{Code: fault.Engine, ID: "BN2203", Op: "let container", Object: name + " join the session", Reason: err.Error(), Err: err,
 		Hint: "docker events --since 5m --filter container=" + name + "; is the engine on this machine and not in a virtual one?"}
-	if isRootless(e) {
-		f.Hint = rootlessHint
+	if kind := untried(e); kind != "" {
+		f.Hint = untriedHint(kind)
 	}
 	return f
 }

@@ -128,30 +128,17 @@ func (w *World) run(ctx context.Context, r *resident, key wg.PublicKey) error {
 		w.bury(r, "Error", 1)
 		return err
 	}
-	life, kill := context.WithCancel(w.ctx)
-	w.mu.Lock()
-	r.kill = kill
-	w.mu.Unlock()
-	w.wg.Go(func() {
-		defer kill()
-		err := a.Run(life)
-		switch {
-		case err != nil:
-			w.log.Warn("agent ends", "container", r.container, "err", err)
-			w.bury(r, "Error", 1)
-		case life.Err() != nil:
-			w.bury(r, "Error: killed", 137)
-		default:
-			w.bury(r, "Completed", 0)
-		}
-	})
+	if err := w.begin(r, a); err != nil {
+		w.bury(r, "Error", 1)
+		return err
+	}
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	select {
 	case line := <-hello.line:
 		said, err := wire.ParseHello(line)
 		if err != nil {
-			kill()
+			r.kill()
 			return err
 		}
 		w.mu.Lock()
@@ -159,8 +146,38 @@ func (w *World) run(ctx context.Context, r *resident, key wg.PublicKey) error {
 		w.mu.Unlock()
 		return nil
 	case <-ctx.Done():
-		kill()
+		r.kill()
 		return ctx.Err()
+	}
+}
+
+// begin lets r's agent live, unless the world has ended, which waits for those that live.
+func (w *World) begin(r *resident, a *agent.Agent) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.closed {
+		return net.ErrClosed
+	}
+	life, kill := context.WithCancel(w.ctx)
+	r.kill = kill
+	w.wg.Go(func() {
+		defer kill()
+		w.live(life, r, a)
+	})
+	return nil
+}
+
+// live runs r's agent until life ends, or it does.
+func (w *World) live(life context.Context, r *resident, a *agent.Agent) {
+	err := a.Run(life)
+	switch {
+	case err != nil:
+		w.log.Warn("agent ends", "container", r.container, "err", err)
+		w.bury(r, "Error", 1)
+	case life.Err() != nil:
+		w.bury(r, "Error: killed", 137)
+	default:
+		w.bury(r, "Completed", 0)
 	}
 }
 

@@ -120,6 +120,7 @@ type Info struct {
 	ServerVersion   string
 	OperatingSystem string // of the machine that containers run on
 	SecurityOptions []string
+	BuildahVersion  string // of podman's library; Docker has none
 }
 
 // Info asks the engine about itself.

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -28,6 +29,19 @@ func Find(env []string) (socket, remote string) {
 		return path, ""
 	}
 	return "", host
+}
+
+// Others returns the sockets of engines that are there but that Find does not choose
+// by itself: rootless Docker's and podman's.
+func Others(env []string) []string {
+	var candidates []string
+	if dir := lookup(env, "XDG_RUNTIME_DIR"); dir != "" {
+		candidates = append(candidates, filepath.Join(dir, "docker.sock"), filepath.Join(dir, "podman/podman.sock"))
+	}
+	return slices.DeleteFunc(append(candidates, "/run/podman/podman.sock"), func(path string) bool {
+		info, err := os.Stat(path)
+		return err != nil || info.Mode().Type() != os.ModeSocket
+	})
 }
 
 // contextHost returns the address in the current context, "" if that is the
