@@ -10,6 +10,7 @@ REF     ?= lab.local/borrownet-agent:1
 # The labs to play with have a mesh. The test tiers say themselves what they need.
 MESHED   = $(if $(filter 0,$(MESH)),,--mesh)
 WITHFLUX = $(if $(FLUX),--flux)
+ASMANY   = $(if $(NODES),--nodes $(NODES))
 export VERSION REF
 
 .PHONY: help build hook agent-binaries demo agent-image setup test test-fast test-race test-hook test-lab test-mesh test-docker newcomer lint fmt fuzz soak bench
@@ -70,7 +71,7 @@ fmt: ## gofmt everything
 fuzz: ## fuzz every parser, FUZZTIME each (default 20s)
 	@hack/fuzz.sh
 
-soak: ## what takes an hour: storms of sockets, a full tunnel, killed carriers with a report of leaks, renewed tokens, many sessions, a silent node (as test-lab)
+soak: ## what takes an hour: storms of sockets, a full tunnel, killed carriers with a report of leaks, renewed tokens, many sessions, a silent node and a lost one (as test-lab)
 	@hack/soak.sh
 
 bench: ## every figure next to raw port-forward, in the lab: a table and docs/benchmarks/results.json (ARGS='-run live')
@@ -82,14 +83,14 @@ demo-cluster: ## the whole story on a real Kubernetes with a mesh: the lab (MESH
 lab-build: ## compile the lab (Kubernetes, Istio, images) into its cache (MESH=0: without Istio)
 	@hack/lab-build.sh $(MESHED)
 
-lab-up: ## start a single-node Kubernetes with a mesh to play with; prints how to enter its laptop (MESH=0: no mesh, FLUX=1: with Flux)
-	@hack/lab-up.sh $(MESHED) $(WITHFLUX)
+lab-up: ## start a single-node Kubernetes with a mesh to play with; prints how to enter its laptop (MESH=0: no mesh, FLUX=1: with Flux, NODES=2: another node, without a mesh)
+	@hack/lab-up.sh $(MESHED) $(WITHFLUX) $(ASMANY)
 
 lab-down: ## stop the lab that lab-up started
 	@hack/lab-down.sh
 
 lab-run: ## run CMD='…' as an unprivileged user on the laptop of the lab that is up, else of a fresh one (MESH=0: no mesh)
-	@hack/lab-run.sh $(MESHED) $(WITHFLUX)
+	@hack/lab-run.sh $(MESHED) $(WITHFLUX) $(ASMANY)
 
 docs: build ## regenerate docs/cli from the program's own help, and docs/matrix.md from its test's table
 	@hack/docs-cli.sh

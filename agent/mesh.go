@@ -29,10 +29,11 @@ type Prober interface {
 
 const (
 	// probeTimeout bounds one connection of a probe: what a rule of the pod
-	// redirects is accepted at once.
-	probeTimeout = 300 * time.Millisecond
-	// identityTimeout bounds the answer of the proxy's administration interface.
-	identityTimeout = 400 * time.Millisecond
+	// redirects is accepted at once, if the node is not very busy.
+	probeTimeout = 2 * time.Second
+	// identityTimeout bounds the answer of the proxy's administration interface,
+	// which waits for whatever else the proxy's main thread does.
+	identityTimeout = 3 * time.Second
 
 	// envoyDNS is where Istio's agent answers redirected queries, envoyOutbound
 	// where Envoy takes connections; one that is for that very port it ends

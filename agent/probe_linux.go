@@ -15,6 +15,12 @@ var _ Prober = Kernel{}
 // Where Envoy's administration interface listens in a pod of Istio.
 var envoyAdmin = []string{"http://127.0.0.1:15000", "http://[::1]:15000"}
 
+// Who has accepted a probe is looked for so often, with so long a pause.
+const (
+	acceptTries = 25
+	acceptStep  = 2 * time.Millisecond
+)
+
 // Probe implements Prober. The other end is looked up while the probe is open:
 // of one that the proxy has closed already the kernel keeps the addresses.
 func (k Kernel) Probe(ctx context.Context, dst netip.AddrPort) wire.Path {
@@ -27,8 +33,9 @@ func (k Kernel) Probe(ctx context.Context, dst netip.AddrPort) wire.Path {
 	}
 	defer conn.Close()
 	path.Connected = true
-	// The last packet of the handshake may still be on its way to the other end.
-	for range 3 {
+	// The last packet of the handshake may still be on its way to the other end, for
+	// longer where the kernel has left it to a thread of its own.
+	for range acceptTries {
 		at, uid, err := acceptedBy(localAddr(conn))
 		if err != nil {
 			path.Problem = "the pod's socket table cannot be read: " + err.Error()
@@ -42,7 +49,7 @@ func (k Kernel) Probe(ctx context.Context, dst netip.AddrPort) wire.Path {
 			return path
 		}
 		select {
-		case <-time.After(2 * time.Millisecond):
+		case <-time.After(acceptStep):
 		case <-ctx.Done():
 		}
 	}

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# usage: hack/lab-run.sh [--fresh] [--mesh] [--flux] [--docker] [--no-tun] [--node-first] [--image FILE]… [--] COMMAND…
+# usage: hack/lab-run.sh [--fresh] [--mesh] [--flux] [--docker] [--no-tun] [--node-first] [--nodes 2] [--image FILE]… [--] COMMAND…
 #        CMD='shell command' hack/lab-run.sh [FLAG]…
 #
 # Runs a command on the laptop of the lab, as its unprivileged user: in the lab that
 # hack/lab-up.sh started, as it is, else in one that is started for it and taken down
 # afterwards. With --mesh the latter has Istio, with --flux Flux, with --docker a Docker engine on
-# its laptop. The exit code is the command's, 125 if the
+# its laptop, with --nodes 2 another node (not with --mesh). The exit code is the command's, 125 if the
 # lab itself failed.
 set -euo pipefail
 case "${1-}" in -h | --help) sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"; exit 0 ;; esac
@@ -16,7 +16,7 @@ flags=() build=() fresh=''
 while [ $# -gt 0 ]; do
   case $1 in
     --) shift && break ;;
-    --image | --checkout) flags+=("$1" "${2-}") && shift ;;
+    --image | --checkout | --nodes) flags+=("$1" "${2-}") && shift ;;
     --mesh | --flux) build+=("$1") ;;
     --fresh) flags+=("$1") fresh=1 ;;
     -*) flags+=("$1") ;;

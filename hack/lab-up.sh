@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# usage: hack/lab-up.sh [--mesh] [--flux] [--image FILE]…
+# usage: hack/lab-up.sh [--mesh] [--flux] [--nodes 2] [--image FILE]…
 #
 # Builds the lab if need be, starts it and leaves it running. Prints how to enter its laptop.
 set -euo pipefail

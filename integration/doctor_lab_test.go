@@ -7,12 +7,22 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestDoctor asks a real API server: what it says must agree with what up would do,
 // and nothing may change.
 func TestDoctor(t *testing.T) {
-	before := kubectl(t, "get", "pods", "-n", "shop", "-o", "jsonpath={.items[*].metadata.resourceVersion}")
+	versions := func() string {
+		return kubectl(t, "get", "pods", "-n", "shop", "-o", "jsonpath={.items[*].metadata.resourceVersion}")
+	}
+	before := versions()
+	waitFor(t, "the pods rest", patience, func() bool { // the node tells of what an earlier test has ended
+		<-time.After(time.Second)
+		last := before
+		before = versions()
+		return before == last
+	})
 	r := mustBorrownet(t, "doctor", "-n", "shop", "--pod", "deploy/orders")
 	for _, want := range []string{
 		"ok    hook ", "ok    api server   https://10.77.0.1:6443, Kubernetes v1.", "ok    rights       all that is needed in namespace shop",
@@ -22,7 +32,7 @@ func TestDoctor(t *testing.T) {
 			t.Errorf("it does not say %q: %v", want, r)
 		}
 	}
-	if after := kubectl(t, "get", "pods", "-n", "shop", "-o", "jsonpath={.items[*].metadata.resourceVersion}"); after != before {
+	if after := versions(); after != before {
 		t.Errorf("pods have changed: %s, before %s", after, before)
 	}
 

@@ -239,13 +239,9 @@ func TestFilesOfThePod(t *testing.T) {
 		}
 		return paths
 	}
-	if n := len(copies()); n != 1 {
-		t.Errorf("%d copies of the pod's files, want 1", n)
-	}
+	waitFor(t, "there is one copy of the pod's files", patience, func() bool { return len(copies()) == 1 })
 	mustBorrownet(t, "down", "--stop-agent")
-	if left := copies(); len(left) != 0 {
-		t.Errorf("left: %q", left)
-	}
+	waitFor(t, "no copy is left", patience, func() bool { return len(copies()) == 0 })
 	for _, path := range []string{"/config", sa, "/podinfo"} {
 		if _, err := os.Stat(path); err == nil {
 			t.Errorf("%s is on the laptop", path)

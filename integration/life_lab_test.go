@@ -63,7 +63,7 @@ sys.stdin.read()
 // waiting is a waiter that runs.
 type waiting struct {
 	cmd   *exec.Cmd
-	in    io.Closer
+	in    io.WriteCloser
 	words chan string // what it prints, line by line
 	told  hearing     // what else its terminal hears
 }
@@ -89,7 +89,13 @@ func (h *hearing) String() string {
 // startWaiter runs a waiter in a session and returns when it is connected.
 func startWaiter(t *testing.T, session string) *waiting {
 	t.Helper()
-	w := &waiting{cmd: exec.Command("borrownet", "run", "--session", session, "--", "python3", "-c", waiter), words: make(chan string, 10)}
+	return startProgram(t, session, waiter)
+}
+
+// startProgram runs a program of Python in a session and returns when it says that it waits.
+func startProgram(t *testing.T, session, program string) *waiting {
+	t.Helper()
+	w := &waiting{cmd: exec.Command("borrownet", "run", "--session", session, "--", "python3", "-c", program), words: make(chan string, 10)}
 	w.cmd.Stderr = &w.told
 	in, err := w.cmd.StdinPipe()
 	if err != nil {
@@ -220,8 +226,8 @@ setsid sh -c "sleep 2; kill -STOP $kubelet; sleep 30; kill -CONT $kubelet" >/dev
 // TestSoakNodeLost: a node falls silent, and one of the pods there is removed by force, as
 // is done when a node is lost for good. Its session says that it looks for another and goes
 // on at the pod that takes its place, once there is a node for that. The other session
-// waits, and its connections live on. That a pod on another node is taken while the old one
-// is there but does not answer, cmd/internal/session:TestLostNode shows: the lab has one node.
+// waits, and its connections live on. With two nodes, one of which is lost for good, there is
+// TestNodesOneIsLost.
 func TestSoakNodeLost(t *testing.T) {
 	st := makeStack(t, "silent", 2, 1)
 	mustBorrownet(t, "up", "-f", st.file, "-d")

@@ -50,6 +50,9 @@ const (
 		"TestHalfClose|TestGigabyteEachWay|Test500ConnectionsAtOnce|TestUnconnectedUDP|TestProtocolsAsInThePod|TestNamesAsInThePod)$"
 )
 
+// nodeTests are the tests that need a lab of two nodes, and minutes.
+const nodeTests = "^TestNodes"
+
 // containerTests are the tests that need an engine on the laptop.
 const containerTests = "^TestContainers"
 
@@ -68,7 +71,7 @@ func labSteps(context.Context) ([]step, error) {
 		},
 		{
 			name: "lab", kind: testBinary, pkg: module + "/integration",
-			argv: onLaptop(nil, e2eTests, "-test.v=test2json", "-test.timeout=40m", "-test.skip", meshTests+"|^TestSoak|"+containerTests),
+			argv: onLaptop(nil, e2eTests, "-test.v=test2json", "-test.timeout=40m", "-test.skip", meshTests+"|^TestSoak|"+nodeTests+"|"+containerTests),
 		},
 		{
 			name: "lab without TUN", kind: testBinary, pkg: module + "/integration(no-tun)",

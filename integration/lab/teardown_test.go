@@ -23,23 +23,24 @@ func TestNothingIsLeft(t *testing.T) {
 	l := newLab(t)
 	before := hostState()
 	for _, tt := range []struct {
-		name string
-		end  func(t *testing.T, r running)
+		name  string
+		nodes string
+		end   func(t *testing.T, r running)
 	}{
-		{"command-ends", func(t *testing.T, r running) {
+		{"command-ends", "1", func(t *testing.T, r running) {
 			r.stdin.Close()
 			if err := r.cmd.Wait(); err != nil {
 				t.Errorf("lab run: %v", err)
 			}
 		}},
-		{"sigterm", func(t *testing.T, r running) {
+		{"sigterm", "2", func(t *testing.T, r running) {
 			signal(t, r.cmd.Process, syscall.SIGTERM)
 			var exit *exec.ExitError
 			if err := r.cmd.Wait(); !errors.As(err, &exit) || exit.ExitCode() != 128+int(syscall.SIGTERM) {
 				t.Errorf("lab run: %v, want the code of a command that SIGTERM ended", err)
 			}
 		}},
-		{"sigkill", func(t *testing.T, r running) {
+		{"sigkill", "2", func(t *testing.T, r running) {
 			signal(t, r.cmd.Process, syscall.SIGKILL)
 			if err := r.cmd.Wait(); err == nil {
 				t.Error("lab run was not killed")
@@ -49,9 +50,12 @@ func TestNothingIsLeft(t *testing.T) {
 		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			r := l.start(t)
+			r := l.start(t, tt.nodes)
 			if n := len(r.processes(t)); n < 10 {
 				t.Fatalf("the lab has %d processes, so counting them proves nothing", n)
+			}
+			if second, _ := filepath.Glob("/sys/fs/cgroup/*/" + r.cgroup + "/second/kubepods"); (len(second) > 0) != (tt.nodes == "2") {
+				t.Errorf("control groups of a second node: %v, want %s nodes", second, tt.nodes)
 			}
 			begun := time.Now()
 			tt.end(t, r)
@@ -86,9 +90,9 @@ type running struct {
 	cgroup     string   // name of its control groups
 }
 
-func (l lab) start(t *testing.T) running {
+func (l lab) start(t *testing.T, nodes string) running {
 	t.Helper()
-	cmd := exec.Command(l.bin, "run", "--fresh", "bash", "-c", "echo ready; exec cat")
+	cmd := exec.Command(l.bin, "run", "--fresh", "--nodes", nodes, "bash", "-c", "echo ready; exec cat")
 	cmd.Stderr = testWriter{t}
 	stdin, err := cmd.StdinPipe()
 	if err != nil {

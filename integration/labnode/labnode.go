@@ -7,6 +7,7 @@ const Pod = `apiVersion: v1
 kind: Pod
 metadata: {name: node, namespace: kube-system}
 spec:
+  nodeName: lab
   hostPID: true
   hostNetwork: true
   restartPolicy: Never

@@ -46,7 +46,7 @@ type ClientConfig struct {
 var ErrNotRunning = errors.New("no daemon is running")
 
 // answerTimeout bounds calls that do not wait for the cluster.
-const answerTimeout = 10 * time.Second
+const answerTimeout = 30 * time.Second
 
 // readTimeout bounds the way of a file out of the pod.
 const readTimeout = 30 * time.Second

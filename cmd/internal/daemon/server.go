@@ -17,7 +17,7 @@ import (
 
 // Limits of the daemon's own work.
 const (
-	measureTimeout = 3 * time.Second
+	measureTimeout = 10 * time.Second
 	stopTimeout    = 5 * time.Second
 )
 

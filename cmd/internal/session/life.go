@@ -30,7 +30,7 @@ type lastCarrier struct {
 	mu       sync.Mutex
 	protocol string
 	err      error     // of the last attempt, nil if it worked
-	since    time.Time // of the first attempt that failed after one that worked
+	since    time.Time // when the first attempt began of those that have not worked since one did
 	ever     bool      // one was got before
 }
 
@@ -40,16 +40,28 @@ func (c *lastCarrier) got(protocol string) {
 	c.protocol, c.err, c.ever, c.since = protocol, nil, true, time.Time{}
 }
 
-// failed records err and reports whether there ever was a carrier, and for how long
-// there has been none.
-func (c *lastCarrier) failed(err error) (ever bool, since time.Duration) {
+// begins records that an attempt begins.
+func (c *lastCarrier) begins() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.err = err
 	if c.since.IsZero() {
 		c.since = time.Now()
 	}
-	return c.ever, time.Since(c.since)
+}
+
+// sought returns for how long attempts have not worked.
+func (c *lastCarrier) sought() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return time.Since(c.since)
+}
+
+// failed records err and reports whether there ever was a carrier.
+func (c *lastCarrier) failed(err error) (ever bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.err = err
+	return c.ever
 }
 
 func (c *lastCarrier) lastError() error {
@@ -76,16 +88,18 @@ func (c *lastCarrier) name() string {
 func (s *Session) dial(ctx context.Context, lane fairqueue.Lane) (io.ReadWriteCloser, error) {
 	dialling, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
+	last := &s.carriers[lane]
+	last.begins()
 	dial := s.dialOnce
-	if lane == fairqueue.Express && s.carriers[lane].wasGot() {
+	if lane == fairqueue.Express && last.wasGot() {
 		dial = s.dialAgain
 	}
 	c, err := dial(dialling, lane)
 	if err == nil {
-		s.carriers[lane].got(c.Protocol())
+		last.got(c.Protocol())
 		return c, nil
 	}
-	ever, since := s.carriers[lane].failed(err)
+	ever := last.failed(err)
 	if lane == fairqueue.Bulk && errors.Is(err, kube.ErrForwardRefused) {
 		return s.dialBulkDirect(ctx, err)
 	}
@@ -99,7 +113,7 @@ func (s *Session) dial(ctx context.Context, lane fairqueue.Lane) (io.ReadWriteCl
 		// Not in what is left of the dial's time: a node that is lost leaves a dial without an answer.
 		asking, cancel := context.WithTimeout(ctx, askTimeout)
 		defer cancel()
-		if gone := s.agentGone(asking, since); gone != nil {
+		if gone := s.agentGone(asking, last.sought()); gone != nil {
 			return nil, errors.Join(link.ErrPermanent, gone)
 		}
 	}
@@ -136,24 +150,28 @@ func (s *Session) identity(lane fairqueue.Lane) link.Identity {
 	return id
 }
 
-// doubtDial is how long a dial may take before it is asked whether there still is an agent.
+// doubtDial is how long a dial may take before it is asked, and is asked again, whether
+// there still is an agent.
 const doubtDial = time.Second
 
-// dialAgain is dialOnce of a carrier that there was before. A node that takes a pod down
-// may leave a dial without an answer, so the end of the agent ends it too.
+// dialAgain is dialOnce of a carrier that there was before. A node that takes a pod down,
+// or is lost itself, may leave a dial without an answer, so the end of the agent ends it too.
 func (s *Session) dialAgain(ctx context.Context, lane fairqueue.Lane) (kube.Carrier, error) {
 	var look sync.WaitGroup
 	defer look.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	look.Go(func() {
-		select {
-		case <-time.After(doubtDial):
-		case <-ctx.Done():
-			return
-		}
-		if s.agentGone(ctx, 0) != nil {
-			cancel()
+		for {
+			select {
+			case <-time.After(doubtDial):
+			case <-ctx.Done():
+				return
+			}
+			if s.agentGone(ctx, s.carriers[lane].sought()) != nil {
+				cancel()
+				return
+			}
 		}
 	})
 	return s.dialOnce(ctx, lane)

@@ -38,7 +38,7 @@ const (
 )
 
 // meshTimeout bounds the look at the mesh; the agent's own limits are shorter.
-const meshTimeout = time.Second
+const meshTimeout = 8 * time.Second
 
 // lookAtMesh has the agent probe how connections leave the pod. A pod without a
 // sidecar is probed once: its spec cannot change.
@@ -49,6 +49,10 @@ func (s *Session) lookAtMesh(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, meshTimeout)
 	defer cancel()
 	got, err := s.control.mesh(ctx, s.target.Mesh.Envoy)
+	if ctx.Err() != nil {
+		s.log.Debug("agent does not tell of the mesh in time", "err", err)
+		return // what it told last is still the best that is known
+	}
 	if err != nil {
 		// The agent is older, or its world has no meshes.
 		s.log.Debug("agent does not tell of the mesh", "err", err)

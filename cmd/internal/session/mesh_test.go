@@ -1,6 +1,9 @@
 package session
 
 import (
+	"context"
+	"log/slog"
+	"net/http"
 	"net/netip"
 	"strings"
 	"testing"
@@ -56,5 +59,27 @@ func TestJudge(t *testing.T) {
 				t.Errorf("problem %v, hint %q; want %q, %q", m.Problem, m.Problem.Hint, tt.problem, tt.hint)
 			}
 		})
+	}
+}
+
+// silentAgent never answers.
+type silentAgent struct{}
+
+func (silentAgent) RoundTrip(r *http.Request) (*http.Response, error) {
+	<-r.Context().Done()
+	return nil, r.Context().Err()
+}
+
+// TestLateMeshIsTheLast: an agent that does not answer in time takes nothing back of what it told before.
+func TestLateMeshIsTheLast(t *testing.T) {
+	s := &Session{log: slog.New(slog.DiscardHandler), control: &control{http: &http.Client{Transport: silentAgent{}}}}
+	s.target = &kube.Target{}
+	known := &Mesh{Proxy: "istio-proxy", Path: ThroughProxy}
+	s.mesh.Store(known)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	s.lookAtMesh(ctx)
+	if got := s.mesh.Load(); got != known {
+		t.Errorf("known is %+v, want %+v", got, known)
 	}
 }

@@ -379,23 +379,42 @@ func TestLostNode(t *testing.T) {
 	set(false, nil)
 }
 
-// TestLostNodeWhileDialling: a node that is lost answers no dial at all, so what became of the pod is asked when the time
-// for that is over.
+// TestLostNodeWhileDialling: a node that is lost answers no dial at all, so what became of the pod is asked all the while.
 func TestLostNodeWhileDialling(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		log := slog.New(slog.DiscardHandler)
-		g := newGround(&Opening{cluster: &fakeCluster{t: t, stuck: true, unready: true, next: successor()}, opener: &Opener{}}, "api", Observer{})
-		defer g.end()
-		s := g.at(&kube.Target{Namespace: "shop", Pod: "api-1", UID: "u1", Workload: "deploy/api"}, log)
-		s.agent = &kube.Agent{Container: "borrownet-test"}
-		s.carriers[fairqueue.Express].got(kube.ProtocolSPDY)
-		if _, err := s.dial(t.Context(), fairqueue.Express); err == nil || errors.Is(err, link.ErrPermanent) {
-			t.Errorf("the first dial: %v", err)
-		}
-		if _, err := s.dial(t.Context(), fairqueue.Express); !errors.Is(err, link.ErrPermanent) || !errors.Is(err, errPodGone) {
-			t.Errorf("the second dial: %v, want that the pod is given up", err)
-		}
-	})
+	for _, tt := range []struct {
+		name   string
+		at     time.Duration // of the dial's begin
+		learn  func(*fakeCluster)
+		within time.Duration // of what is learnt
+	}{
+		{"replica_is_ready", 0, func(c *fakeCluster) { c.unready, c.next = true, successor() }, doubtAfter + doubtDial},
+		// The cluster has another pod made long after the first question.
+		{"pod_is_deleted", 7 * time.Second, func(c *fakeCluster) { c.gone = "pod api-1 is being deleted" }, doubtDial},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				log := slog.New(slog.DiscardHandler)
+				cluster := &fakeCluster{t: t, stuck: true}
+				g := newGround(&Opening{cluster: cluster, opener: &Opener{}}, "api", Observer{})
+				defer g.end()
+				s := g.at(&kube.Target{Namespace: "shop", Pod: "api-1", UID: "u1", Workload: "deploy/api"}, log)
+				s.agent = &kube.Agent{Container: "borrownet-test"}
+				s.carriers[fairqueue.Express].got(kube.ProtocolSPDY)
+				begun := time.Now()
+				time.AfterFunc(tt.at, func() {
+					cluster.mu.Lock()
+					defer cluster.mu.Unlock()
+					tt.learn(cluster)
+				})
+				if _, err := s.dial(t.Context(), fairqueue.Express); !errors.Is(err, link.ErrPermanent) || !errors.Is(err, errPodGone) {
+					t.Errorf("the dial: %v, want that the pod is given up", err)
+				}
+				if took := time.Since(begun) - tt.at; took > tt.within {
+					t.Errorf("it was given up %v after that, want %v at most", took, tt.within)
+				}
+			})
+		})
+	}
 }
 
 // TestReaddressBack: a session that did not get on at one pod and goes on at the one it came from has its addresses.

@@ -80,9 +80,17 @@ func because(problem *fault.Error, dial error) *fault.Error {
 	return &out
 }
 
+// reconnectingPatience is how long an agent without a carrier is waited for.
+const reconnectingPatience = 3 * time.Second
+
 // measure asks the agent twice, so that the round trip is that of a connection
 // that stands.
 func (s *Session) measure(ctx context.Context, out *Status) {
+	if out.State == Reconnecting { // so it hardly answers
+		short, cancel := context.WithTimeout(ctx, reconnectingPatience)
+		defer cancel()
+		ctx = short
+	}
 	if info, err := s.control.info(ctx); err == nil {
 		out.Agent.Expires, out.Agent.Ping = info.Expires, info.Ping
 	}

@@ -39,6 +39,9 @@ func runCommand(ctx context.Context, o *options) (code int, err error) {
 		if o.docker && !s.Docker {
 			return failed, errors.New("the laptop of the lab that is up has no Docker (stop it with make lab-down, or run with --fresh)")
 		}
+		if o.nodes > s.Nodes {
+			return failed, errors.New("the lab that is up has one node (stop it with make lab-down, or run with --fresh)")
+		}
 		if err := o.refreshImages(s, r); err != nil {
 			return failed, err
 		}
@@ -177,15 +180,30 @@ func (o *options) refreshImages(s spec.Spec, r state.Record) error {
 		if info.ModTime().Before(r.Started) {
 			continue
 		}
-		code, err := onNode(s, r, []string{"ctr", "-n", "k8s.io", "images", "import", "--no-unpack", image}).Run()
+		if err := importImage(s, r, "/run/containerd/containerd.sock", image); err != nil {
+			return err
+		}
+		pid, err := os.ReadFile(s.OfSecond().Path(spec.PIDFile))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // there is no second node, or its power is off
+		}
 		if err != nil {
 			return err
 		}
-		if code != 0 {
-			return fmt.Errorf("import %s: exit code %d", image, code)
+		if err := importImage(s, r, "/proc/"+string(pid)+"/root/run/containerd/containerd.sock", image); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// importImage gives an image to the containerd that the node has at the socket.
+func importImage(s spec.Spec, r state.Record, socket, image string) error {
+	code, err := onNode(s, r, []string{"ctr", "--address", socket, "-n", "k8s.io", "images", "import", "--no-unpack", image}).Run()
+	if err == nil && code != 0 {
+		err = fmt.Errorf("import %s: exit code %d", image, code)
+	}
+	return err
 }
 
 func isTerminal(f *os.File) bool {

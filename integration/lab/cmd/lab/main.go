@@ -16,7 +16,6 @@ import (
 
 	"github.com/borrownet/borrownet/integration/lab/internal/cni"
 	"github.com/borrownet/borrownet/integration/lab/internal/enter"
-	"github.com/borrownet/borrownet/integration/lab/internal/host"
 	"github.com/borrownet/borrownet/integration/lab/internal/laptop"
 	"github.com/borrownet/borrownet/integration/lab/internal/node"
 	"github.com/borrownet/borrownet/integration/lab/internal/spec"
@@ -40,6 +39,7 @@ flags:
   --flux          with a GitOps controller, Flux's, that applies the sample workloads
   --docker        with a Docker engine on the laptop, Debian's
   --no-tun        run: the user may not open /dev/net/tun
+  --nodes 2       with a second node; not with --mesh
   --node-first    the laptop and the control plane, which are other machines elsewhere,
                   get the processor time that the node leaves
 
@@ -84,7 +84,7 @@ func run(args []string) (code int, err error) {
 		return failed, errors.New("namespaces and mounts of a node need root (try sudo)")
 	}
 	switch verb {
-	case host.InitVerb, host.NodeVerb, laptop.Verb:
+	case node.InitVerb, node.NodeVerb, laptop.Verb:
 		return stage(verb, args)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
@@ -122,9 +122,9 @@ func stage(verb string, args []string) (code int, err error) {
 	switch verb {
 	case laptop.Verb:
 		return failed, laptop.Main(s)
-	case host.InitVerb:
+	case node.InitVerb:
 		report := node.NewReporter(s)
-		code, err := node.Init(s, []string{"lab", host.NodeVerb, s.Dir})
+		code, err := node.Init(s, []string{"lab", node.NodeVerb, s.Dir})
 		if err != nil {
 			report.Error(err)
 		}

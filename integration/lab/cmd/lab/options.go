@@ -27,6 +27,7 @@ type options struct {
 	docker    bool
 	noTUN     bool
 	nodeFirst bool
+	nodes     int
 	cmd       []string
 
 	cache string // directory for everything that outlives a lab
@@ -48,10 +49,17 @@ func parse(verb string, args []string) (*options, error) {
 	fs.BoolVar(&o.docker, "docker", false, "")
 	fs.BoolVar(&o.noTUN, "no-tun", false, "")
 	fs.BoolVar(&o.nodeFirst, "node-first", false, "")
+	fs.IntVar(&o.nodes, "nodes", 1, "")
 	if err := fs.Parse(args); err != nil {
 		return nil, err
 	}
 	o.cmd = fs.Args()
+	if o.nodes != 1 && o.nodes != 2 {
+		return nil, fmt.Errorf("--nodes %d: a lab has 1 or 2", o.nodes)
+	}
+	if o.nodes > 1 && o.mesh {
+		return nil, errors.New("--nodes 2 and --mesh do not go together: the second node has no plugin of the mesh")
+	}
 	wantsCommand := verb == "run" || verb == "node"
 	if wantsCommand && len(o.cmd) == 0 {
 		return nil, fmt.Errorf("%s: no command to run", verb)
@@ -79,7 +87,7 @@ func (o *options) artifacts() string {
 
 // newSpec describes a new lab in the directory of st.
 func (o *options) newSpec(st *state.Lab) (spec.Spec, error) {
-	s := spec.Spec{ID: st.ID, Dir: st.Dir, Cgroup: st.Cgroup(), Mesh: o.mesh, Flux: o.flux, Docker: o.docker, NodeFirst: o.nodeFirst, Begun: time.Now()}
+	s := spec.Spec{ID: st.ID, Dir: st.Dir, Cgroup: st.Cgroup(), Mesh: o.mesh, Flux: o.flux, Docker: o.docker, NodeFirst: o.nodeFirst, Nodes: o.nodes, Begun: time.Now()}
 	var err error
 	if s.Kit, err = kit(); err != nil {
 		return s, err

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -74,6 +75,7 @@ func (o *options) holdArgs(checkout string) []string {
 			args = append(args, f.flag)
 		}
 	}
+	args = append(args, "--nodes", strconv.Itoa(o.nodes))
 	for _, image := range o.images {
 		args = append(args, "--image", image)
 	}

@@ -44,6 +44,8 @@ func Collect(ctx context.Context, s spec.Spec, nodePID int, root string) (dir st
 	errs := []error{
 		copyTree(s.Path("log"), filepath.Join(dir, "components")),
 		copyTree(s.Path("overlay", "var", "upper", "log", "pods"), filepath.Join(dir, "pods")),
+		copyTree(s.OfSecond().Path("log"), filepath.Join(dir, "components-2")),
+		copyTree(s.OfSecond().Path("overlay", "var", "upper", "log", "pods"), filepath.Join(dir, "pods-2")),
 	}
 	if nodePID != 0 {
 		for name, args := range questions {

@@ -14,21 +14,26 @@ const (
 	DeveloperConfig = "developer"
 )
 
-// WriteKubeconfigs writes one file per user to dir. The rights of the system
-// users come from Kubernetes' own bootstrap roles, those of the developer from
-// the manifests.
+// An account is a user of the API server and the file that has its credentials.
+type account struct {
+	file, user string
+	groups     []string
+}
+
+// WriteKubeconfigs writes one file per user of the control plane and of people to dir.
+// The rights of the system users come from Kubernetes' own bootstrap roles, those of the
+// developer from the manifests.
 func (a *Authority) WriteKubeconfigs(dir string) error {
-	for _, u := range []struct {
-		file, user string
-		groups     []string
-	}{
+	return a.writeKubeconfigs(dir, []account{
 		{AdminConfig, "admin", []string{mastersGroup}},
 		{DeveloperConfig, spec.UserName, []string{"developers"}},
 		{"controller-manager", "system:kube-controller-manager", nil},
 		{"scheduler", "system:kube-scheduler", nil},
-		{"proxy", "system:kube-proxy", nil},
-		{"kubelet", "system:node:" + spec.NodeName, []string{"system:nodes"}},
-	} {
+	})
+}
+
+func (a *Authority) writeKubeconfigs(dir string, accounts []account) error {
+	for _, u := range accounts {
 		p, err := a.Issue(u.user, u.groups)
 		if err != nil {
 			return err

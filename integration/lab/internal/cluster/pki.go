@@ -101,11 +101,8 @@ func (a *Authority) Issue(cn string, groups []string, sans ...string) (Pair, err
 	return Pair{Cert: pemBlock("CERTIFICATE", der), Key: keyPEM}, nil
 }
 
-// WritePKI writes the files that the component flags name to dir.
+// WritePKI writes the files that the flags of the control plane name to dir.
 func (a *Authority) WritePKI(dir string) error {
-	if err := writeFile(filepath.Join(dir, "ca.crt"), a.PEM); err != nil {
-		return err
-	}
 	for _, c := range []struct {
 		file, cn string
 		groups   []string
@@ -116,20 +113,44 @@ func (a *Authority) WritePKI(dir string) error {
 			"localhost", "127.0.0.1", spec.KubeIP, spec.NodeIP,
 		}},
 		{"apiserver-kubelet", "apiserver-kubelet-client", []string{mastersGroup}, nil},
-		{"kubelet", "system:node:" + spec.NodeName, []string{"system:nodes"}, []string{spec.NodeName, spec.NodeIP}},
 	} {
 		p, err := a.Issue(c.cn, c.groups, c.sans...)
 		if err != nil {
 			return err
 		}
-		if err := writeFile(filepath.Join(dir, c.file+".crt"), p.Cert); err != nil {
-			return err
-		}
-		if err := writeFile(filepath.Join(dir, c.file+".key"), p.Key); err != nil {
+		if err := writePair(dir, c.file, p); err != nil {
 			return err
 		}
 	}
 	return writeServiceAccountKey(dir)
+}
+
+// WriteNode writes what a machine needs to be a node to the directories pki and
+// kubeconfig of dir.
+func (a *Authority) WriteNode(dir string, m spec.Machine) error {
+	pki := filepath.Join(dir, "pki")
+	if err := writeFile(filepath.Join(pki, "ca.crt"), a.PEM); err != nil {
+		return err
+	}
+	user, groups := "system:node:"+m.Name, []string{"system:nodes"}
+	serving, err := a.Issue(user, groups, m.Name, m.IP)
+	if err != nil {
+		return err
+	}
+	if err := writePair(pki, "kubelet", serving); err != nil {
+		return err
+	}
+	return a.writeKubeconfigs(filepath.Join(dir, "kubeconfig"), []account{
+		{"kubelet", user, groups},
+		{"proxy", "system:kube-proxy", nil},
+	})
+}
+
+func writePair(dir, name string, p Pair) error {
+	if err := writeFile(filepath.Join(dir, name+".crt"), p.Cert); err != nil {
+		return err
+	}
+	return writeFile(filepath.Join(dir, name+".key"), p.Key)
 }
 
 // writeServiceAccountKey writes the pair that signs and checks pods' tokens.

@@ -27,14 +27,14 @@ func (c *Client) Answers(ctx context.Context) error {
 // Serves reports, as nil, that the API server is ready.
 func (c *Client) Serves(ctx context.Context) error { return c.get(ctx, "/readyz", nil) }
 
-// Schedulable reports, as nil, that pods can be made and will be placed: the
+// Schedulable reports, as nil, that pods can be made and will be placed on m: the
 // node is ready and bears no taint, and namespaces get their ServiceAccount.
-func (c *Client) Schedulable(ctx context.Context) error {
+func (c *Client) Schedulable(ctx context.Context, m spec.Machine) error {
 	var node struct {
 		Spec   struct{ Taints []struct{ Key string } }
 		Status struct{ Conditions []condition }
 	}
-	if err := c.get(ctx, "/api/v1/nodes/"+spec.NodeName, &node); err != nil {
+	if err := c.get(ctx, "/api/v1/nodes/"+m.Name, &node); err != nil {
 		return err
 	}
 	if !isTrue(node.Status.Conditions, "Ready") {

@@ -18,12 +18,6 @@ import (
 	"github.com/borrownet/borrownet/integration/lab/internal/state"
 )
 
-// Verbs of the lab binary's own stages.
-const (
-	InitVerb = "__init" // process 1 of the node
-	NodeVerb = "__node" // starts the components
-)
-
 // A Lab is one that this process holds: it ends with this process at the latest.
 type Lab struct {
 	Spec   spec.Spec
@@ -88,7 +82,7 @@ func (l *Lab) spawn() error {
 		return err
 	}
 	defer write.Close()
-	cmd := exec.Command("/proc/self/exe", InitVerb, l.Spec.Dir)
+	cmd := exec.Command("/proc/self/exe", node.InitVerb, l.Spec.Dir)
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.ExtraFiles = []*os.File{write} // node.ReportFD
 	cmd.SysProcAttr = &syscall.SysProcAttr{

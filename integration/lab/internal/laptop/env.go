@@ -39,6 +39,9 @@ func Env(s spec.Spec) []string {
 	if s.Docker {
 		env = append(env, "LAB_DOCKER=1")
 	}
+	if s.Nodes > 1 {
+		env = append(env, "LAB_NODES=2")
+	}
 	if hasResolved(s) {
 		env = append(env, "LAB_RESOLVED="+resolved.Dir)
 	}

@@ -29,7 +29,7 @@ func newComponents(s spec.Spec) *components {
 // lives as long as the node does.
 func (c *components) start(name, exe string, args ...string) error {
 	logFile := c.spec.Path("log", name+".log")
-	f, err := os.Create(logFile)
+	f, err := os.OpenFile(logFile, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
 	if err != nil {
 		return err
 	}
@@ -50,13 +50,17 @@ func (c *components) start(name, exe string, args ...string) error {
 		}
 	}
 	go func() { // ends with the process, which ends with the node
-		err := cmd.Wait()
-		select {
-		case c.died <- fmt.Errorf("%s ended (%v), see its log", name, err):
-		default:
-		}
+		c.end(fmt.Errorf("%s ended (%v), see its log", name, cmd.Wait()))
 	}()
 	return nil
+}
+
+// end tells why the node ends. The first to say so is heard.
+func (c *components) end(why error) {
+	select {
+	case c.died <- why:
+	default:
+	}
 }
 
 func (c *components) kubernetes(name string, args ...string) error {
@@ -102,7 +106,11 @@ func (c *components) apiserver() error {
 // rate of requests the controllers alone would take five seconds to start.
 func (c *components) controllers() error {
 	rate := []string{"--leader-elect=false", "--profiling=false", "--kube-api-qps=500", "--kube-api-burst=1000"}
-	if err := c.kubernetes("kube-controller-manager", append(rate,
+	manager := rate
+	if c.spec.Nodes > 1 { // after fifty seconds of silence, else, and looked at every five
+		manager = append(slices.Clone(rate), "--node-monitor-grace-period=16s", "--node-monitor-period=1s")
+	}
+	if err := c.kubernetes("kube-controller-manager", append(manager,
 		"--kubeconfig="+c.spec.Path("kubeconfig", "controller-manager"),
 		"--use-service-account-credentials=true",
 		"--root-ca-file="+c.spec.Path("pki", "ca.crt"),
@@ -115,11 +123,12 @@ func (c *components) controllers() error {
 
 // agents starts the kubelet and the proxy.
 func (c *components) agents() error {
+	m := c.spec.Machine()
 	if err := c.kubernetes("kubelet",
 		"--config="+c.spec.Path("kubelet.yaml"),
 		"--kubeconfig="+c.spec.Path("kubeconfig", "kubelet"),
-		"--node-ip="+spec.NodeIP+","+spec.NodeIP6,
-		"--hostname-override="+spec.NodeName,
+		"--node-ip="+m.IP+","+m.IP6,
+		"--hostname-override="+m.Name,
 		"--root-dir=/var/lib/kubelet", "--v=2"); err != nil {
 		return err
 	}

@@ -20,9 +20,12 @@ var configs embed.FS
 // writeConfigs fills the embedded templates in. The lab's /etc and /opt are
 // overlays, so writing there leaves the host as it is.
 func writeConfigs(s spec.Spec) error {
-	values := struct{ Dir, NodeName, PodCIDR, PodCIDR6, DNSIP string }{
-		s.Dir, spec.NodeName, spec.PodCIDR, spec.PodCIDR6, spec.DNSIP,
-	}
+	values := struct {
+		spec.Machine
+		Dir, DNSIP string
+		// LostSoon says that a node which is silent is soon known to be lost.
+		LostSoon bool
+	}{s.Machine(), s.Dir, spec.DNSIP, s.Nodes > 1}
 	for name, dst := range map[string]string{
 		"containerd.toml": "/etc/containerd/config.toml",
 		"cni.conflist":    cniConfig,

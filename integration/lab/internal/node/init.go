@@ -18,6 +18,12 @@ import (
 	"github.com/borrownet/borrownet/integration/lab/internal/spec"
 )
 
+// Verbs of the lab binary's stages that are a node.
+const (
+	InitVerb = "__init" // process 1
+	NodeVerb = "__node" // starts the components
+)
+
 // ReportFD is the descriptor that the stages report their progress on.
 const ReportFD = 3
 
@@ -86,6 +92,14 @@ func prepare(s spec.Spec) error {
 	if err := mounts.Private(); err != nil {
 		return err
 	}
+	if s.Joins {
+		// What the first machine has mounted for itself and its pods.
+		for _, d := range append([]string{"run"}, ownDirs...) {
+			if err := mounts.Drop("/" + d); err != nil {
+				return err
+			}
+		}
+	}
 	if err := mounts.Shared(); err != nil {
 		return err
 	}
@@ -110,15 +124,18 @@ func prepare(s spec.Spec) error {
 	if err := shadowSysctls(s.Path("sysctl")); err != nil {
 		return err
 	}
-	return unix.Sethostname([]byte(spec.NodeName))
+	return unix.Sethostname([]byte(s.Machine().Name))
 }
+
+// ownDirs are the directories of the host that a node has changes of its own to.
+var ownDirs = []string{"var", "etc", "opt"}
 
 // privateDirs keeps what the components write off the host.
 func privateDirs(s spec.Spec) error {
 	if err := mounts.Fresh("tmpfs", "/run", "mode=755"); err != nil {
 		return err
 	}
-	for _, d := range []string{"var", "etc", "opt"} {
+	for _, d := range ownDirs {
 		if err := mounts.Overlay("/"+d, s.Path("overlay", d)); err != nil {
 			return err
 		}

@@ -21,13 +21,38 @@ address add ` + spec.NodeIP + `/24 dev node0
 address add ` + spec.NodeIP6 + `/64 dev node0 nodad
 link set node0 up
 link set node0p up
-route add default dev node0
+` + silence
+
+// silence are the routes by which nothing leads out.
+const silence = `route add default dev node0
 route add ::/0 dev node0
 route add blackhole ` + spec.BlackHole + `
 route add blackhole ` + spec.BlackHole6 + `
 route add unreachable ` + spec.Unreachable + `
 route add unreachable ` + spec.Unreachable6 + `
 `
+
+// secondLinks gives the second node its address, on the wire to the first, and the way to
+// the pods there.
+var secondLinks = fmt.Sprintf(`link set lo up
+address add %[1]s/24 dev node0
+address add %[2]s/64 dev node0 nodad
+link set node0 up
+route add %[3]s via %[4]s
+route add %[5]s via %[6]s
+`, spec.Second.IP, spec.Second.IP6, spec.First.PodCIDR, spec.First.IP, spec.First.PodCIDR6, spec.First.IP6) + silence
+
+// secondWire joins the second node to the first, whose own addresses it has there too: those
+// of its device node0 stay when the wire goes, which it does with the second node's power. The
+// other end is not up yet, before which IPv6 makes no route of an address by itself.
+var secondWire = fmt.Sprintf(`link add %[1]s type veth peer name node0 netns %%[1]d
+address add %[2]s peer %[3]s dev %[1]s
+address add %[4]s peer %[5]s dev %[1]s nodad
+link set %[1]s up
+route add %[6]s via %[3]s dev %[1]s
+route add %[5]s/128 dev %[1]s
+route add %[7]s via %[5]s dev %[1]s
+`, spec.SecondWire, spec.First.IP, spec.Second.IP, spec.First.IP6, spec.Second.IP6, spec.Second.PodCIDR, spec.Second.PodCIDR6)
 
 // wire joins the laptop to the node.
 const wire = `link add ` + spec.LaptopWire + ` type veth peer name eth0 netns %[1]d
@@ -69,20 +94,38 @@ var netSysctls = []struct{ name, value string }{
 	{"net/bridge/bridge-nf-call-ip6tables", "1"},
 }
 
-func setUpNetwork(ctx context.Context) error {
+// setUpNetwork makes the network namespace of a node, by commands of ip.
+func setUpNetwork(ctx context.Context, links string) error {
 	for _, s := range netSysctls {
 		if err := os.WriteFile(filepath.Join("/proc/sys", s.name), []byte(s.value), 0); err != nil {
 			return fmt.Errorf("set %s: %w (is the module loaded? modprobe br_netfilter)", s.name, err)
 		}
 	}
-	if err := feed(ctx, links, "ip", "-batch", "-"); err != nil {
-		return err
-	}
-	return feed(ctx, policy, "nft", "-f", "-")
+	return feed(ctx, links, "ip", "-batch", "-")
 }
 
-// connectLaptop makes the wire into the network namespace of process pid.
+// connectSecond makes the wire into the network namespace of process pid, the second node's.
+func connectSecond(ctx context.Context, pid int) error {
+	return feed(ctx, fmt.Sprintf(secondWire, pid), "ip", "-batch", "-")
+}
+
+// cutSecond takes the wire to the second node away, which else goes a moment after it.
+func cutSecond(ctx context.Context) error {
+	if _, err := os.Stat("/sys/class/net/" + spec.SecondWire); err != nil {
+		return nil
+	}
+	err := feed(ctx, "link delete "+spec.SecondWire+"\n", "ip", "-batch", "-")
+	if _, gone := os.Stat("/sys/class/net/" + spec.SecondWire); gone != nil {
+		return nil
+	}
+	return err
+}
+
+// connectLaptop makes the wire into the network namespace of process pid, and what it lets through.
 func connectLaptop(ctx context.Context, pid int) error {
+	if err := feed(ctx, policy, "nft", "-f", "-"); err != nil {
+		return err
+	}
 	return feed(ctx, fmt.Sprintf(wire, pid), "ip", "-batch", "-")
 }
 

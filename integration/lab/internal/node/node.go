@@ -34,14 +34,20 @@ func Run(ctx context.Context, s spec.Spec, report *Reporter) error {
 		case <-ctx.Done():
 		}
 	}()
-	laptopPID, err := start(ctx, s, c, report)
-	if err != nil {
+	begin := func() error { return join(ctx, s, c) }
+	if !s.Joins {
+		begin = func() error {
+			laptopPID, err := start(ctx, s, c, report)
+			if err != nil {
+				return err
+			}
+			return report.Ready(laptopPID)
+		}
+	}
+	if err := begin(); err != nil {
 		cancel(err)
 		watch.Wait()
 		return errors.Join(died, err)
-	}
-	if err := report.Ready(laptopPID); err != nil {
-		return err
 	}
 	watch.Wait()
 	return died
@@ -50,28 +56,10 @@ func Run(ctx context.Context, s spec.Spec, report *Reporter) error {
 // start brings the lab up, the long waits side by side, and returns the pid of
 // the laptop's process 1.
 func start(ctx context.Context, s spec.Spec, c *components, report *Reporter) (laptopPID int, err error) {
-	if err := os.MkdirAll(s.Path("log"), 0o755); err != nil {
+	if err := setUpNetwork(ctx, links); err != nil {
 		return 0, err
 	}
-	if err := setUpNetwork(ctx); err != nil {
-		return 0, err
-	}
-	if err := writeConfigs(s); err != nil {
-		return 0, err
-	}
-	exe, err := os.Readlink("/proc/self/exe")
-	if err != nil {
-		return 0, err
-	}
-	if err := installPlugins(exe); err != nil {
-		return 0, err
-	}
-	if s.Mesh {
-		if err := chainMeshPlugin(s); err != nil {
-			return 0, err
-		}
-	}
-	if err := c.containerd(); err != nil {
+	if err := c.equip(); err != nil {
 		return 0, err
 	}
 	if err := c.etcd(); err != nil {
@@ -102,7 +90,37 @@ func start(ctx context.Context, s spec.Spec, c *components, report *Reporter) (l
 	if err := waitReady(ctx, s, client, imported, report); err != nil {
 		return 0, err
 	}
+	if s.Nodes > 1 {
+		if err := addSecond(ctx, s, c, ca, client); err != nil {
+			return 0, err
+		}
+		report.Step("second node Ready")
+	}
 	return lap.PID(), nil
+}
+
+// equip gives a node what containers are run by, and runs containerd.
+func (c *components) equip() error {
+	s := c.spec
+	if err := os.MkdirAll(s.Path("log"), 0o755); err != nil {
+		return err
+	}
+	if err := writeConfigs(s); err != nil {
+		return err
+	}
+	exe, err := os.Readlink("/proc/self/exe")
+	if err != nil {
+		return err
+	}
+	if err := installPlugins(exe); err != nil {
+		return err
+	}
+	if s.Mesh {
+		if err := chainMeshPlugin(s); err != nil {
+			return err
+		}
+	}
+	return c.containerd()
 }
 
 func writeCredentials(s spec.Spec) (*cluster.Authority, error) {
@@ -111,6 +129,9 @@ func writeCredentials(s spec.Spec) (*cluster.Authority, error) {
 		return nil, err
 	}
 	if err := ca.WritePKI(s.Path("pki")); err != nil {
+		return nil, err
+	}
+	if err := ca.WriteNode(s.Dir, s.Machine()); err != nil {
 		return nil, err
 	}
 	return ca, ca.WriteKubeconfigs(s.Path("kubeconfig"))
@@ -158,7 +179,7 @@ func waitReady(ctx context.Context, s spec.Spec, client *cluster.Client, importe
 			return err
 		}
 	}
-	if err := cluster.Wait(ctx, limit, "a schedulable node", client.Schedulable); err != nil {
+	if err := cluster.Wait(ctx, limit, "a schedulable node", func(ctx context.Context) error { return client.Schedulable(ctx, s.Machine()) }); err != nil {
 		return err
 	}
 	report.Step("node Ready")

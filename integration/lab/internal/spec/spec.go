@@ -13,11 +13,8 @@ import (
 // Addresses of the cluster. They live in private network namespaces, so any
 // number of labs may use them at once.
 const (
-	NodeName  = "lab"
 	NodeIP    = "10.77.0.1"
 	NodeIP6   = "fd10:77::1"
-	PodCIDR   = "10.244.0.0/24"
-	PodCIDR6  = "fd10:244::/64"
 	SvcCIDR   = "10.96.0.0/16"
 	SvcCIDR6  = "fd10:96::/112"
 	KubeIP    = "10.96.0.1" // the Service kubernetes
@@ -31,11 +28,25 @@ const (
 	Unreachable6 = "2001:db8:0:2::/64"
 )
 
-// The laptop and its only wire.
+// A Machine is a node of the cluster.
+type Machine struct {
+	Name              string
+	IP, IP6           string
+	PodCIDR, PodCIDR6 string
+}
+
+// The machines that there are. The first has the control plane, and the laptop beside it.
+var (
+	First  = Machine{Name: "lab", IP: NodeIP, IP6: NodeIP6, PodCIDR: "10.244.0.0/24", PodCIDR6: "fd10:244::/64"}
+	Second = Machine{Name: "lab-2", IP: "10.77.0.2", IP6: "fd10:77::2", PodCIDR: "10.244.1.0/24", PodCIDR6: "fd10:244:0:1::/64"}
+)
+
+// The laptop and its only wire, and the wire beside it.
 const (
 	LaptopIP      = "10.77.1.2/24"
 	LaptopGateway = "10.77.1.1"
 	LaptopWire    = "lap0" // its name on the node
+	SecondWire    = "two0" // that of the wire to the second node
 	// DeadNameserver is in the laptop's resolv.conf and answers nothing.
 	DeadNameserver = "192.0.2.53"
 	UserName       = "dev"
@@ -62,6 +73,10 @@ type Spec struct {
 	// NodeFirst says that what is on other machines in a real cluster, the laptop
 	// and the control plane, gets the processor time that the node leaves.
 	NodeFirst bool `json:"nodeFirst"`
+	// Nodes is how many the cluster has: 1 or 2.
+	Nodes int `json:"nodes"`
+	// Joins says that this is the second machine, which the first one runs.
+	Joins bool `json:"joins"`
 
 	Checkout   string `json:"checkout"`   // source tree, on the laptop at the same path
 	GoRoot     string `json:"goRoot"`     // Go distribution, or empty
@@ -75,6 +90,9 @@ type Spec struct {
 }
 
 const file = "spec.json"
+
+// PIDFile has the pid of the second machine's process 1, as the first numbers it, while its power is on.
+const PIDFile = "pid"
 
 // Save writes the spec into its state directory.
 func (s Spec) Save() error {
@@ -101,6 +119,23 @@ func Load(dir string) (Spec, error) {
 // Path joins elements to the state directory.
 func (s Spec) Path(elem ...string) string {
 	return filepath.Join(append([]string{s.Dir}, elem...)...)
+}
+
+// Machine returns the one that the spec is about.
+func (s Spec) Machine() Machine {
+	if s.Joins {
+		return Second
+	}
+	return First
+}
+
+// OfSecond returns the spec of the second machine of this lab. Its directory is below the
+// first one's, and its control group, which the first one makes, within the first one's.
+func (s Spec) OfSecond() Spec {
+	s.Joins = true
+	s.Dir = s.Path("second")
+	s.Cgroup = "second"
+	return s
 }
 
 // MeshKit joins elements to the directory of what only a meshed lab has.
