@@ -29,6 +29,7 @@ done
 [ -e /usr/aarch64-linux-gnu/include/stdio.h ] || missing+=(libc6-dev-arm64-cross)
 [ -e /usr/include/boost/asio.hpp ] || missing+=(libboost-dev)
 /usr/bin/python3 -c 'import requests' 2>/dev/null || missing+=(python3-requests)
+/usr/bin/python3 -c 'import debugpy' 2>/dev/null || missing+=(python3-debugpy)
 python3 -m pip --version >/dev/null 2>&1 || missing+=(python3-pip)
 
 cd "$(dirname "$0")/.."

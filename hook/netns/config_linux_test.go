@@ -74,6 +74,7 @@ func TestExplain(t *testing.T) {
 		{"no-kernel-support", file(), stageSpawn, spawnErr(syscall.EINVAL), "no user namespaces", "CONFIG_USER_NS"},
 		{"no-device", file(), stageDevice, &deviceError{tun: spawnErr(syscall.ENOENT), veth: spawnErr(syscall.EOPNOTSUPP)},
 			"neither /dev/net/tun nor a veth pair", "chmod 0666 /dev/net/tun"},
+		{"read-only-settings", file(), stageAddress, spawnErr(syscall.EROFS), "/proc/sys is read-only", "systempaths=unconfined"},
 		{"address", file(), stageAddress, spawnErr(syscall.EINVAL), "", ""},
 		{"socket", file(), stageSocket, spawnErr(syscall.EADDRINUSE), "", ""},
 		{"no-errno", file(), stageSpawn, errors.New("odd"), "", ""},

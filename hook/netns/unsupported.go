@@ -52,6 +52,12 @@ func explain(root fs.FS, exe string, stage string, err error) error {
 		if u := refused(root, exe, err); u != nil {
 			return u
 		}
+	case syscall.EROFS:
+		return &UnsupportedError{
+			Reason: "this container may not set up namespaces: its /proc/sys is read-only",
+			Hint:   "start it with --security-opt systempaths=unconfined",
+			Err:    err,
+		}
 	case syscall.ENOSPC, syscall.EUSERS:
 		if stage == stageSpawn {
 			return &UnsupportedError{

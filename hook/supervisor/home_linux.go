@@ -56,15 +56,3 @@ func (h home) contains(pid, domain int) (bool, error) {
 	}
 	return true, nil
 }
-
-// readMemory reads at most len(buf) bytes of the process from addr.
-func readMemory(pid int, addr uint64, buf []byte) (int, error) {
-	local := unix.Iovec{Base: &buf[0]}
-	local.SetLen(len(buf))
-	remote := unix.RemoteIovec{Base: uintptr(addr), Len: len(buf)}
-	n, err := unix.ProcessVMReadv(pid, []unix.Iovec{local}, []unix.RemoteIovec{remote}, 0)
-	if err != nil {
-		return 0, os.NewSyscallError("process_vm_readv", err)
-	}
-	return n, nil
-}

@@ -3,7 +3,6 @@ package supervisor
 import (
 	"encoding/binary"
 	"net/netip"
-	"os"
 	"syscall"
 	"unsafe"
 
@@ -52,11 +51,9 @@ func (r *relay) scatter(n *notification, to []unix.RemoteIovec, data []byte) err
 	if len(data) == 0 {
 		return nil
 	}
-	local := unix.Iovec{Base: &data[0]}
-	local.SetLen(len(data))
-	m, err := unix.ProcessVMWritev(int(n.Pid), []unix.Iovec{local}, to, 0)
+	m, err := writeBuffers(int(n.Pid), to, data)
 	if err != nil {
-		return os.NewSyscallError("process_vm_writev", err)
+		return err
 	}
 	if m < len(data) {
 		return unix.EFAULT

@@ -152,9 +152,7 @@ func (r *relay) gather(n *notification, m *message) ([]byte, syscall.Errno) {
 		return nil, 0
 	}
 	buf := make([]byte, m.size)
-	local := unix.Iovec{Base: &buf[0]}
-	local.SetLen(len(buf))
-	got, err := unix.ProcessVMReadv(int(n.Pid), []unix.Iovec{local}, m.iov, 0)
+	got, err := readBuffers(int(n.Pid), m.iov, buf)
 	if err != nil || got < len(buf) || !r.sup.alive(n) {
 		return nil, unix.EFAULT
 	}

@@ -110,6 +110,65 @@ class Main {
 }
 `
 
+// javaCall asks orders, in a method to stop at.
+const javaCall = `import java.net.*;
+
+class Debugged {
+	public static void main(String[] args) throws Exception {
+		call("http://orders/jdb");
+	}
+
+	static void call(String url) throws Exception {
+		System.out.println(new String(new URL(url).openStream().readAllBytes()));
+	}
+}
+`
+
+const pythonCall = `import urllib.request
+print(urllib.request.urlopen("http://orders/debugpy").read().decode())
+`
+
+// debugAdapterClient does what an editor does: it attaches by the Debug Adapter Protocol, stops the program in its
+// second line, says where it stands, and lets it go on to its end.
+const debugAdapterClient = `import itertools, json, socket, sys
+
+conn = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+stream = conn.makefile("rwb")
+numbers = itertools.count(1)
+
+def send(command, **arguments):
+    body = json.dumps({"seq": next(numbers), "type": "request", "command": command, "arguments": arguments}).encode()
+    stream.write(b"Content-Length: %d\r\n\r\n" % len(body) + body)
+    stream.flush()
+
+def receive(what):
+    while True:
+        length = 0
+        for line in iter(stream.readline, b"\r\n"):
+            if not line:
+                sys.exit("the debugger is gone before " + what)
+            name, value = line.split(b":")
+            if name == b"Content-Length":
+                length = int(value)
+        message = json.loads(stream.read(length))
+        if what in (message.get("event"), message.get("command")):
+            return message.get("body")
+
+send("initialize", adapterID="test", pathFormat="path")
+receive("initialize")
+send("attach", pathMappings=[{"localRoot": ".", "remoteRoot": "."}])
+receive("initialized")
+send("setBreakpoints", source={"path": "app.py"}, breakpoints=[{"line": 2}])
+receive("setBreakpoints")
+send("configurationDone")
+thread = receive("stopped")["threadId"]
+send("stackTrace", threadId=thread)
+frame = receive("stackTrace")["stackFrames"][0]
+print("stopped at %s:%d" % (frame["source"]["path"].rpartition("/")[2], frame["line"]))
+send("continue", threadId=thread)
+receive("terminated")
+`
+
 const nginxConf = `daemon off;
 worker_processes 2;
 pid nginx.pid;

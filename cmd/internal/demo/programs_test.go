@@ -26,9 +26,10 @@ import (
 // Its scripts run in a directory of its own with PORT, a free one of the laptop, and
 // SAID, the file of what was printed in the session so far.
 type program struct {
-	name  string
-	needs []string // commands
-	port  uint16   // of the server that ledger has for it, or 0
+	name        string
+	needs       []string // commands
+	needsModule string   // of Debian's Python
+	port        uint16   // of the server that ledger has for it, or 0
 	// self is set if it runs as the user who tests: it needs Go's build cache, or an account.
 	self, account bool
 	files         map[string]string
@@ -75,6 +76,15 @@ var programs = []program{
 		near: `grep -q 'listening on' "$SAID"
 			{ until grep -q remote "$SAID"; do echo 'exec("ask()")'; sleep 0.1; done; echo .exit; } | timeout 60 node inspect 127.0.0.1:$PORT`,
 		want: asPod},
+	{name: "jdb", needs: []string{"java", "javac", "jdb"}, files: map[string]string{"Debugged.java": javaCall},
+		script: `javac Debugged.java; java -XX:TieredStopAtLevel=1 -agentlib:jdwp=transport=dt_socket,server=y,suspend=y,address=127.0.0.1:$PORT Debugged`,
+		near: `grep -q 'Listening for transport' "$SAID"
+			{ echo 'stop in Debugged.call'; until grep -q remote "$SAID"; do echo cont; sleep 0.1; done; } | timeout 60 jdb -attach 127.0.0.1:$PORT || grep remote "$SAID"`,
+		want: `(?s)` + asPod + `.*Breakpoint hit: .*Debugged\.call`},
+	{name: "debugpy", needsModule: "debugpy", files: map[string]string{"app.py": pythonCall, "attach.py": debugAdapterClient},
+		script: `/usr/bin/python3 -Xfrozen_modules=off -m debugpy --listen 127.0.0.1:$PORT --wait-for-client app.py`,
+		near:   `/usr/bin/python3 attach.py $PORT; until grep -q remote "$SAID"; do sleep 0.1; done`,
+		want:   `(?s)` + asPod + `.*stopped at app.py:2`},
 	{name: "uvicorn-reload", needs: []string{"uvicorn", "curl"}, files: map[string]string{"app.py": asgiApp},
 		script: `uvicorn --reload --port $PORT app:app`,
 		near:   `curl -fsS http://127.0.0.1:$PORT/ | tee seen; grep -q ^two seen || { if grep -q ^one seen; then sed -i s/one/two/ app.py; fi; false; }`,
@@ -138,6 +148,9 @@ func TestPrograms(t *testing.T) {
 				if _, err := findProgram(need); err != nil {
 					hooktest.Unavailable(t, "programs", err)
 				}
+			}
+			if err := findModule(prog.needsModule); err != nil {
+				hooktest.Unavailable(t, "programs", err)
 			}
 			if _, err := osuser.LookupId(strconv.Itoa(os.Getuid())); prog.account && err != nil {
 				hooktest.Unavailable(t, "programs", err)

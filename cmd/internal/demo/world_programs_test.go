@@ -230,6 +230,16 @@ func findProgram(name string) (string, error) {
 	return "", fmt.Errorf("%s is not installed (make setup installs it)", name)
 }
 
+func findModule(name string) error {
+	if name == "" {
+		return nil
+	}
+	if out, err := exec.Command("/usr/bin/python3", "-c", "import "+name).CombinedOutput(); err != nil {
+		return fmt.Errorf("%w (make setup installs it): %s", err, out)
+	}
+	return nil
+}
+
 // home is a user with a session on the pod api of a world, and with a directory.
 type home struct {
 	t   *testing.T
