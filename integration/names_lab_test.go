@@ -94,6 +94,7 @@ spec:
 type tools struct {
 	programs string
 	wrap     []string // what commands on the laptop are started by, if anything
+	session  string   // "" = the only one
 }
 
 // newTools makes the pod, and the StatefulSets named. Tests have one each: names of pods that were there a moment ago
@@ -144,7 +145,11 @@ func (x tools) inPod(t *testing.T, script string, args ...string) result {
 
 func (x tools) onLaptop(t *testing.T, script string, args ...string) result {
 	t.Helper()
-	argv := append(slices.Clone(x.wrap), "borrownet", "run", "--", "/bin/sh", "-c", "export PATH=/usr/sbin:/usr/bin BIN="+x.programs+"\n"+script, "sh")
+	argv := append(slices.Clone(x.wrap), "borrownet", "run")
+	if x.session != "" {
+		argv = append(argv, "--session", x.session)
+	}
+	argv = append(argv, "--", "/bin/sh", "-c", "export PATH=/usr/sbin:/usr/bin BIN="+x.programs+"\n"+script, "sh")
 	return command{argv: append(argv, args...), timeout: 3 * time.Minute}.run(t)
 }
 
