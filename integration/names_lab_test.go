@@ -125,14 +125,15 @@ func newTools(t *testing.T, sets ...string) tools {
 	if r := x.inPod(t, toolsEtc); r.code != 0 {
 		t.Fatal(r)
 	}
-	// What is asked for before the cluster's DNS has heard of both pods is not there for a while.
-	waitFor(t, "the pods' addresses are told of", patience, func() bool {
-		const each = `jsonpath={range .items[*].endpoints[*]}{.hostname}{" "}{end}`
-		return len(strings.Fields(kubectl(t, "-n", "shop", "get", "endpointslices", "-l", "kubernetes.io/service-name="+set, "-o", each))) == 2
-	})
-	waitFor(t, "the cluster's DNS knows the pods", patience, func() bool {
-		return x.inPod(t, `for n; do getent hosts $n.shop.svc.cluster.local >/dev/null || exit 1; done`, set+"-0."+set, set+"-1."+set, set).code == 0
-	})
+	for _, set := range sets { // what is asked for before the cluster's DNS has heard of both pods is not there for a while
+		waitFor(t, "the pods' addresses are told of", patience, func() bool {
+			const each = `jsonpath={range .items[*].endpoints[*]}{.hostname}{" "}{end}`
+			return len(strings.Fields(kubectl(t, "-n", "shop", "get", "endpointslices", "-l", "kubernetes.io/service-name="+set, "-o", each))) == 2
+		})
+		waitFor(t, "the cluster's DNS knows the pods", patience, func() bool {
+			return x.inPod(t, `for n; do getent hosts $n.shop.svc.cluster.local >/dev/null || exit 1; done`, set+"-0."+set, set+"-1."+set, set).code == 0
+		})
+	}
 	return x
 }
 
