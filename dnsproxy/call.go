@@ -247,9 +247,9 @@ func (p *Proxy) settle(c *call, msg *dns.Msg, err error) {
 	if c.r == p.pod || c.r == p.laptop.Load() {
 		p.keep(c.key, c, c.asked, c.r != p.pod)
 	}
-	close(c.done)
 	p.mu.Lock()
-	delete(p.calls, c.key)
+	delete(p.calls, c.key) // before anybody hears of the answer: who asks then asks anew
+	close(c.done)
 	then := c.then
 	c.then, c.over = nil, true
 	p.mu.Unlock()

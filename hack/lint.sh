@@ -26,6 +26,8 @@ unformatted() {
 
 step gofmt unformatted
 step vet "$GO" vet ./...
+step vet-lab "$GO" vet -tags lab ./integration
+step vet-docker "$GO" vet -tags docker ./integration/containers
 step staticcheck "$GO" tool -modfile=hack/tools/go.mod staticcheck -checks 'SA*,S1*,ST1000,ST1005,ST1016,ST1020,U1000' ./...
 if command -v shellcheck >/dev/null; then
   mapfile -t scripts < <(git ls-files --cached --others --exclude-standard '*.sh' .ci/run)

@@ -18,7 +18,7 @@ func TestDoctor(t *testing.T) {
 	}
 	before := versions()
 	waitFor(t, "the pods rest", patience, func() bool { // the node tells of what an earlier test has ended
-		<-time.After(time.Second)
+		<-time.After(5 * time.Second)
 		last := before
 		before = versions()
 		return before == last

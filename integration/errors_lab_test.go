@@ -148,16 +148,16 @@ func writeFile(t *testing.T, text string) string {
 	return path
 }
 
-// TestImageThatCannotBePulled fails within 15 s and names the image. Most of that it waits; what a busy machine takes
-// longer for the rest, a dry run shows.
+// TestImageThatCannotBePulled gives up after 12 s and names the image. What a busy machine takes for the rest, a dry run
+// shows.
 func TestImageThatCannotBePulled(t *testing.T) {
 	const image = "registry.example.org/borrownet/agent:none"
 	begun := time.Now()
 	mustBorrownet(t, "up", "--dry-run", "-n", "shop", "--pod", "orders", "--agent-image", image)
 	dry := time.Since(begun)
 	r := failsWith(t, command{argv: []string{"-n", "shop", "--pod", "orders", "--agent-image", image}}, image)
-	if r.took > 15*time.Second+dry {
-		t.Errorf("took %v, want less than 15 s; a dry run took %v", r.took, dry)
+	if r.took > 30*time.Second+2*dry { // 12 s twice, if nothing is known of the container by the end of the first
+		t.Errorf("took %v, want it given up after 12 s; a dry run took %v", r.took, dry)
 	}
 }
 

@@ -55,6 +55,7 @@ func objects(t *testing.T) map[string]string {
 func TestNothingOfTheClusterChanges(t *testing.T) {
 	var before map[string]string
 	waitFor(t, "the cluster rests", patience, func() bool {
+		<-time.After(5 * time.Second) // a kubelet tells of changes when it gets to it
 		last := before
 		before = objects(t)
 		return cmp.Equal(last, before) && !slices.ContainsFunc(slices.Collect(maps.Values(before)), func(text string) bool { return strings.Contains(text, "deletionTimestamp") })

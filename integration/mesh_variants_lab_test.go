@@ -5,6 +5,7 @@ package integration
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -218,6 +219,18 @@ func namesOfTheMesh(t *testing.T) {
 	got, _ := captured.same(t, "lookup", "rates.example.org")
 	if !strings.HasPrefix(got.Said, "240.240.") && !strings.HasPrefix(got.Said, "2001:2::") {
 		t.Errorf("got %+v, want addresses that the mesh has allocated", got)
+	}
+	x := tools{programs: filepath.Dir(self(t)), session: captured.session}
+	for _, l := range lookups {
+		t.Run(l.name, func(t *testing.T) {
+			if !x.has(l) {
+				t.Skipf("needs %s: make setup", l.need)
+			}
+			r := x.onLaptop(t, l.script, "rates.example.org")
+			if diff := cmp.Diff(found(t, "rates.example.org "+got.Said), found(t, r.stdout)); diff != "" {
+				t.Errorf("(-in the pod +on the laptop):\n%s\non the laptop: %v", diff, r)
+			}
+		})
 	}
 	got, s := captured.same(t, "get", "http://rates.example.org/")
 	if got.Code != 0 {

@@ -330,6 +330,16 @@ func mirrorClassicSidecar(t *testing.T) {
 	if containers, _ := (variant{name: "classic"}).shape(t, mirrored); containers != "istio-validation | classic istio-proxy" {
 		t.Fatalf("the pod is %q", containers)
 	}
+	// A call would leave a connection that the mirror joins midway.
+	waitFor(t, "the callers' sidecar knows the pod", patience, func() bool {
+		said := kubectl(t, "-n", mirrored, "exec", "load", "-c", "istio-proxy", "--", "pilot-agent", "request", "GET", "clusters")
+		for line := range strings.Lines(said) {
+			if strings.HasPrefix(line, "outbound|80||classic."+mirrored+".svc") && strings.HasSuffix(strings.TrimSpace(line), "::health_flags::healthy") {
+				return true
+			}
+		}
+		return false
+	})
 	t.Run("every_request", func(t *testing.T) { mirrorEveryRequest(t, "classic") })
 	t.Run("not_felt", func(t *testing.T) { mirrorIsNotFelt(t, "classic") })
 }

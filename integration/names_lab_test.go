@@ -94,6 +94,7 @@ spec:
 type tools struct {
 	programs string
 	wrap     []string // what commands on the laptop are started by, if anything
+	session  string   // "" = the only one
 }
 
 // newTools makes the pod, and the StatefulSets named. Tests have one each: names of pods that were there a moment ago
@@ -124,14 +125,15 @@ func newTools(t *testing.T, sets ...string) tools {
 	if r := x.inPod(t, toolsEtc); r.code != 0 {
 		t.Fatal(r)
 	}
-	// What is asked for before the cluster's DNS has heard of both pods is not there for a while.
-	waitFor(t, "the pods' addresses are told of", patience, func() bool {
-		const each = `jsonpath={range .items[*].endpoints[*]}{.hostname}{" "}{end}`
-		return len(strings.Fields(kubectl(t, "-n", "shop", "get", "endpointslices", "-l", "kubernetes.io/service-name="+set, "-o", each))) == 2
-	})
-	waitFor(t, "the cluster's DNS knows the pods", patience, func() bool {
-		return x.inPod(t, `for n; do getent hosts $n.shop.svc.cluster.local >/dev/null || exit 1; done`, set+"-0."+set, set+"-1."+set, set).code == 0
-	})
+	for _, set := range sets { // what is asked for before the cluster's DNS has heard of both pods is not there for a while
+		waitFor(t, "the pods' addresses are told of", patience, func() bool {
+			const each = `jsonpath={range .items[*].endpoints[*]}{.hostname}{" "}{end}`
+			return len(strings.Fields(kubectl(t, "-n", "shop", "get", "endpointslices", "-l", "kubernetes.io/service-name="+set, "-o", each))) == 2
+		})
+		waitFor(t, "the cluster's DNS knows the pods", patience, func() bool {
+			return x.inPod(t, `for n; do getent hosts $n.shop.svc.cluster.local >/dev/null || exit 1; done`, set+"-0."+set, set+"-1."+set, set).code == 0
+		})
+	}
 	return x
 }
 
@@ -144,7 +146,11 @@ func (x tools) inPod(t *testing.T, script string, args ...string) result {
 
 func (x tools) onLaptop(t *testing.T, script string, args ...string) result {
 	t.Helper()
-	argv := append(slices.Clone(x.wrap), "borrownet", "run", "--", "/bin/sh", "-c", "export PATH=/usr/sbin:/usr/bin BIN="+x.programs+"\n"+script, "sh")
+	argv := append(slices.Clone(x.wrap), "borrownet", "run")
+	if x.session != "" {
+		argv = append(argv, "--session", x.session)
+	}
+	argv = append(argv, "--", "/bin/sh", "-c", "export PATH=/usr/sbin:/usr/bin BIN="+x.programs+"\n"+script, "sh")
 	return command{argv: append(argv, args...), timeout: 3 * time.Minute}.run(t)
 }
 

@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -71,7 +70,7 @@ func (p resolvedPlace) wrap(nss, search string) []string {
 
 func (p resolvedPlace) run(t *testing.T, nss string, argv ...string) result {
 	t.Helper()
-	return command{argv: append(p.wrap(nss, ""), argv...), timeout: time.Minute}.run(t)
+	return command{argv: append(p.wrap(nss, ""), argv...)}.run(t)
 }
 
 // TestSystemdResolved has a session on a laptop with systemd-resolved, as Ubuntu, Fedora and Arch make it: the session's
@@ -241,7 +240,7 @@ func (p resolvedPlace) hooks(t *testing.T) {
 			} else {
 				argv = append(p.wrap(nssResolve, ""), argv...)
 			}
-			r := command{argv: argv, timeout: time.Minute}.run(t)
+			r := command{argv: argv}.run(t)
 			got := make(map[string]string)
 			for line := range strings.Lines(r.stdout) {
 				what, said, _ := strings.Cut(strings.TrimSpace(line), " ")

@@ -141,6 +141,8 @@ func fastSteps(ctx context.Context) ([]step, error) {
 	packages = slices.DeleteFunc(packages, func(p string) bool { return strings.HasPrefix(p, module+"/hook") })
 	steps := []step{
 		{name: "go vet", kind: check, argv: []string{goCmd(), "vet", "./..."}},
+		{name: "go vet of the lab's tests", kind: check, argv: []string{goCmd(), "vet", "-tags=lab", "./integration"}},
+		{name: "go vet of the containers' tests", kind: check, argv: []string{goCmd(), "vet", "-tags=docker", "./integration/containers"}},
 		// The matrix is the hook tier's.
 		{name: "go test", kind: goTest, argv: append([]string{goCmd(), "test", "-json", "-skip", matrixTest, "-timeout", testTimeout}, packages...)},
 	}

@@ -23,7 +23,7 @@ const (
 	mirrorURL        = "http://front/sha256"
 	mirrorSize       = 200 // bytes of a request's body
 	// settle is how long copies may take that are under way when the last request is answered.
-	settle = time.Minute
+	settle = 3 * time.Minute
 	// What is uploaded to it: 100 MB each second.
 	uploadRate = "5"
 	uploadSize = 20e6

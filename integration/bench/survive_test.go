@@ -97,15 +97,17 @@ func serveBoth(t *testing.T, answer func([]byte) []byte) string {
 // TestLoadedByOneLateAnswer: a round trip that takes longer than the flow beside it is no failure, the next flow has others.
 func TestLoadedByOneLateAnswer(t *testing.T) {
 	const length = 20 * time.Millisecond
-	var late sync.Once
+	var late, first sync.Once
+	over := make(chan struct{}) // the first flow
 	echo := serveBoth(t, func(b []byte) []byte {
-		late.Do(func() { time.Sleep(5 * length) })
+		late.Do(func() { <-over; time.Sleep(length) })
 		return b
 	})
 	flows := 0
 	got, err := loaded(echo, length, func() (float64, error) {
 		flows++
 		time.Sleep(length)
+		first.Do(func() { close(over) })
 		return 1, nil
 	})
 	if err != nil || got.P50 <= 0 || got.Bulk != 1 || flows < 2 {

@@ -317,7 +317,7 @@ func TestWaitsForASuccessor(t *testing.T) {
 // its agent again.
 func TestGraceEndsInANewAttach(t *testing.T) {
 	l := newLab(t)
-	l.opener.Grace = 3 * time.Second // longer than the first carrier takes on a machine that is busy
+	l.opener.Grace = 10 * time.Second // longer than the first carrier takes on a machine that is busy
 	s := l.start()
 	p := newProgram(t, s)
 	f, err := p.connect(orders, unix.SOCK_STREAM)

@@ -24,7 +24,7 @@ const (
 )
 
 // tidy bounds the wait for the control groups of a machine whose power is off.
-const tidy = 20 * time.Second
+const tidy = time.Minute
 
 // A second is the second machine, as the first, which runs it, sees it. Its disk, a directory
 // of the first's, outlives its power.

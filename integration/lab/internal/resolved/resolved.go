@@ -38,7 +38,7 @@ const (
 	busFile    = "/run/dbus/system.conf"
 	userName   = "systemd-resolve"
 	userID     = 1101
-	startLimit = 30 * time.Second
+	startLimit = 3 * time.Minute
 )
 
 // busConf lets everybody ask everybody: nothing else is on this bus.
