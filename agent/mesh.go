@@ -28,9 +28,11 @@ type Prober interface {
 }
 
 const (
-	// probeTimeout bounds one connection of a probe: what a rule of the pod
-	// redirects is accepted at once, if the node is not very busy.
-	probeTimeout = 2 * time.Second
+	// redirectTimeout bounds one connection of a probe where a proxy is expected: what
+	// a rule of the pod redirects is accepted at once, if the node is not very busy.
+	redirectTimeout = 2 * time.Second
+	// probeTimeout is that bound elsewhere: a policy may drop the probe.
+	probeTimeout = 300 * time.Millisecond
 	// identityTimeout bounds the answer of the proxy's administration interface,
 	// which waits for whatever else the proxy's main thread does.
 	identityTimeout = 3 * time.Second
@@ -51,7 +53,11 @@ func (a *Agent) mesh(ctx context.Context, envoy bool) (wire.Mesh, error) {
 		return wire.Mesh{}, errors.ErrUnsupported
 	}
 	out := wire.Mesh{UID: os.Getuid(), GID: os.Getgid()}
-	out.Path = a.probe(ctx, p)
+	timeout := probeTimeout
+	if envoy {
+		timeout = redirectTimeout
+	}
+	out.Path = a.probe(ctx, p, timeout)
 	if envoy {
 		ctx, cancel := context.WithTimeout(ctx, identityTimeout)
 		defer cancel()
@@ -64,7 +70,7 @@ func (a *Agent) mesh(ctx context.Context, envoy bool) (wire.Mesh, error) {
 // there, and takes no offence at a connection that says nothing. Where a mesh
 // answers DNS itself, that says nothing about other connections, so another
 // port is tried, on which nothing gets further than the proxy.
-func (a *Agent) probe(ctx context.Context, p Prober) wire.Path {
+func (a *Agent) probe(ctx context.Context, p Prober, timeout time.Duration) wire.Path {
 	text, err := a.cfg.Network.Resolv()
 	if err != nil {
 		return wire.Path{Problem: err.Error()}
@@ -74,7 +80,7 @@ func (a *Agent) probe(ctx context.Context, p Prober) wire.Path {
 		return wire.Path{Problem: "the pod's resolv.conf has no name server to probe with"}
 	}
 	probe := func(port uint16) wire.Path {
-		ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+		ctx, cancel := context.WithTimeout(ctx, timeout)
 		defer cancel()
 		return p.Probe(ctx, netip.AddrPortFrom(server, port))
 	}

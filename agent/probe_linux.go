@@ -15,10 +15,11 @@ var _ Prober = Kernel{}
 // Where Envoy's administration interface listens in a pod of Istio.
 var envoyAdmin = []string{"http://127.0.0.1:15000", "http://[::1]:15000"}
 
-// Who has accepted a probe is looked for so often, with so long a pause.
+// Who has accepted a probe is looked for again after the first of these pauses, after twice that, and so on up to the last:
+// each look reads the node's whole socket table.
 const (
-	acceptTries = 25
-	acceptStep  = 2 * time.Millisecond
+	firstAcceptPause = 2 * time.Millisecond
+	lastAcceptPause  = 32 * time.Millisecond
 )
 
 // Probe implements Prober. The other end is looked up while the probe is open:
@@ -35,7 +36,7 @@ func (k Kernel) Probe(ctx context.Context, dst netip.AddrPort) wire.Path {
 	path.Connected = true
 	// The last packet of the handshake may still be on its way to the other end, for
 	// longer where the kernel has left it to a thread of its own.
-	for range acceptTries {
+	for pause := firstAcceptPause; ; pause *= 2 {
 		at, uid, err := acceptedBy(localAddr(conn))
 		if err != nil {
 			path.Problem = "the pod's socket table cannot be read: " + err.Error()
@@ -48,12 +49,15 @@ func (k Kernel) Probe(ctx context.Context, dst netip.AddrPort) wire.Path {
 			}
 			return path
 		}
+		if pause > lastAcceptPause {
+			return path
+		}
 		select {
-		case <-time.After(acceptStep):
+		case <-time.After(pause):
 		case <-ctx.Done():
+			return path
 		}
 	}
-	return path
 }
 
 func problemOf(err error) string {

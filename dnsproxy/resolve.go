@@ -39,10 +39,10 @@ func (p *Proxy) names(q query) (steps [][]string, settled bool) {
 //   - If nothing was found, the result is that of the name itself if it was tried first for its dots, else NODATA
 //     if a name had that, else the first error, else the NXDOMAIN of the name itself.
 //
-// It is stricter than glibc when no nameserver answered at all: then nothing more is asked and the search fails, where
-// glibc tries the name itself and may report its NXDOMAIN.
+// It is stricter than glibc when no nameserver answered at all: then the search fails, where glibc tries the name itself
+// and may report its NXDOMAIN.
 //
-// A name that fails, and ends as the laptop's search list does, is tried without that: see searchRules.without.
+// Of a name that fails, and ends as the laptop's search list does, the rest is asked for: see withoutLaptop.
 func (p *Proxy) resolve(ctx context.Context, q query, t *trace) (result, error) {
 	s := search{p: p, q: q}
 	for {
@@ -130,19 +130,22 @@ func (r *pass) result(settled bool) result {
 	return r.asIs
 }
 
-// withoutLaptop tries a name that failed, by an answer or by err, without the end that the laptop's search list has given
-// it. If that finds nothing it stays as it is.
+// withoutLaptop tries a name that failed, by an answer or by err, without the end that the laptop's search list may have given
+// it. If that is there the name itself is said not to be: a library that has put the end there goes on to the rest, and a
+// program that means a host by the whole name gets no other one. Else it stays as it is.
 func (r *pass) withoutLaptop(failed result, err error) (_ result, missing *lookup, _ error) {
 	if r.p.local.has(r.q.key().name) {
 		return failed, nil, err
 	}
-	rest := pass{search: r.search, t: r.t, last: true}
+	rest := pass{search: r.search, t: r.t}
 	found, restErr := rest.step(r.p.rules.without(r.p.laptop.Load().search, r.q))
 	switch {
 	case rest.missing != nil:
 		return result{}, rest.missing, nil
 	case restErr == nil && found != nil:
-		return *found, nil, nil
+		none := new(dns.Msg).SetQuestion(r.q.name, r.q.qtype)
+		none.Rcode, none.RecursionAvailable = dns.RcodeNameError, true
+		return result{name: r.q.name, answer: answer{msg: none, from: found.from}}, nil, nil
 	}
 	return failed, nil, err
 }

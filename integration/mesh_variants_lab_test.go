@@ -227,8 +227,10 @@ func namesOfTheMesh(t *testing.T) {
 				t.Skipf("needs %s: make setup", l.need)
 			}
 			r := x.onLaptop(t, l.script, "rates.example.org")
-			if diff := cmp.Diff(found(t, "rates.example.org "+got.Said), found(t, r.stdout)); diff != "" {
-				t.Errorf("(-in the pod +on the laptop):\n%s\non the laptop: %v", diff, r)
+			// host asks for MX too, which the mesh leaves to the cluster's nameserver; that has nobody to ask.
+			said := strings.TrimSuffix(found(t, r.stdout)["rates.example.org"], " SERVFAIL")
+			if want := found(t, "rates.example.org "+got.Said)["rates.example.org"]; said != want {
+				t.Errorf("got %q, want %q as in the pod: %v", said, want, r)
 			}
 		})
 	}

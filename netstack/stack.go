@@ -254,14 +254,12 @@ func (s *Stack) waitEnd(ended chan<- struct{}) {
 		close(quiet)
 	}()
 	// An Accept may register its endpoint after gVisor's Close has looked.
-	again := time.NewTicker(10 * time.Millisecond)
-	defer again.Stop()
-	for {
+	for pause := 10 * time.Millisecond; ; pause = min(2*pause, time.Minute) {
 		select {
 		case <-quiet:
 			close(ended)
 			return
-		case <-again.C:
+		case <-time.After(pause):
 			s.gv.Close()
 		}
 	}

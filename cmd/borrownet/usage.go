@@ -21,7 +21,7 @@ of a workload or service, or a bare name that matches one.
 
 On a terminal this ends in your shell, borrowed, with a marked prompt; leaving it
 ends the session. Elsewhere it stays in the foreground until it gets SIGINT or
-SIGTERM. With -d it returns once the session is ready, and "borrownet down" ends it.
+SIGTERM. With -d it returns once the session is set up, and "borrownet down" ends it.
 
 The end of a session parks the agent: it leaves by itself after --idle-ttl, and
 until then the next "up" takes it again. "borrownet down --stop-agent" ends it.

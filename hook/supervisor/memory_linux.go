@@ -2,8 +2,11 @@ package supervisor
 
 import (
 	"errors"
+	"fmt"
 	"os"
+	"slices"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -51,7 +54,11 @@ func readMemoryFile(pid int, from []unix.RemoteIovec, buf []byte) (int, error) {
 	return eachBuffer(pid, unix.O_RDONLY, from, buf, unix.Pread)
 }
 
+// writeMemoryFile writes only where the thread itself may: the kernel has the file heed no protection.
 func writeMemoryFile(pid int, to []unix.RemoteIovec, data []byte) (int, error) {
+	if err := mayWrite(pid, to); err != nil {
+		return 0, err
+	}
 	return eachBuffer(pid, unix.O_WRONLY, to, data, unix.Pwrite)
 }
 
@@ -83,4 +90,36 @@ func eachBuffer(pid, flags int, iov []unix.RemoteIovec, buf []byte, transfer fun
 		}
 	}
 	return done, nil
+}
+
+// mayWrite returns EFAULT unless all buffers are in memory that the thread pid may write to, by proc_pid_maps(5).
+func mayWrite(pid int, buffers []unix.RemoteIovec) error {
+	path := "/proc/" + strconv.Itoa(pid) + "/maps"
+	maps, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	type span struct{ start, end uint64 }
+	var spans []span
+	for line := range strings.Lines(string(maps)) { // in the order of addresses
+		var s span
+		var mode string
+		if _, err := fmt.Sscanf(line, "%x-%x %s", &s.start, &s.end, &mode); err != nil {
+			return &os.PathError{Op: "parse", Path: path, Err: err}
+		}
+		switch last := len(spans) - 1; {
+		case !strings.HasPrefix(mode, "rw"):
+		case last >= 0 && spans[last].end == s.start:
+			spans[last].end = s.end
+		default:
+			spans = append(spans, s)
+		}
+	}
+	for _, b := range buffers {
+		start, end := uint64(b.Base), uint64(b.Base)+uint64(b.Len)
+		if b.Len > 0 && !slices.ContainsFunc(spans, func(s span) bool { return s.start <= start && start < end && end <= s.end }) {
+			return &os.PathError{Op: "write", Path: path, Err: unix.EFAULT}
+		}
+	}
+	return nil
 }

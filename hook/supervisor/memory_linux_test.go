@@ -37,7 +37,6 @@ func TestMemory(t *testing.T) {
 		{"across-pages", []unix.RemoteIovec{at(page-5, 10)}, 10, 10, nil},
 		{"several", []unix.RemoteIovec{at(100, 3), at(2000, 0), at(page+7, 5)}, 8, 8, nil},
 		{"more-room-than-data", []unix.RemoteIovec{at(100, 300)}, 8, 8, nil},
-		{"then-a-hole", []unix.RemoteIovec{at(50, 4), {Base: hole, Len: 4}}, 8, 4, nil},
 		{"a-hole", []unix.RemoteIovec{{Base: hole, Len: 4}}, 4, 0, unix.EFAULT},
 		{"no-address", []unix.RemoteIovec{{Base: ^uintptr(0) - 8, Len: 4}}, 4, 0, unix.EFAULT},
 	} {
@@ -58,6 +57,21 @@ func TestMemory(t *testing.T) {
 					t.Errorf("wrote %q, read %q", data, got)
 				}
 			})
+		}
+	}
+	if n, err := readBuffers(os.Getpid(), []unix.RemoteIovec{at(50, 4), {Base: hole, Len: 4}}, make([]byte, 8)); n != 4 || err != nil {
+		t.Errorf("up to a hole: %d bytes, %v", n, err)
+	}
+	// The file would change what the program itself may not.
+	if err := unix.Mprotect(area[page:2*page], unix.PROT_READ); err != nil {
+		t.Fatal(err)
+	}
+	for _, iov := range []unix.RemoteIovec{at(page+10, 4), at(page-2, 4)} {
+		for name, write := range map[string]func(int, []unix.RemoteIovec, []byte) (int, error){"call": writeBuffers, "file": writeMemoryFile} {
+			n, err := write(os.Getpid(), []unix.RemoteIovec{iov}, []byte("1234"))
+			if n > 2 || n == 0 && !errors.Is(err, unix.EFAULT) || area[page+10] != 0 || area[page] != 0 {
+				t.Errorf("%s to what is read-only: %d bytes, %v", name, n, err)
+			}
 		}
 	}
 	runtime.KeepAlive(area)

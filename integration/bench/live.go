@@ -275,7 +275,7 @@ func awaitService(namespace, url string) error {
 			return nil
 		}
 		if time.Now().After(end) {
-			return fmt.Errorf("%s does not answer: %w: %s", url, err, said)
+			return fmt.Errorf("%s does not answer: %v: %s", url, err, said)
 		}
 	}
 }

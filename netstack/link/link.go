@@ -479,8 +479,8 @@ func (l *Link) control(c *carrier, code byte, payload []byte) {
 	}
 }
 
-// Redial gives the carrier up although it works, or ends the dial of one, because Config.Dial, which is called again at once,
-// would get a better one. If it does, Config.OnState is not told.
+// Redial gives the carrier up although it works, or ends the dial of one, because Config.Dial would get a better one. It is called
+// again at once, unless the link pauses after a dial that failed. If it gets one, Config.OnState is not told.
 func (l *Link) Redial() {
 	l.mu.Lock()
 	if l.endDial != nil {

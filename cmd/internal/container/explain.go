@@ -29,7 +29,7 @@ func Find(ctx context.Context, env []string) (*engine.Client, error) {
 	defer cancel()
 	info, err := e.Info(ctx)
 	if err != nil {
-		return nil, withOthers(Explain("reach the container engine at", socket, e, err), engine.Others(env))
+		return nil, withOthers(Explain("reach the container engine at", socket, e, err), engine.Others(env, socket))
 	}
 	if info.OperatingSystem == "Docker Desktop" {
 		return nil, &fault.Error{Code: fault.Engine, ID: "BN2201", Op: "use the container engine at", Object: socket, Reason: "its containers run in a virtual machine, and a packet device cannot leave its machine",
@@ -44,7 +44,7 @@ func withOthers(err error, others []string) error {
 	if !ok || len(others) == 0 || !isAbsent(f.Err) {
 		return err
 	}
-	f.Hint = "there is an engine at " + others[0] + ", of a kind that was not tried: DOCKER_HOST=unix://" + others[0] + "; is Docker installed and running? sudo systemctl start docker"
+	f.Hint = "there is an engine's socket at " + others[0] + ", of a kind that was not tried: DOCKER_HOST=unix://" + others[0] + "; is Docker installed and running? sudo systemctl start docker"
 	return f
 }
 

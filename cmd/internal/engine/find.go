@@ -31,16 +31,16 @@ func Find(env []string) (socket, remote string) {
 	return "", host
 }
 
-// Others returns the sockets of engines that are there but that Find does not choose
+// Others returns the sockets, besides tried, that engines have which Find does not choose
 // by itself: rootless Docker's and podman's.
-func Others(env []string) []string {
+func Others(env []string, tried string) []string {
 	var candidates []string
 	if dir := lookup(env, "XDG_RUNTIME_DIR"); dir != "" {
 		candidates = append(candidates, filepath.Join(dir, "docker.sock"), filepath.Join(dir, "podman/podman.sock"))
 	}
 	return slices.DeleteFunc(append(candidates, "/run/podman/podman.sock"), func(path string) bool {
 		info, err := os.Stat(path)
-		return err != nil || info.Mode().Type() != os.ModeSocket
+		return path == tried || err != nil || info.Mode().Type() != os.ModeSocket
 	})
 }
 

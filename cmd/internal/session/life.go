@@ -157,6 +157,7 @@ const doubtDial = time.Second
 // dialAgain is dialOnce of a carrier that there was before. A node that takes a pod down,
 // or is lost itself, may leave a dial without an answer, so the end of the agent ends it too.
 func (s *Session) dialAgain(ctx context.Context, lane fairqueue.Lane) (kube.Carrier, error) {
+	begun := time.Now()
 	var look sync.WaitGroup
 	defer look.Wait()
 	ctx, cancel := context.WithCancel(ctx)
@@ -168,7 +169,7 @@ func (s *Session) dialAgain(ctx context.Context, lane fairqueue.Lane) (kube.Carr
 			case <-ctx.Done():
 				return
 			}
-			if s.agentGone(ctx, s.carriers[lane].sought()) != nil {
+			if s.agentGone(ctx, time.Since(begun)) != nil {
 				cancel()
 				return
 			}

@@ -256,18 +256,18 @@ func (p *ports) avoid() {
 		return
 	}
 	taken, err := netns.Taken()
-	if err == nil && slices.Equal(taken, p.avoided) {
-		return
-	}
 	if err == nil {
+		if slices.Equal(taken, p.avoided) {
+			return
+		}
 		err = p.inside.Avoid(taken)
+		p.deaf = errors.Is(err, syscall.EROFS) || errors.Is(err, syscall.EACCES)
 	}
-	if err == nil {
-		p.avoided = taken
+	if err != nil {
+		p.log.Debug("ports of the laptop are not avoided", "err", err)
 		return
 	}
-	p.deaf = errors.Is(err, syscall.EROFS) || errors.Is(err, syscall.EACCES)
-	p.log.Debug("ports of the laptop are not avoided", "err", err)
+	p.avoided = taken
 }
 
 // worthPublishing reports whether a UDP socket may be a server, and can be reached
