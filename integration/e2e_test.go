@@ -247,7 +247,8 @@ func waitFor(t *testing.T, what string, limit time.Duration, ok func() bool) {
 func runtimeDir() string { return filepath.Join(os.Getenv("XDG_RUNTIME_DIR"), "borrownet") }
 
 // leftovers lists the processes and files of borrownet that are on the laptop,
-// besides the client keys that a parked agent is taken again with.
+// besides the client keys that a parked agent is taken again with, and the preload
+// library, which programs may still need.
 func leftovers(t *testing.T) []string {
 	t.Helper()
 	var found []string
@@ -272,7 +273,8 @@ func leftovers(t *testing.T) []string {
 		if err != nil {
 			return err
 		}
-		if !d.IsDir() && !strings.HasSuffix(path, ".key") {
+		library := strings.HasPrefix(filepath.Base(filepath.Dir(path)), "lib-")
+		if !d.IsDir() && !library && !strings.HasSuffix(path, ".key") {
 			found = append(found, path)
 		}
 		return nil
