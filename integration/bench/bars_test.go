@@ -12,8 +12,8 @@ func TestDefects(t *testing.T) {
 		values samples
 		fails  bool
 	}{
-		{"nothing-missing", samples{{"mirror.upload.silent", "borrownet"}: {0, 0}}, false},
-		{"once-a-byte", samples{{"mirror.upload.silent", "borrownet"}: {0, 0, 0, 1e-7}}, true},
+		{"nothing-wrong", samples{{"mirror.upload.wrong", "borrownet"}: {0, 0}}, false},
+		{"once-a-byte", samples{{"mirror.upload.wrong", "borrownet"}: {0, 0, 0, 1e-7}}, true},
 		{"wrong", samples{{"mirror.wrong", "borrownet"}: {0, 1}}, true},
 		{"slow", samples{{"up.first", "borrownet"}: {60}}, false},
 		{"another-subject", samples{{"mirror.wrong", "direct"}: {1}}, false},

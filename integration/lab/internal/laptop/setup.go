@@ -227,9 +227,11 @@ func nameService(s spec.Spec) error {
 	return resolved.Start(s.Path("log"))
 }
 
+// hasResolved reports whether the laptop has systemd-resolved. Beside a Docker engine it has not: with its D-Bus
+// there the engine ended.
 func hasResolved(s spec.Spec) bool {
 	_, err := os.Stat(filepath.Join(s.Kit, "resolved"))
-	return err == nil
+	return err == nil && !s.Docker
 }
 
 func ownDir(path string, mode os.FileMode) error {
