@@ -46,8 +46,8 @@ func localIovec(buf []byte) []unix.Iovec {
 	return []unix.Iovec{local}
 }
 
-// isFiltered reports whether a seccomp filter may have refused the call. Docker's default one does so before version 23, although
-// it lets a container trace its own processes, which is the right that the kernel asks for; and the file mem in /proc asks for the same.
+// isFiltered reports whether a seccomp filter may have refused the call. That of Docker 20.10 does so, although it lets a
+// container trace its own processes, which is the right that the kernel asks for, and asks for with the file mem in /proc.
 func isFiltered(err error) bool { return err == unix.EPERM || err == unix.ENOSYS }
 
 func readMemoryFile(pid int, from []unix.RemoteIovec, buf []byte) (int, error) {

@@ -206,12 +206,12 @@ func tools(s spec.Spec) error {
 }
 
 // engine starts the user's Docker engine, if the laptop is to have one. It ends
-// with the laptop.
+// with the laptop. What it keeps is where expose covers nothing: it runs already.
 func engine(s spec.Spec) error {
 	if !s.Docker {
 		return nil
 	}
-	_, err := docker.Start(s.Path("laptop", "docker"), spec.UserID)
+	_, err := docker.Start("/run/lab/docker", spec.UserID)
 	return err
 }
 
@@ -227,11 +227,9 @@ func nameService(s spec.Spec) error {
 	return resolved.Start(s.Path("log"))
 }
 
-// hasResolved reports whether the laptop has systemd-resolved. Beside a Docker engine it has not: with its D-Bus
-// there the engine ended.
 func hasResolved(s spec.Spec) bool {
 	_, err := os.Stat(filepath.Join(s.Kit, "resolved"))
-	return err == nil && !s.Docker
+	return err == nil
 }
 
 func ownDir(path string, mode os.FileMode) error {
